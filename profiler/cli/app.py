@@ -1,0 +1,90 @@
+"""The command `peakvram`: its commands, and the one place where an error becomes an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from profiler import __version__
+from profiler.cli.gpus import gpus
+from profiler.cli.models import models
+from profiler.cli.output import message_console
+from profiler.cli.run import run
+from profiler.errors import PeakvramError
+from profiler.report.text import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="peakvram",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(run)
+app.command()(gpus)
+app.command()(models)
+
+
+def main() -> None:
+    """Runs the command line and leaves with its exit code."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code; every foreseen error is one line and a hint on stderr."""
+    try:
+        code = app(list(arguments), prog_name="peakvram", standalone_mode=False)
+    except typer.TyperException as error:
+        return _report(error.format_message(), hint=_usage_hint(arguments), exit_code=error.exit_code)
+    except PeakvramError as error:
+        return _report(error.message, hint=error.hint or _usage_hint(arguments), exit_code=error.exit_code)
+    if code == _INTERRUPTED:
+        return _report("interrupted", hint="", exit_code=_INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+@app.callback(invoke_without_command=True)
+def _peakvram(
+    context: typer.Context,
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """How much GPU memory a fine-tuning job really takes, and whether it fits.
+
+    \b
+    peakvram run llama-3.1-8b --method qlora --gpu rtx-4090
+    peakvram gpus
+    peakvram models
+    peakvram doctor
+    """  # noqa: D301 - \b keeps the examples' lines apart
+    if version:
+        typer.echo(f"peakvram {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+    else:
+        return
+    raise typer.Exit
+
+
+def _usage_hint(arguments: Sequence[str]) -> str:
+    commands = {
+        command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands
+    }
+    command = next((argument for argument in arguments if argument in commands), "")
+    return f"see {' '.join(part for part in ('peakvram', command, '--help') if part)}"
+
+
+def _report(message: str, *, hint: str, exit_code: int) -> int:
+    console = message_console()
+    console.print(literal("error: ", "bold red"), literal(message), sep="", soft_wrap=True)
+    if hint:
+        console.print(literal(f"hint: {hint}"), soft_wrap=True)
+    return exit_code

@@ -1,0 +1,34 @@
+"""`peakvram models`: the model presets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli.output import data_console, print_json_value
+
+if TYPE_CHECKING:
+    from profiler.spec.presets import Preset
+
+
+def models(*, json: o.Json = False) -> int:
+    """List the models whose config is shipped, so that nothing needs a download.
+
+    \b
+    peakvram models
+    peakvram models --json
+    """  # noqa: D301 - \b keeps the examples' lines apart
+    from profiler.report.catalogue import models_table  # noqa: PLC0415 - not for --help
+    from profiler.spec.presets import list_presets  # noqa: PLC0415
+
+    presets = list_presets()
+    if json:
+        print_json_value([_as_json(preset) for preset in presets])
+    else:
+        data_console().print(models_table(presets))
+    return 0
+
+
+def _as_json(preset: Preset) -> dict[str, object]:
+    return {**asdict(preset), "config_path": str(preset.config_path)}

@@ -1,0 +1,130 @@
+"""`peakvram run`: one job, phase by phase."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli.job import read_job, read_number
+from profiler.cli.output import data_console, notice, print_json, progress
+from profiler.errors import ConfigError, PeakvramError
+from profiler.records.schema import OutcomeStatus, Record
+from profiler.records.store import check_directory, write_record
+from profiler.report.terminal import show_record
+
+if TYPE_CHECKING:
+    from profiler.spec.job import JobSpec
+
+DEFAULT_OUT = Path("results/adhoc")
+
+
+def run(  # noqa: PLR0913 - one parameter a flag
+    *,
+    model: o.Model = None,
+    weights: o.Weights = None,
+    revision: o.Revision = None,
+    method: o.Method = None,
+    rank: o.Rank = None,
+    alpha: o.Alpha = None,
+    dropout: o.Dropout = None,
+    targets: o.Targets = None,
+    quant: o.Quant = None,
+    double_quant: o.DoubleQuant = None,
+    kbit_prepare: o.KbitPrepare = None,
+    compute_dtype: o.ComputeDtype = None,
+    batch_size: o.BatchSize = None,
+    seq_len: o.SeqLen = None,
+    gradient_checkpointing: o.Checkpointing = None,
+    reentrant: o.Reentrant = None,
+    optimizer: o.Optimizer = None,
+    precision: o.Precision = None,
+    attention: o.Attention = None,
+    attention_mask: o.AttentionMask = None,
+    steps: o.Steps = None,
+    gpu: o.Gpu = None,
+    gpu_memory: o.GpuMemory = None,
+    alloc_conf: o.AllocConf = None,
+    allow_busy: o.AllowBusy = False,
+    timeout: o.Timeout = None,
+    config: o.Config = None,
+    set_: o.Set = None,
+    out: o.Out = DEFAULT_OUT,
+    json: o.Json = False,
+) -> int:
+    """Run one fine-tuning job and show what it holds of the GPU, phase by phase.
+
+    \b
+    peakvram run llama-3.1-8b --method qlora --gpu rtx-4090
+    peakvram run Qwen/Qwen3-8B --method lora --rank 8 --targets q_proj,v_proj
+    peakvram run mistral-7b-v0.1 --method full --batch-size 4 --gpu a100-80gb
+    peakvram run --config job.yaml --set method.rank=64 --json
+
+    Exit codes: 0 done (out of memory is a result), 1 the job failed, 2 usage, 3 unfit environment,
+    124 time limit, 130 interrupted.
+    """  # noqa: D301 - \b keeps the examples' lines apart
+    given = {name: value for name, value in locals().items() if name not in _NOT_OF_THE_JOB}
+    spec, reason = read_job(config=config, flags=given, settings=set_ or [], environ=os.environ)
+    timeout_s = _read_timeout(timeout)
+    check_directory(out / "records")
+    if reason:
+        notice(reason)
+    record = _run(spec, timeout_s=timeout_s, allow_busy=allow_busy)
+    if reason:
+        record = record.model_copy(update={"notes": (*record.notes, reason)})
+    _deliver(record, directory=out / "records", as_json=json)
+    return _exit_code(record.outcome.status)
+
+
+_NOT_OF_THE_JOB = {"config", "set_", "out", "json", "allow_busy", "timeout"}
+
+
+def _read_timeout(text: str | None) -> float | None:
+    if text is None:
+        return None
+    seconds = read_number(text)
+    if isinstance(seconds, str) or not 0 < seconds < math.inf:
+        raise ConfigError(
+            f"--timeout: {text!r} is no number of seconds above 0", hint="write for example 600"
+        )
+    return seconds
+
+
+def _run(spec: JobSpec, *, timeout_s: float | None, allow_busy: bool) -> Record:
+    from profiler.execute.local import run_job  # noqa: PLC0415 - `run --help` needs none of it
+
+    with progress(f"starting {spec.model}") as on_phase:
+        return run_job(spec, timeout_s=timeout_s, allow_busy=allow_busy, on_phase=on_phase)
+
+
+def _deliver(record: Record, *, directory: Path, as_json: bool) -> None:
+    """Writes the record, then shows it; shows it also where it cannot be written: it may have taken long."""
+    try:
+        path = write_record(directory, record)
+    except PeakvramError:
+        _show(record, path=None, as_json=as_json)
+        raise
+    _show(record, path=path, as_json=as_json)
+
+
+def _show(record: Record, *, path: Path | None, as_json: bool) -> None:
+    if not as_json:
+        show_record(data_console(), record, path=path)
+        return
+    print_json(record.model_dump_json(indent=2))
+    if path is not None:
+        notice(f"Wrote {path}")
+
+
+def _exit_code(status: OutcomeStatus) -> int:
+    match status:
+        case OutcomeStatus.OK | OutcomeStatus.OOM:
+            return 0
+        case OutcomeStatus.ERROR | OutcomeStatus.KILLED:
+            return 1
+        case OutcomeStatus.TIMEOUT:
+            return 124
+        case _:
+            assert_never(status)

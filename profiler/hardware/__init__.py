@@ -1,0 +1,1 @@
+"""The GPUs: what is known of each card, and what is in this machine."""

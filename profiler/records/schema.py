@@ -1,0 +1,231 @@
+"""What a record of a job says: the values, and their shape in JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+from profiler.spec.job import JobSpec
+
+SCHEMA_VERSION: Literal[1] = 1
+
+Bytes: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
+Count: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
+
+
+def _to_utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+UtcDatetime: TypeAlias = Annotated[AwareDatetime, AfterValidator(_to_utc)]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PhaseName(StrEnum):
+    """The parts of a run, in the order they happen; the last five once a step."""
+
+    CONTEXT = "context"
+    LOAD = "load"
+    PREPARE = "prepare"
+    ADAPT = "adapt"
+    OPTIMIZER = "optimizer"
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    CLIP = "clip"
+    STEP = "step"
+    ZERO_GRAD = "zero_grad"
+
+
+class OutcomeStatus(StrEnum):
+    """How a job ended; out of memory is a result like any other."""
+
+    OK = "ok"
+    OOM = "oom"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    KILLED = "killed"
+
+
+class Components(_Value):
+    """What the allocated bytes are, counted from the tensors themselves (unique storages).
+
+    `activations_bytes` is what the forward pass left behind, `other_bytes` what no other name covers, so that
+    the sum is the allocator's own figure exactly.
+    """
+
+    weights_bytes: Bytes = 0
+    quantization_state_bytes: Bytes = 0
+    adapter_bytes: Bytes = 0
+    gradients_bytes: Bytes = 0
+    optimizer_bytes: Bytes = 0
+    buffers_bytes: Bytes = 0
+    batch_bytes: Bytes = 0
+    activations_bytes: Bytes = 0
+    workspace_bytes: Bytes = 0
+    other_bytes: Bytes = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """The sum of all components: the allocated bytes they explain."""
+        return sum(getattr(self, name) for name in type(self).model_fields)
+
+
+class PhaseReading(_Value):
+    """What the allocator and the card held over one phase; peak counters start anew with each phase."""
+
+    name: PhaseName
+    step: Count | None = None
+    allocated_start_bytes: Bytes
+    allocated_end_bytes: Bytes
+    allocated_peak_bytes: Bytes
+    reserved_end_bytes: Bytes
+    reserved_peak_bytes: Bytes
+    device_used_peak_bytes: Bytes | None = None
+    num_alloc_retries: Count = 0
+    num_ooms: Count = 0
+    elapsed_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    components: Components | None = None
+
+
+class Peak(_Value):
+    """The largest figures over a span of phases; each may be of another instant."""
+
+    allocated_bytes: Bytes
+    reserved_bytes: Bytes
+    device_used_bytes: Bytes | None = None
+
+
+class Steady(_Value):
+    """What stays between steps once the optimizer's state exists: allocated after the last zero_grad."""
+
+    allocated_end_bytes: Bytes
+
+
+class ComponentsAt(_Value):
+    """The phase whose end the components are of."""
+
+    phase: PhaseName
+    step: Count | None = None
+
+
+class Parameters(_Value):
+    """Numbers of parameters, quantized ones counted unpacked."""
+
+    total: Count
+    trainable: Count
+
+
+class Device(_Value):
+    """The card a job ran on.
+
+    Attributes:
+        kind: `real`, or `virtual`, whose figures are never a measurement of hardware.
+        id: the catalogue's id of the card, or a slug of its name.
+        total_bytes: the memory CUDA reports, not the marketing size.
+        compute_capability: `major.minor`, such as `8.9`.
+        context_bytes: what the CUDA context takes before the first tensor; None where unknown.
+        device_used_source: how the device's figures came about: exact (virtual), sampled (real), none at all.
+        reason: why this card was chosen.
+    """
+
+    kind: Literal["real", "virtual"]
+    id: Annotated[str, Field(min_length=1)]
+    name: str
+    total_bytes: Bytes
+    compute_capability: Annotated[str, Field(pattern=r"^\d+\.\d+$")]
+    num_sms: Count
+    uuid: str | None = None
+    context_bytes: Bytes | None = None
+    device_used_source: Literal["exact", "sampled", "none"]
+    reason: str
+
+
+class Environment(_Value):
+    """The software a job ran with; `variables` holds allow-listed names only."""
+
+    peakvram: str
+    python: str
+    platform: str
+    torch: str | None = None
+    cuda: str | None = None
+    transformers: str | None = None
+    peft: str | None = None
+    bitsandbytes: str | None = None
+    accelerate: str | None = None
+    driver: str | None = None
+    alloc_conf: str = ""
+    variables: dict[str, str] = Field(default_factory=dict)
+    hostname: str | None = None
+    git: str | None = None
+
+
+class Outcome(_Value):
+    """How a job ended, and where.
+
+    Attributes:
+        phase: the phase it ended in; None where it ended before the first, or after the last.
+        requested_bytes: what the request that failed asked for.
+        inferred_from: what the status was told from, where no process said it itself.
+    """
+
+    status: OutcomeStatus
+    phase: PhaseName | None = None
+    step: Count | None = None
+    message: str | None = None
+    requested_bytes: Bytes | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    inferred_from: str | None = None
+
+
+class ValueReads(_Value):
+    """Host reads of device values that a virtual card cannot know, and where in the code they were."""
+
+    unknown: Count
+    sites: tuple[str, ...] = ()
+
+
+class WorkerReport(_Value):
+    """What the process that runs a job has found so far; written anew after every phase.
+
+    Attributes:
+        managed_bytes: host-visible managed memory of paged optimizers, outside the allocator's figures.
+    """
+
+    device: Device
+    environment: Environment
+    parameters: Parameters | None = None
+    phases: tuple[PhaseReading, ...] = ()
+    managed_bytes: Bytes = 0
+    value_reads: ValueReads | None = None
+    notes: tuple[str, ...] = ()
+    outcome: Outcome | None = None
+
+
+class Record(_Value):
+    """One run of one job: the job, the card, the software, the outcome and every figure read."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    spec: JobSpec
+    created_at: UtcDatetime
+    environment: Environment | None = None
+    device: Device | None = None
+    outcome: Outcome
+    peak: Peak | None = None
+    peak_load: Peak | None = None
+    peak_step: Peak | None = None
+    steady: Steady | None = None
+    components: Components | None = None
+    components_at: ComponentsAt | None = None
+    phases: tuple[PhaseReading, ...] = ()
+    parameters: Parameters | None = None
+    managed_bytes: Bytes = 0
+    value_reads: ValueReads | None = None
+    notes: tuple[str, ...] = ()

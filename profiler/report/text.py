@@ -1,0 +1,35 @@
+"""How values look in plain text on a terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+from rich.text import Text
+
+from profiler.units import format_bytes
+
+UNKNOWN = "-"
+
+
+def shown(text: str) -> str:
+    """Makes text from elsewhere safe to show: control characters become visible escapes, line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def literal(text: str, style: str = "") -> Text:
+    """Text that is shown as it is: no markup in it is interpreted, no escape sequence gets through."""
+    return Text(shown(text), style=style)
+
+
+def size(n: int | None) -> Text:
+    """A number of bytes, or the mark for one that is not known."""
+    return Text(UNKNOWN if n is None else format_bytes(n))
+
+
+def plain_table(*, title: str, columns: dict[str, str]) -> Table:
+    """A table with no frame; `columns` maps each heading to `left` or `right`."""
+    table = Table(
+        title=literal(title, "bold"), title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0)
+    )
+    for heading, side in columns.items():
+        table.add_column(literal(heading), justify="right" if side == "right" else "left", header_style="dim")
+    return table

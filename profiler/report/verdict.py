@@ -1,0 +1,88 @@
+"""Whether a job fits its card, how much room is left, or how it ended instead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from profiler.records.schema import Device, Outcome, OutcomeStatus, Peak, Record
+from profiler.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def device_peak_bytes(record: Record) -> int | None:
+    """The most a job held of its card: CUDA context + reserved, or what the card said where that is more.
+
+    None where neither the context's size nor the card's own figure is known.
+    """
+    if record.peak is None or record.device is None:
+        return None
+    figures = [record.peak.device_used_bytes]
+    if record.device.context_bytes is not None:
+        figures.append(record.device.context_bytes + record.peak.reserved_bytes)
+    return max((figure for figure in figures if figure is not None), default=None)
+
+
+def verdict_line(record: Record) -> str:
+    """One line: the peaks, and whether the job fits or how it ended."""
+    return ": ".join(part for part in (_peaks(record), _ending(record)) if part)
+
+
+def _peaks(record: Record) -> str:
+    if record.peak is None or record.device is None:
+        return ""
+    peak, used = record.peak, device_peak_bytes(record)
+    figures = (
+        f"peak allocated {format_bytes(peak.allocated_bytes)}, reserved {format_bytes(peak.reserved_bytes)}"
+    )
+    if used is not None:
+        figures += f", device {format_bytes(used)}"
+    return f"{figures} of {format_bytes(record.device.total_bytes)} ({device_label(record.device)})"
+
+
+def device_label(device: Device) -> str:
+    """The card's name; a virtual one is always called so."""
+    return f"virtual {device.name}" if device.kind == "virtual" else device.name
+
+
+def _ending(record: Record) -> str:
+    outcome = record.outcome
+    match outcome.status:
+        case OutcomeStatus.OK:
+            return _fit(record.peak, record.device, device_peak_bytes(record))
+        case OutcomeStatus.OOM:
+            return " ".join(_out_of_memory(outcome))
+        case OutcomeStatus.ERROR:
+            return f"the job failed{_where(outcome)}"
+        case OutcomeStatus.TIMEOUT:
+            return f"stopped at the time limit{_where(outcome)}"
+        case OutcomeStatus.KILLED:
+            by = f" by signal {outcome.signal}" if outcome.signal is not None else ""
+            return f"the process was killed{by}{_where(outcome)}"
+        case _:
+            assert_never(outcome.status)
+
+
+def _fit(peak: Peak | None, device: Device | None, used_bytes: int | None) -> str:
+    if peak is None or device is None:
+        return "nothing was read"
+    if used_bytes is None:
+        room = device.total_bytes - peak.reserved_bytes
+        return f"{format_bytes(room)} left for the CUDA context, whose size is not known"
+    room = device.total_bytes - used_bytes
+    return (
+        f"fits, {format_bytes(room)} free" if room >= 0 else f"does not fit, {format_bytes(-room)} too much"
+    )
+
+
+def _out_of_memory(outcome: Outcome) -> Iterator[str]:
+    yield f"does not fit, out of memory{_where(outcome)}"
+    if outcome.requested_bytes is not None:
+        yield f"asking for {format_bytes(outcome.requested_bytes)} more"
+
+
+def _where(outcome: Outcome) -> str:
+    if outcome.phase is None:
+        return ""
+    return f" in {outcome.phase}" + (f" of step {outcome.step}" if outcome.step is not None else "")

@@ -1,0 +1,27 @@
+/* The CUDA runtime stand-in: the part of libcudart that torch and bitsandbytes call.
+ *
+ * Launches do nothing, events and streams are always complete, memory is address space. What is not in the
+ * runtime_*.c files is in the generated file of unknown functions, each of which answers an error that carries
+ * its name. CUDA 12 wheels ask for cudaGetDeviceProperties_v2 and CUDA 13 wheels for cudaGetDeviceProperties,
+ * with different structs; everything else has one layout in both.
+ */
+#ifndef PEAKVRAM_RUNTIME_H
+#define PEAKVRAM_RUNTIME_H
+
+#include "device.h"
+#include "memory.h"
+
+#include <string.h>
+
+typedef int runtime_error; /* cudaError_t */
+enum {
+    OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INSUFFICIENT_DRIVER = 35, NO_DEVICE = 100, INVALID_DEVICE = 101,
+    SYMBOL_NOT_FOUND = 500, NOT_SUPPORTED = 801,
+};
+
+runtime_error cudaDeviceSynchronize(void);
+
+/* Remembers the error for cudaGetLastError and returns it. */
+runtime_error vgpu_fail(runtime_error error);
+
+#endif

@@ -1,0 +1,103 @@
+/* The virtual machine's memory, shared by every process that sees its GPUs.
+ *
+ * One small file, mapped by all, is the single truth: the runtime and driver stand-ins write it,
+ * the NVML stand-in and the Python side (profiler/virtual/state.py) read it, so their answers agree
+ * in every process and peaks are exact. The file is created, with the configuration filled in, before
+ * the first process starts; its path is in the environment variable PEAKVRAM_VGPU.
+ *
+ * Fixed-width types only; the Python mirror is held to these offsets by a test.
+ */
+#ifndef PEAKVRAM_STATE_H
+#define PEAKVRAM_STATE_H
+
+#include <stdint.h>
+
+#define VGPU_MAGIC 0x5550475652414d31ull /* "1MARVGPU" */
+#define VGPU_MAX_DEVICES 8
+#define VGPU_MAX_PROCESSES 128
+#define VGPU_MAX_UNKNOWN 32
+
+/* What difficult cards do. Each flag makes the NVML stand-in answer as such a card does. */
+enum {
+    VGPU_QUIRK_NO_PROCESS_MEMORY = 1 << 0, /* WSL, WDDM: processes are listed, their memory is "not available" */
+    VGPU_QUIRK_MIG = 1 << 1,               /* the card is split; CUDA sees one MIG slice with a MIG- UUID */
+    VGPU_QUIRK_DRIVER_TOO_OLD = 1 << 2,    /* the driver is older than the wheel's CUDA */
+    VGPU_QUIRK_LOST = 1 << 3,              /* the card fell off the bus */
+    VGPU_QUIRK_NVML_REVERSED = 1 << 4,     /* NVML lists cards in another order than CUDA */
+    VGPU_QUIRK_NO_MEMORY_V2 = 1 << 5,      /* a driver without nvmlDeviceGetMemoryInfo_v2 */
+    VGPU_QUIRK_HOST_PIDS = 1 << 6,         /* in a container: NVML reports the host's process ids, not ours */
+};
+
+typedef struct {
+    /* configuration: written once, by whoever made the file */
+    char name[96];
+    char uuid[48]; /* "GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx" */
+    uint64_t total_bytes;      /* what CUDA reports as the card's memory */
+    uint64_t nvml_total_bytes; /* what NVML reports; the difference is the driver's own */
+    uint64_t context_bytes;    /* one process's CUDA context */
+    uint64_t other_bytes;      /* memory that other, pretended processes hold */
+    uint64_t l2_cache_bytes;
+    uint64_t shared_memory_per_block_optin_bytes;
+    uint64_t shared_memory_per_sm_bytes;
+    int32_t other_pid; /* the process id NVML shows for other_bytes */
+    int32_t cc_major, cc_minor;
+    int32_t ptx_version; /* newest architecture of the wheel that the card can run, e.g. 86 on an 8.9 card */
+    int32_t num_sms;
+    int32_t max_threads_per_sm;
+    int32_t max_blocks_per_sm;
+    int32_t memory_bus_width_bits;
+    /* counters: under the lock */
+    uint64_t held_bytes;      /* by live allocations of every process */
+    uint64_t used_bytes;      /* held + contexts + other: what NVML calls used */
+    uint64_t used_peak_bytes; /* maximum of used_bytes since it was last set to used_bytes */
+    uint64_t num_allocations;
+    uint64_t num_frees;
+    uint64_t num_refusals; /* allocations refused for want of memory */
+    uint64_t num_launches;
+} vgpu_device;
+
+typedef struct {
+    int32_t pid;       /* 0: a free slot */
+    uint32_t contexts; /* bit i: this process has a context on device i */
+    uint64_t held_bytes[VGPU_MAX_DEVICES];
+} vgpu_process;
+
+typedef struct {
+    uint64_t magic;
+    uint32_t size; /* sizeof(vgpu_state): a wheel and a library that disagree must not run */
+    int32_t num_devices;
+    int32_t cuda_version;   /* of the wheel, as CUDA encodes it: 13000 */
+    int32_t driver_version; /* the newest CUDA the pretended driver supports */
+    char driver_name[32];   /* as NVML names it: "580.65.06" */
+    uint32_t quirks;
+    uint32_t cudnn_calls;   /* convolutions and the like whose cuDNN workspace is not known */
+    uint64_t managed_bytes; /* live managed memory (paged optimizers): outside the card's count */
+    uint64_t managed_peak_bytes;
+    uint32_t num_unknown;
+    uint32_t padding;
+    char unknown[VGPU_MAX_UNKNOWN][64]; /* CUDA functions that were called and are not implemented */
+    vgpu_device devices[VGPU_MAX_DEVICES];
+    vgpu_process processes[VGPU_MAX_PROCESSES];
+    int32_t lock_owner; /* thread id, 0 when free; a dead owner's lock is taken over */
+    int32_t padding2;
+} vgpu_state;
+
+/* The mapped state, or NULL if PEAKVRAM_VGPU names none. Never fails loudly: callers answer "no device". */
+vgpu_state *vgpu_get(void);
+void vgpu_lock(vgpu_state *state);
+void vgpu_unlock(vgpu_state *state);
+/* Frees the slots of processes that have died, as a driver does. Call with the lock held. */
+void vgpu_reap(vgpu_state *state);
+/* Takes bytes on a device for this process; 0, or -1 if the card is full. Makes the context if need be. */
+int vgpu_take(int device, uint64_t bytes);
+void vgpu_give(int device, uint64_t bytes);
+/* What the card can still give, the dead taken off. */
+uint64_t vgpu_free_bytes(int device);
+/* Notes that this process now has a context on the device. -1 if it does not fit. */
+int vgpu_enter(int device);
+int vgpu_has_context(int device);
+/* Remembers that a function we do not implement was called; keeps its name for error texts. */
+void vgpu_note_unknown(const char *function);
+const char *vgpu_last_unknown(void);
+
+#endif
