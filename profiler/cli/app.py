@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler import __version__
+from profiler.cli.doctor import doctor
 from profiler.cli.gpus import gpus
 from profiler.cli.models import models
 from profiler.cli.output import message_console
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(gpus)
 app.command()(models)
+app.command()(doctor)
 
 
 def main() -> None:

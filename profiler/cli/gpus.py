@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import data_console, print_json_value
+from profiler.cli.output import data_output, print_json_value
 
 if TYPE_CHECKING:
     from profiler.hardware.catalogue import Gpu
@@ -17,7 +17,9 @@ GpuId = Annotated[str | None, typer.Argument(metavar="GPU", help="One card: ever
 
 
 def gpus(*, gpu: GpuId = None, json: o.Json = False) -> int:
-    """List the cards that can be shown as a virtual GPU, or every figure of one with its source.
+    """List the cards that a virtual GPU can be.
+
+    With the id of one, show every figure of it with its source.
 
     \b
     peakvram gpus
@@ -37,7 +39,8 @@ def gpus(*, gpu: GpuId = None, json: o.Json = False) -> int:
     if json:
         print_json_value(value)
     else:
-        data_console().print(table)
+        with data_output() as console:
+            console.print(table)
     return 0
 
 

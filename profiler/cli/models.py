@@ -6,14 +6,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import data_console, print_json_value
+from profiler.cli.output import data_output, print_json_value
 
 if TYPE_CHECKING:
     from profiler.spec.presets import Preset
 
 
 def models(*, json: o.Json = False) -> int:
-    """List the models whose config is shipped, so that nothing needs a download.
+    """List the models that need no download.
+
+    Any Hub id or local directory works as well.
 
     \b
     peakvram models
@@ -26,7 +28,8 @@ def models(*, json: o.Json = False) -> int:
     if json:
         print_json_value([_as_json(preset) for preset in presets])
     else:
-        data_console().print(models_table(presets))
+        with data_output() as console:
+            console.print(models_table(presets))
     return 0
 
 

@@ -22,7 +22,7 @@ Set: TypeAlias = Annotated[
     ),
 ]
 Out: TypeAlias = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="Write the record into DIR/records.")
+    Path, typer.Option("--out", metavar="DIR", help="Where results go; records in DIR/records.")
 ]
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", metavar="", help="Print JSON on stdout instead of tables.")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 
+from profiler.errors import EnvironmentUnfitError
 from profiler.report.text import literal
 
 if TYPE_CHECKING:
@@ -19,24 +23,42 @@ if TYPE_CHECKING:
 _PIPE_WIDTH = 120  # no terminal to fit: wide enough that no table of ours is squeezed
 
 
-def data_console() -> Console:
-    """The console for what a command is asked for; plain text where stdout is no terminal."""
-    return _console(is_stderr=False)
+@contextmanager
+def data_output() -> Iterator[Console]:
+    """The console for what a command is asked for: stdout, in plain text where it is no terminal.
 
+    A reader that goes away (`| head`) ends the command quietly with exit code 1.
 
-def message_console() -> Console:
-    """The console for progress, notices and errors."""
-    return _console(is_stderr=True)
+    Raises:
+        EnvironmentUnfitError: if stdout takes no more: its disk is full, say.
+    """
+    try:
+        yield _console(is_stderr=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence_stdout()
+        raise typer.Exit(1) from None
+    except OSError as error:
+        _silence_stdout()
+        raise EnvironmentUnfitError(
+            f"cannot write to stdout: {(error.strerror or 'it is closed').lower()}"
+        ) from None
 
 
 def print_json(text: str) -> None:
     """Writes JSON to stdout exactly as it is: no wrapping, no colour."""
-    sys.stdout.write(text.rstrip("\n") + "\n")
+    with data_output():
+        sys.stdout.write(text.rstrip("\n") + "\n")
 
 
 def print_json_value(value: object) -> None:
     """Writes plain data to stdout as indented JSON."""
     print_json(json.dumps(value, indent=2))
+
+
+def message_console() -> Console:
+    """The console for progress, notices and errors."""
+    return _console(is_stderr=True)
 
 
 def notice(text: str) -> None:
@@ -64,3 +86,9 @@ def _console(*, is_stderr: bool) -> Console:
     stream = sys.stderr if is_stderr else sys.stdout
     width = None if stream.isatty() else _PIPE_WIDTH
     return Console(stderr=is_stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _silence_stdout() -> None:
+    """Lets what stdout still holds go nowhere: Python writes it once more as it exits."""
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
 from profiler.cli.job import read_job, read_number
-from profiler.cli.output import data_console, notice, print_json, progress
+from profiler.cli.output import data_output, notice, print_json, progress
 from profiler.errors import ConfigError, PeakvramError
 from profiler.records.schema import OutcomeStatus, Record
 from profiler.records.store import check_directory, write_record
@@ -54,7 +54,7 @@ def run(  # noqa: PLR0913 - one parameter a flag
     out: o.Out = DEFAULT_OUT,
     json: o.Json = False,
 ) -> int:
-    """Run one fine-tuning job and show what it holds of the GPU, phase by phase.
+    """Run one job and show its GPU memory, phase by phase.
 
     \b
     peakvram run llama-3.1-8b --method qlora --gpu rtx-4090
@@ -111,7 +111,8 @@ def _deliver(record: Record, *, directory: Path, as_json: bool) -> None:
 
 def _show(record: Record, *, path: Path | None, as_json: bool) -> None:
     if not as_json:
-        show_record(data_console(), record, path=path)
+        with data_output() as console:
+            show_record(console, record, path=path)
         return
     print_json(record.model_dump_json(indent=2))
     if path is not None:

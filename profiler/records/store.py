@@ -101,9 +101,8 @@ def _sync_directory(directory: Path) -> None:
 
 
 def _short_model(model: str) -> str:
-    """A local directory's own name, whichever way it is written; any other model as it is."""
-    is_path = model.startswith((".", "/", "~"))
-    return Path(model).expanduser().resolve().name if is_path else model
+    """A local directory's own name alone: where it stands is nobody's business; any other model as it is."""
+    return (Path(model).name or Path.cwd().name) if model.startswith((".", "/", "~")) else model
 
 
 def _slug(text: str) -> str:

@@ -6,23 +6,22 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from profiler.report.text import UNKNOWN, literal, plain_table, size
+from profiler.report.text import UNKNOWN, literal, plain_table, size, titled
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rich.table import Table
+    from rich.console import Group
 
     from profiler.hardware.catalogue import Gpu
     from profiler.spec.presets import Preset
 
 
-def gpus_table(gpus: Iterable[Gpu]) -> Table:
+def gpus_table(gpus: Iterable[Gpu]) -> Group:
     """One row a card; the context's figure says whether it was measured on that card or is assumed."""
     table = plain_table(
-        title="Cards of the catalogue: each runs as a virtual GPU",
-        columns={
+        {
             "id": "left",
             "name": "left",
             "memory": "right",
@@ -30,7 +29,7 @@ def gpus_table(gpus: Iterable[Gpu]) -> Table:
             "SMs": "right",
             "CUDA context": "right",
             "context is": "left",
-        },
+        }
     )
     for gpu in gpus:
         table.add_row(
@@ -42,25 +41,22 @@ def gpus_table(gpus: Iterable[Gpu]) -> Table:
             size(gpu.context_bytes),
             Text("measured" if gpu.context_is_measured else "assumed"),
         )
-    return table
+    return titled("Cards of the catalogue: each runs as a virtual GPU", table)
 
 
-def gpu_table(gpu: Gpu) -> Table:
+def gpu_table(gpu: Gpu) -> Group:
     """One row a figure of one card, with its source, or the reason why it is not known."""
-    table = plain_table(
-        title=f"{gpu.id}: {gpu.name}", columns={"figure": "left", "value": "right", "source": "left"}
-    )
+    table = plain_table({"figure": "left", "value": "right", "source": "left"})
     for figure in gpu.figures:
         origin = figure.source or f"not known: {figure.reason}"
         table.add_row(literal(figure.name), _figure_value(figure.name, figure.value), literal(origin))
-    return table
+    return titled(f"{gpu.id}: {gpu.name}", table)
 
 
-def models_table(presets: Iterable[Preset]) -> Table:
+def models_table(presets: Iterable[Preset]) -> Group:
     """One row a model preset, with its published number of parameters."""
     table = plain_table(
-        title="Model presets: any Hub id or local directory works as well",
-        columns={"id": "left", "on the Hub": "left", "parameters": "right", "licence of the weights": "left"},
+        {"id": "left", "on the Hub": "left", "parameters": "right", "licence of the weights": "left"}
     )
     for preset in presets:
         table.add_row(
@@ -69,7 +65,7 @@ def models_table(presets: Iterable[Preset]) -> Table:
             Text(f"{preset.num_parameters:,}"),
             literal(preset.license),
         )
-    return table
+    return titled("Model presets: any Hub id or local directory works as well", table)
 
 
 def _figure_value(name: str, value: int | str | None) -> Text:

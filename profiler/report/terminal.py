@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, assert_never
 from rich.text import Text
 
 from profiler.records.schema import Components, Device, OutcomeStatus, PhaseReading, Record
-from profiler.report.text import UNKNOWN, literal, plain_table, size
+from profiler.report.text import UNKNOWN, literal, plain_table, size, titled
 from profiler.report.verdict import device_label, verdict_line
 from profiler.spec.job import Full, GradientCheckpointing, Int8Lora, JobSpec, Lora, QLora
 from profiler.units import format_bytes
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rich.console import Console
-    from rich.table import Table
+    from rich.console import Console, Group
 
 _VERDICT_STYLES = {OutcomeStatus.OK: "bold green", OutcomeStatus.OOM: "bold yellow"}
 _VIRTUAL = (
@@ -43,38 +42,35 @@ def show_record(console: Console, record: Record, *, path: Path | None = None) -
         console.print(literal(f"Wrote {path}"), soft_wrap=True)
 
 
-def phases_table(record: Record) -> Table:
-    """One row a phase; peaks are of that phase alone."""
-    table = plain_table(
-        title="Phases",
-        columns={
-            "phase": "left",
-            "step": "right",
-            "allocated": "right",
-            "peak allocated": "right",
-            "peak reserved": "right",
-            _device_heading(record.device): "right",
-        },
-    )
+def phases_table(record: Record) -> Group:
+    """One row a phase; peaks are of that phase alone. Times are shown where a real card gave any."""
+    columns = {
+        "phase": "left",
+        "step": "right",
+        "allocated": "right",
+        "peak allocated": "right",
+        "peak reserved": "right",
+        _device_heading(record.device): "right",
+    }
+    is_timed = any(phase.elapsed_s is not None for phase in record.phases)
+    table = plain_table(columns | ({"time": "right"} if is_timed else {}))
     for phase in record.phases:
-        table.add_row(*_phase_row(phase))
-    return table
+        table.add_row(*_phase_row(phase), *([_time(phase.elapsed_s)] if is_timed else []))
+    return titled("Phases", table)
 
 
-def components_table(record: Record, components: Components) -> Table:
+def components_table(record: Record, components: Components) -> Group:
     """One row a component that holds anything, largest first, and their sum."""
     at = record.components_at
     where = f" at the end of {_phase_label(at.phase, at.step)}" if at else ""
-    table = plain_table(
-        title=f"What is allocated{where}", columns={"component": "left", "bytes": "right", "share": "right"}
-    )
+    table = plain_table({"component": "left", "bytes": "right", "share": "right"})
     total = components.total_bytes
     for name, count in sorted(components.model_dump().items(), key=lambda item: -item[1]):
         if count:
             label = name.removesuffix("_bytes").replace("_", " ")
             table.add_row(literal(label), size(count), Text(f"{count / total:.1%}"))
     table.add_row(Text("total"), size(total), Text("100.0%" if total else UNKNOWN), style="bold")
-    return table
+    return titled(f"What is allocated{where}", table)
 
 
 def _heading(record: Record) -> Iterator[Text]:
@@ -142,6 +138,10 @@ def _phase_row(phase: PhaseReading) -> list[Text]:
         size(phase.reserved_peak_bytes),
         size(phase.device_used_peak_bytes),
     ]
+
+
+def _time(elapsed_s: float | None) -> Text:
+    return Text(UNKNOWN if elapsed_s is None else f"{elapsed_s:.3f} s")
 
 
 def _phase_label(name: str, step: int | None) -> str:

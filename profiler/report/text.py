@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -25,11 +26,14 @@ def size(n: int | None) -> Text:
     return Text(UNKNOWN if n is None else format_bytes(n))
 
 
-def plain_table(*, title: str, columns: dict[str, str]) -> Table:
+def plain_table(columns: dict[str, str]) -> Table:
     """A table with no frame; `columns` maps each heading to `left` or `right`."""
-    table = Table(
-        title=literal(title, "bold"), title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0)
-    )
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for heading, side in columns.items():
         table.add_column(literal(heading), justify="right" if side == "right" else "left", header_style="dim")
     return table
+
+
+def titled(title: str, table: Table) -> Group:
+    """A table under its title; rich's own titles break at the table's width."""
+    return Group(literal(title, "bold"), table)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 from profiler.records.schema import Device, Outcome, OutcomeStatus, Peak, Record
 from profiler.units import format_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def device_peak_bytes(record: Record) -> int | None:
@@ -52,7 +49,7 @@ def _ending(record: Record) -> str:
         case OutcomeStatus.OK:
             return _fit(record.peak, record.device, device_peak_bytes(record))
         case OutcomeStatus.OOM:
-            return " ".join(_out_of_memory(outcome))
+            return _out_of_memory(outcome)
         case OutcomeStatus.ERROR:
             return f"the job failed{_where(outcome)}"
         case OutcomeStatus.TIMEOUT:
@@ -76,10 +73,10 @@ def _fit(peak: Peak | None, device: Device | None, used_bytes: int | None) -> st
     )
 
 
-def _out_of_memory(outcome: Outcome) -> Iterator[str]:
-    yield f"does not fit, out of memory{_where(outcome)}"
-    if outcome.requested_bytes is not None:
-        yield f"asking for {format_bytes(outcome.requested_bytes)} more"
+def _out_of_memory(outcome: Outcome) -> str:
+    asked = outcome.requested_bytes
+    asking = "" if asked is None else f", asking for {format_bytes(asked)} more"
+    return f"does not fit, out of memory{_where(outcome)}{asking}"
 
 
 def _where(outcome: Outcome) -> str:

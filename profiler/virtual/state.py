@@ -10,16 +10,11 @@ import mmap
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from profiler.virtual.build import LIBRARY_NAME, LINK_NAMES
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MAGIC = 0x5550475652414D31
 MAX_DEVICES = 8
@@ -211,20 +206,17 @@ def _device(device: VirtualDevice, index: int) -> _Device:
     )
 
 
-@contextmanager
-def open_state(path: Path) -> Iterator[StateLayout]:
-    """The live state, shared with every process of the machine; writes are seen by all."""
+def open_state(path: Path) -> StateLayout:
+    """The live state, shared with every process of the machine: reads see their writes, writes are seen by them.
+
+    The mapping lasts as long as the returned value or any part of it.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         mapped = mmap.mmap(descriptor, ctypes.sizeof(StateLayout))
     finally:
         os.close(descriptor)
-    state = StateLayout.from_buffer(mapped)
-    try:
-        yield state
-    finally:
-        del state  # the mapping cannot be closed while a view of it lives
-        mapped.close()
+    return StateLayout.from_buffer(mapped)
 
 
 def library_path() -> Path:

@@ -35,6 +35,7 @@ typedef struct handle {
 typedef struct mapping {
     char *start;
     size_t bytes;
+    int opened;
     handle *of;
     struct mapping *next;
 } mapping;
@@ -314,9 +315,22 @@ int vgpu_open(void *pointer, size_t bytes)
     char *end = (char *)round_up((size_t)pointer + bytes, VGPU_PAGE_BYTES);
     pthread_mutex_lock(&mutex);
     block *b = find(device_blocks, pointer);
-    if (b)
-        b->opened = 1;
-    int known = b || find_mapping(pointer);
+    mapping *m = b ? NULL : find_mapping(pointer);
+    int *opened = b ? &b->opened : m ? &m->opened : NULL;
+    int failed = !opened || mprotect(start, (size_t)(end - start), PROT_READ | PROT_WRITE);
+    if (opened && !failed)
+        *opened = 1;
     pthread_mutex_unlock(&mutex);
-    return known ? mprotect(start, (size_t)(end - start), PROT_READ | PROT_WRITE) : -1;
+    return failed ? -1 : 0;
+}
+
+void vgpu_wipe(void *pointer, size_t bytes)
+{
+    pthread_mutex_lock(&mutex);
+    block *b = find(device_blocks, pointer);
+    mapping *m = b ? NULL : find_mapping(pointer);
+    /* Memory given back since is unwritable again, and zero. */
+    if ((b && b->opened) || (m && m->opened))
+        memset(pointer, 0, bytes);
+    pthread_mutex_unlock(&mutex);
 }

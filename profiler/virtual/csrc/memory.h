@@ -33,5 +33,7 @@ int vgpu_handle_device(const void *handle);
 void vgpu_copy(void *destination, const void *source, size_t bytes);
 /* Makes a range of device memory writable by the host, for values that are known. 0 on success. */
 int vgpu_open(void *pointer, size_t bytes);
+/* Makes a range read as zeros again; nothing happens where no value was ever written. */
+void vgpu_wipe(void *pointer, size_t bytes);
 
 #endif

@@ -22,7 +22,7 @@ enum {
     VGPU_QUIRK_NO_PROCESS_MEMORY = 1 << 0, /* WSL, WDDM: processes are listed, their memory is "not available" */
     VGPU_QUIRK_MIG = 1 << 1,               /* the card is split; CUDA sees one MIG slice with a MIG- UUID */
     VGPU_QUIRK_DRIVER_TOO_OLD = 1 << 2,    /* the driver is older than the wheel's CUDA */
-    VGPU_QUIRK_LOST = 1 << 3,              /* the card fell off the bus */
+    VGPU_QUIRK_LOST = 1 << 3,              /* the first card fell off the bus */
     VGPU_QUIRK_NVML_REVERSED = 1 << 4,     /* NVML lists cards in another order than CUDA */
     VGPU_QUIRK_NO_MEMORY_V2 = 1 << 5,      /* a driver without nvmlDeviceGetMemoryInfo_v2 */
     VGPU_QUIRK_HOST_PIDS = 1 << 6,         /* in a container: NVML reports the host's process ids, not ours */
@@ -39,7 +39,7 @@ typedef struct {
     uint64_t l2_cache_bytes;
     uint64_t shared_memory_per_block_optin_bytes;
     uint64_t shared_memory_per_sm_bytes;
-    int32_t other_pid; /* the process id NVML shows for other_bytes */
+    int32_t other_pid; /* the process id NVML shows for other_bytes; negative: one that draws, 0: one not shown */
     int32_t cc_major, cc_minor;
     int32_t ptx_version; /* newest architecture of the wheel that the card can run, e.g. 86 on an 8.9 card */
     int32_t num_sms;

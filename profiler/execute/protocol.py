@@ -1,0 +1,77 @@
+"""What a parent and its worker tell each other: files in a private directory, each written whole.
+
+The worker finds `request.json` and leaves `report.json`, written anew after every phase, so that a job that is
+killed has told of every phase it completed; or `refusal.json`, where the job cannot be run as it was asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from profiler.errors import ConfigError, EnvironmentUnfitError, PeakvramError
+from profiler.records.schema import Device
+from profiler.spec.job import JobSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REQUEST = "request.json"
+REPORT = "report.json"
+REFUSAL = "refusal.json"
+STDERR = "stderr.txt"
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Message):
+    """A resolved model, as `profiler.spec.models.ModelSource`."""
+
+    kind: Literal["preset", "directory", "hub"]
+    id: str
+    location: str
+    revision: str | None
+    hub_id: str | None
+    reason: str
+
+
+class Request(_Message):
+    """One job for a worker.
+
+    Attributes:
+        spec: the job, its GPU chosen.
+        source: its model, resolved.
+        device: the card as far as the parent knows it; the worker completes a real one.
+        driver: the driver's version; None for a virtual card.
+        notes: what the record is to say besides.
+    """
+
+    spec: JobSpec
+    source: Source
+    device: Device
+    driver: str | None
+    notes: tuple[str, ...] = ()
+
+
+class Refusal(_Message):
+    """Why a job was not run: an error its reader can mend."""
+
+    kind: Literal["config", "environment"]
+    message: str
+    hint: str
+
+    def to_error(self) -> PeakvramError:
+        """The error to raise in the parent."""
+        cls = ConfigError if self.kind == "config" else EnvironmentUnfitError
+        return cls(self.message, hint=self.hint)
+
+
+def write_whole(path: Path, message: BaseModel) -> None:
+    """Write a message so that a reader finds it whole or not at all, even if the writer is killed."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(message.model_dump_json())
+    partial.replace(path)

@@ -1,0 +1,199 @@
+"""The process that runs one job: `python -m profiler.execute.worker DIRECTORY`.
+
+It reads the request, runs the job phase by phase, and leaves its report in the directory. It ends with exit code
+0 whenever the report says how the job ended, out of memory included.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from profiler.errors import ConfigError, PeakvramError
+from profiler.execute.environment import read_environment
+from profiler.execute.protocol import REFUSAL, REPORT, REQUEST, Refusal, Request, write_whole
+from profiler.hardware.discovery import find_real_gpus
+from profiler.hardware.sampler import UsedMemorySampler
+from profiler.hardware.visible import match_by_uuid
+from profiler.measure.device import DeviceMeter, ExactMeter, NoMeter, SampledMeter
+from profiler.measure.phases import Recorder
+from profiler.records.schema import Device, Outcome, OutcomeStatus, ValueReads, WorkerReport
+from profiler.spec.models import ModelSource
+from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state
+from profiler.virtual.values import TrueValues
+from profiler.workload.job import run_phases
+
+if TYPE_CHECKING:
+    from profiler.records.schema import Parameters, PhaseReading
+
+_MAX_SITES = 20
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory is made in it, privately
+
+
+class Worker:
+    """One job of one process, and the report that grows with it."""
+
+    def __init__(self, directory: Path, request: Request, meter: DeviceMeter, state: StateLayout | None) -> None:
+        """Prepares the report; nothing is run yet."""
+        self._directory = directory
+        self._request = request
+        self._state = state
+        self._values = TrueValues() if state is not None else None
+        self._requested_bytes: int | None = None
+        self._recorder = Recorder(meter=meter, has_time=state is None, on_reading=self._add_reading)
+        self._report = WorkerReport(
+            device=request.device,
+            environment=read_environment(alloc_conf=request.spec.alloc_conf, driver=request.driver),
+            notes=request.notes,
+        )
+
+    def run(self) -> None:
+        """Run the job; the report says how it ended.
+
+        Raises:
+            PeakvramError: the job cannot be run as it was asked for.
+        """
+        torch._C._cuda_attach_out_of_memory_observer(self._remember_request)
+        source = ModelSource(**self._request.source.model_dump())
+        with ExitStack() as stack:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="peakvram-", dir=self._scratch_parent()))
+            if self._values is not None:
+                stack.enter_context(self._values)
+            try:
+                run_phases(
+                    self._request.spec,
+                    source,
+                    self._recorder,
+                    scratch=Path(scratch),
+                    on_parameters=self._add_parameters,
+                )
+                outcome = Outcome(status=OutcomeStatus.OK)
+            except PeakvramError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever the libraries raise is this job's outcome
+                outcome = self._outcome_of(error)
+        self._write(outcome=outcome)
+
+    def _outcome_of(self, error: Exception) -> Outcome:
+        phase, step = self._recorder.current or (None, None)
+        if _is_out_of_memory(error):
+            return Outcome(
+                status=OutcomeStatus.OOM, phase=phase, step=step, message=str(error), requested_bytes=self._requested_bytes
+            )
+        traceback.print_exception(error)
+        message = f"{type(error).__name__}: {error}"
+        return Outcome(status=OutcomeStatus.ERROR, phase=phase, step=step, message=message)
+
+    def _scratch_parent(self) -> Path | None:
+        # On a virtual card the weights are never read: in memory a sparse file costs nothing, and on a disk every
+        # touch of one reads ahead. On a real card they are, page by page, which only a disk's cache gives back.
+        use_memory = self._state is not None and os.access(_SHARED_MEMORY, os.W_OK)
+        return _SHARED_MEMORY if use_memory else None
+
+    def _remember_request(self, _device: int, requested_bytes: int, _total_bytes: int, _free_bytes: int) -> None:
+        self._requested_bytes = requested_bytes
+
+    def _add_reading(self, reading: PhaseReading) -> None:
+        self._write(phases=(*self._report.phases, reading))
+
+    def _add_parameters(self, parameters: Parameters) -> None:
+        self._write(parameters=parameters)
+
+    def _write(self, **changes: object) -> None:
+        if self._values is not None:
+            changes["value_reads"] = _value_reads(self._values)
+        if self._state is not None:
+            changes["managed_bytes"] = self._state.managed_peak_bytes
+            changes["notes"] = (*self._request.notes, *_virtual_notes(self._state))
+        self._report = self._report.model_copy(update=changes)
+        write_whole(self._directory / REPORT, self._report)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # Libraries that allocate beside torch (the CUDA context itself, bitsandbytes) raise other types.
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "out of memory" in str(error))
+
+
+def _value_reads(values: TrueValues) -> ValueReads:
+    sites = values.unknown_reads.sites
+    return ValueReads(unknown=values.unknown_reads.total, sites=tuple(f"{site} x{n}" for site, n in sites.most_common(_MAX_SITES)))
+
+
+def _virtual_notes(state: StateLayout) -> list[str]:
+    notes = []
+    if state.cudnn_calls:
+        notes.append("cuDNN ran: which workspace it would take of the card's memory is not known and left out")
+    if state.num_unknown:
+        names = ", ".join(state.unknown[i].value.decode() for i in range(state.num_unknown))
+        notes.append(f"the virtual GPU does not implement these functions, which answered an error: {names}")
+    return notes
+
+
+def _run_virtual(directory: Path, request: Request) -> None:
+    state = open_state(Path(os.environ[STATE_VARIABLE]))
+    state.devices[0].ptx_version = _newest_runnable_architecture(state)
+    Worker(directory, request, ExactMeter(state), state).run()
+
+
+def _newest_runnable_architecture(state: StateLayout) -> int:
+    """The newest architecture of the wheel that the card can run, as CUB asks it of a kernel (86 on an 8.9 card).
+
+    A cubin runs on its own major version with an equal or higher minor one (CUDA programming guide, "Binary
+    Compatibility").
+    """
+    device = state.devices[0]
+    flags = torch._C._cuda_getArchFlags() or ""
+    built = [int(flag.removeprefix("sm_").rstrip("af")) for flag in flags.split() if flag.startswith("sm_")]
+    runnable = [arch for arch in built if arch // 10 == device.cc_major and arch % 10 <= device.cc_minor]
+    own: int = 10 * device.cc_major + device.cc_minor
+    return max(runnable, default=own)
+
+
+def _run_real(directory: Path, request: Request) -> None:
+    # The parent made this card the only visible one, by UUID; torch confirms which it is.
+    properties = torch.cuda.get_device_properties(0)
+    gpu = match_by_uuid(find_real_gpus().gpus, str(properties.uuid))
+    device = request.device.model_copy(
+        update={
+            "total_bytes": properties.total_memory,
+            "num_sms": properties.multi_processor_count,
+            "compute_capability": f"{properties.major}.{properties.minor}",
+            "device_used_source": "none" if gpu is None else "sampled",
+        }
+    )
+    request = request.model_copy(update={"device": device})
+    if gpu is None:
+        Worker(directory, request, NoMeter(), None).run()
+        return
+    with UsedMemorySampler(gpu) as sampler:
+        Worker(directory, request, SampledMeter(sampler), None).run()
+
+
+def main(directory: Path) -> int:
+    """Run the request in `directory`. 0 if its report says how it ended; a refusal's own exit code."""
+    request = Request.model_validate_json((directory / REQUEST).read_text())
+    try:
+        if request.device.kind == "virtual":
+            _run_virtual(directory, request)
+        else:
+            _run_real(directory, request)
+    except PeakvramError as error:
+        kind = "config" if isinstance(error, ConfigError) else "environment"
+        write_whole(directory / REFUSAL, Refusal(kind=kind, message=error.message, hint=error.hint))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # torch's autograd threads may outlive the interpreter by a moment and abort it; the report is on disk.
+    os._exit(code)

@@ -1,0 +1,127 @@
+"""Whose the allocated bytes are: every live block of the allocator given to one component.
+
+Blocks are claimed by the tensors that start in them, storage by storage, in the order of `_claims`. What no tensor
+of the job claims is a cuBLAS workspace, an activation, or other; so the components add up to the allocator's
+own figure by construction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from profiler.measure.allocator import live_blocks
+from profiler.records.schema import Components
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# PyTorch's CublasHandlePool.cpp: the default workspace is 4096 KiB x 2 + 16 KiB x 8, and 32 MiB from Hopper on.
+_WORKSPACE_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024
+_HOPPER_WORKSPACE_BYTES = 32 << 20
+
+
+@dataclass(slots=True)
+class Holdings:
+    """What the job holds right now, for counting; filled in as the job goes on."""
+
+    model: torch.nn.Module | None = None
+    optimizer: torch.optim.Optimizer | None = None
+    batch: dict[str, torch.Tensor] = field(default_factory=dict)
+    num_threads_with_workspace: int = 0  # that have run a matrix product: the main one, then autograd's
+    other_before_step_bytes: int | None = None  # unclaimed before the step: not its activations
+
+
+def count_components(holdings: Holdings) -> Components:
+    """Split the bytes allocated now into components; their sum is the allocator's figure."""
+    unclaimed = live_blocks()
+    counted = {name: _claim(unclaimed, tensors) for name, tensors in _claims(holdings)}
+    workspace_bytes = _claim_workspaces(unclaimed, holdings.num_threads_with_workspace)
+    rest_bytes = sum(unclaimed.values())
+    before = holdings.other_before_step_bytes
+    other_bytes = rest_bytes if before is None else min(before, rest_bytes)
+    return Components(
+        **counted,
+        workspace_bytes=workspace_bytes,
+        activations_bytes=rest_bytes - other_bytes,
+        other_bytes=other_bytes,
+    )
+
+
+def _claims(holdings: Holdings) -> Iterator[tuple[str, Iterable[torch.Tensor]]]:
+    """Components and the tensors that belong to them, the more particular before the more general."""
+    model = holdings.model
+    if model is not None:
+        adapter = _adapter_prefix(model)
+        named = list(model.named_parameters())
+        yield "adapter_bytes", [p for name, p in named if adapter is not None and adapter in name]
+        yield "quantization_state_bytes", _quantization_state(model)
+        yield "weights_bytes", [p for _, p in named]
+        yield "gradients_bytes", [p.grad for _, p in named if p.grad is not None]
+        yield "buffers_bytes", list(model.buffers())
+    if holdings.optimizer is not None:
+        # Lookup tables of 8-bit optimizers (`name2qmap`) are state of the optimizer, not of a parameter.
+        state = chain(holdings.optimizer.state.values(), [getattr(holdings.optimizer, "name2qmap", {})])
+        yield "optimizer_bytes", list(_tensors_in(list(state)))
+    yield "batch_bytes", list(holdings.batch.values())
+
+
+def _adapter_prefix(model: torch.nn.Module) -> str | None:
+    """The part of a parameter's name that marks it as the adapter's, as peft names it (`lora_`)."""
+    if not hasattr(model, "peft_config"):
+        return None
+    prefix: str | None = getattr(model.base_model, "prefix", None)
+    return prefix
+
+
+def _quantization_state(model: torch.nn.Module) -> list[torch.Tensor]:
+    """Scales, codes and statistics of bitsandbytes weights, without the quantized data itself."""
+    found: list[torch.Tensor] = []
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        state = getattr(weight, "quant_state", None)
+        if state is not None:  # 4-bit: absmax, code; with double quantization those of the second level and an offset
+            nested = getattr(state, "state2", None)
+            found += _tensors_in([state.absmax, state.code, state.offset if nested is not None else None])
+            found += _tensors_in([nested.absmax, nested.code] if nested is not None else [])
+        if type(weight).__name__ == "Int8Params":
+            found += _tensors_in([weight.SCB, getattr(getattr(module, "state", None), "SCB", None)])
+    return found
+
+
+def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors_in(item)
+
+
+def _claim(unclaimed: dict[int, int], tensors: Iterable[torch.Tensor]) -> int:
+    # A storage begins where its block does; one outside the allocator (managed memory) has no block.
+    return sum(unclaimed.pop(tensor.untyped_storage().data_ptr(), 0) for tensor in tensors if tensor.is_cuda)
+
+
+def _claim_workspaces(unclaimed: dict[int, int], num_threads: int) -> int:
+    """Take at most one block of the workspace's size for each thread that has used cuBLAS.
+
+    Another block of that very size may be taken in its place, which changes nothing: the size is the same.
+    """
+    size = _workspace_bytes()
+    addresses = [address for address, block_bytes in unclaimed.items() if block_bytes == size][:num_threads]
+    return sum(unclaimed.pop(address) for address in addresses)
+
+
+def _workspace_bytes() -> int:
+    # The name in torch 2.14; older releases have no way to ask.
+    ask = getattr(torch.backends.cuda, "cublas_workspace_size", None)
+    if callable(ask):
+        return int(ask())
+    major, _ = torch.cuda.get_device_capability()
+    return _HOPPER_WORKSPACE_BYTES if major >= 9 else _WORKSPACE_BYTES  # noqa: PLR2004 - compute capability 9.0

@@ -1,0 +1,72 @@
+"""Phase by phase: what the allocator and the card held, from one phase's start to its end."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from profiler.measure.allocator import read_allocator
+from profiler.measure.components import Holdings, count_components
+from profiler.records.schema import PhaseName, PhaseReading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from profiler.measure.device import DeviceMeter
+
+
+class Recorder:
+    """Reads every phase of a job and hands each reading on as soon as it is complete.
+
+    Attributes:
+        readings: of the phases completed so far.
+        current: the phase that is running, with its step; None between phases.
+        holdings: what the job holds, which the job itself keeps up to date.
+    """
+
+    def __init__(self, *, meter: DeviceMeter, has_time: bool, on_reading: Callable[[PhaseReading], None]) -> None:
+        """Starts with no phase read.
+
+        Args:
+            meter: of the card's used memory.
+            has_time: whether elapsed times mean anything (not on a virtual card).
+            on_reading: called with each completed phase.
+        """
+        self.readings: list[PhaseReading] = []
+        self.current: tuple[PhaseName, int | None] | None = None
+        self.holdings = Holdings()
+        self._meter = meter
+        self._has_time = has_time
+        self._on_reading = on_reading
+
+    @contextmanager
+    def phase(self, name: PhaseName, step: int | None = None) -> Iterator[None]:
+        """Read one phase. If its body fails there is no reading, and `current` says where it was."""
+        self.current = (name, step)
+        start = read_allocator()
+        torch.cuda.reset_peak_memory_stats()
+        self._meter.reset_peak()
+        started_s = time.perf_counter()
+        yield
+        end = read_allocator()  # waits for the card, so the time below includes its work
+        elapsed_s = time.perf_counter() - started_s
+        reading = PhaseReading(
+            name=name,
+            step=step,
+            allocated_start_bytes=start.allocated_bytes,
+            allocated_end_bytes=end.allocated_bytes,
+            allocated_peak_bytes=end.allocated_peak_bytes,
+            reserved_end_bytes=end.reserved_bytes,
+            reserved_peak_bytes=end.reserved_peak_bytes,
+            device_used_peak_bytes=self._meter.peak_bytes(),
+            num_alloc_retries=end.num_alloc_retries - start.num_alloc_retries,
+            num_ooms=end.num_ooms - start.num_ooms,
+            elapsed_s=elapsed_s if self._has_time else None,
+            components=count_components(self.holdings),
+        )
+        self.readings.append(reading)
+        self.current = None
+        self._on_reading(reading)

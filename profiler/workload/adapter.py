@@ -1,0 +1,67 @@
+"""What turns a loaded model into the one that trains: k-bit preparation, checkpointing, LoRA adapters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+from profiler.errors import ConfigError
+from profiler.spec.job import Full, Int8Lora, JobSpec, Lora, QLora
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+
+def prepare_model(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel:
+    """Prepare a quantized model for training where the job asks for it, and switch checkpointing on."""
+    checkpointing = spec.gradient_checkpointing
+    kwargs = {"use_reentrant": checkpointing.reentrant}
+    match spec.method:
+        case QLora(kbit_prepare=True) | Int8Lora(kbit_prepare=True):
+            prepared: PreTrainedModel = prepare_model_for_kbit_training(
+                model, use_gradient_checkpointing=checkpointing.enabled, gradient_checkpointing_kwargs=kwargs
+            )
+            return prepared
+        case Full() | Lora() | QLora() | Int8Lora():
+            if checkpointing.enabled:
+                _enable_checkpointing(model, kwargs)
+            return model
+
+
+def add_adapter(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel | PeftModel:
+    """Inject LoRA adapters, or train every weight.
+
+    Raises:
+        ConfigError: the model has no modules of the names asked for.
+    """
+    if isinstance(spec.method, Full):
+        return model
+    method = spec.method
+    config = LoraConfig(
+        r=method.rank,
+        lora_alpha=method.alpha,
+        lora_dropout=method.dropout,
+        target_modules=method.targets if isinstance(method.targets, str) else list(method.targets),
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        names = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)})
+        raise ConfigError(
+            f"no adapter fits {spec.model}: {str(error).partition('. ')[0]}",
+            hint=f"its linear modules are {', '.join(names)}",
+        ) from error
+
+
+def _enable_checkpointing(model: PreTrainedModel, kwargs: dict[str, Any]) -> None:
+    # transformers 5.2x renamed it and warns of the old name; peft and older releases know only that.
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=kwargs)
+    else:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=kwargs)
+    if kwargs["use_reentrant"]:
+        model.enable_input_require_grads()

@@ -1,0 +1,146 @@
+"""Loading the model: `from_pretrained` onto the card, with or without quantization, as a user would call it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from packaging.version import Version
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+
+from profiler.errors import ConfigError
+from profiler.spec.job import Full, Int8Lora, JobSpec, Lora, Precision, QLora, Weights
+from profiler.workload.checkpoint import write_sparse_checkpoint
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from profiler.spec.models import ModelSource
+
+# from_pretrained called it torch_dtype before 4.56 (transformers' release notes).
+_DTYPE_ARGUMENT = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
+
+
+def weight_dtype(precision: Precision) -> torch.dtype:
+    """The type the weights are kept in; autocast keeps them in float32."""
+    match precision:
+        case Precision.BF16:
+            return torch.bfloat16
+        case Precision.FP16:
+            return torch.float16
+        case Precision.FP32 | Precision.BF16_AMP | Precision.FP16_AMP:
+            return torch.float32
+
+
+def load_config(source: ModelSource) -> PretrainedConfig:
+    """The model's configuration, from a preset's file, a directory or the Hub.
+
+    Raises:
+        ConfigError: it cannot be had or is no causal language model's.
+    """
+    if source.kind == "preset":
+        values = json.loads(Path(source.location).read_text())
+        return AutoConfig.for_model(values.pop("model_type"), **values)
+    try:
+        return AutoConfig.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"the config of {source.location!r} cannot be loaded: {_first_line(error)}",
+            hint="check the name; for a gated model run `hf auth login`; offline, use a preset or a directory",
+        ) from error
+
+
+def prepare_source(spec: JobSpec, source: ModelSource, config: PretrainedConfig, scratch: Path) -> str:
+    """Where `from_pretrained` is to load from: the real checkpoint, or one without data for random weights."""
+    if spec.weights is Weights.PRETRAINED:
+        return source.location
+    directory = scratch / "checkpoint"
+    directory.mkdir()
+    write_sparse_checkpoint(config, directory, dtype=weight_dtype(spec.precision))
+    return str(directory)
+
+
+def load_model(spec: JobSpec, location: str, revision: str | None) -> PreTrainedModel:
+    """Load the model onto the first CUDA device, ready to train, with its KV cache off as `Trainer` sets it.
+
+    Raises:
+        ConfigError: the checkpoint is not there, is damaged or does not fit the job.
+    """
+    arguments: dict[str, Any] = {
+        _DTYPE_ARGUMENT: weight_dtype(spec.precision),
+        "device_map": {"": 0},
+        "attn_implementation": spec.attention.value,
+        "revision": revision or "main",
+        "trust_remote_code": False,
+        "use_safetensors": True,
+    }
+    if (quantization := _quantization(spec)) is not None:
+        arguments["quantization_config"] = quantization
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(location, **arguments)
+    except Exception as error:
+        if _is_users(error):
+            raise ConfigError(
+                f"the model at {location!r} cannot be loaded: {_first_line(error)}",
+                hint="only complete safetensors checkpoints of causal language models can be measured",
+            ) from error
+        raise
+    model.config.use_cache = False
+    if spec.weights is Weights.RANDOM:
+        _randomize(model)
+    model.train()
+    return model
+
+
+def check_positions(model: PreTrainedModel, spec: JobSpec) -> None:
+    """Refuse a length beyond a learned table of positions: a real card would fail an assertion on the device.
+
+    Raises:
+        ConfigError: the model has fewer positions than the job's length.
+    """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        is_table = isinstance(module, torch.nn.Embedding) and module.num_embeddings == limit
+        if is_table and name.rsplit(".", 1)[-1] in {"wpe", "embed_positions", "position_embeddings"} and spec.seq_len > limit:
+            raise ConfigError(
+                f"{spec.model} has a table of {limit} positions; a length of {spec.seq_len} does not fit it",
+                hint=f"choose --seq-len {limit} or less",
+            )
+
+
+def _quantization(spec: JobSpec) -> BitsAndBytesConfig | None:
+    match spec.method:
+        case QLora() as method:
+            return BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type=method.quant.value,
+                bnb_4bit_use_double_quant=method.double_quant,
+                bnb_4bit_compute_dtype=getattr(torch, method.compute_dtype.value),
+            )
+        case Int8Lora():
+            return BitsAndBytesConfig(load_in_8bit=True)
+        case Full() | Lora():
+            return None
+
+
+@torch.no_grad()
+def _randomize(model: PreTrainedModel) -> None:
+    """Draw floating-point weights in place, which allocates nothing; quantized ones stay quantized zeros."""
+    std = getattr(model.config.get_text_config(), "initializer_range", 0.02)
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.normal_(std=std)
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether loading failed on what the user named, not on a fault of ours or for want of memory."""
+    return type(error).__name__ == "SafetensorError" or (
+        isinstance(error, OSError | ValueError | ImportError) and not isinstance(error, torch.OutOfMemoryError)
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

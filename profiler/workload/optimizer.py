@@ -1,0 +1,46 @@
+"""The optimizer, as `Trainer` makes it: its class, its arguments, its two parameter groups."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_pt_utils import get_parameter_names
+
+if TYPE_CHECKING:
+    from profiler.spec.job import Optimizer
+
+# Trainer.get_decay_parameter_names of transformers 5.23: these never decay, so they form the second group.
+_NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
+
+
+def make_optimizer(model: torch.nn.Module, name: Optimizer) -> torch.optim.Optimizer:
+    """Make the optimizer over the trainable parameters.
+
+    The split into decaying and other parameters matters for memory: foreach optimizers take temporaries a group.
+    """
+    with tempfile.TemporaryDirectory() as unused:
+        arguments = TrainingArguments(output_dir=unused, optim=name.value, report_to=[])
+        cls, kwargs = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    decaying = set(get_parameter_names(model, [torch.nn.LayerNorm], _NO_DECAY))
+    trainable = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for n, p in trainable if n in decaying], "weight_decay": arguments.weight_decay},
+        {"params": [p for n, p in trainable if n not in decaying], "weight_decay": 0.0},
+    ]
+    optimizer: torch.optim.Optimizer = cls(groups, **kwargs)
+    if kwargs.get("optim_bits") == 8:
+        _keep_embeddings_in_fp32(model)
+    return optimizer
+
+
+def _keep_embeddings_in_fp32(model: torch.nn.Module) -> None:
+    """Trainer lets bitsandbytes optimize embeddings in 32 bits."""
+    from bitsandbytes.optim import GlobalOptimManager  # noqa: PLC0415 - only 8-bit optimizers need it
+
+    manager = GlobalOptimManager.get_instance()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding):
+            manager.register_module_override(module, "weight", {"optim_bits": 32})

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from profiler.errors import ConfigError, EnvironmentUnfitError
+from profiler.records.schema import Record
+from profiler.records.store import check_directory, read_record, record_file_name, write_record
+from tests.builders import a_job, a_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """A real limit on the size of files, as a full disk is: a write past 1 KiB fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_record_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    record = a_record()
+    path = write_record(tmp_path / "results" / "adhoc", record)
+    assert read_record(path) == record
+    assert path.name == f"llama-3.1-8b--qlora--rtx-4090--{record.key}.json"
+
+
+def test_the_same_job_again_takes_the_place_of_its_record(tmp_path: Path) -> None:
+    first, second = a_record(), a_record().model_copy(update={"notes": ("again",)})
+    assert write_record(tmp_path, first) == write_record(tmp_path, second)
+    assert [read_record(path) for path in tmp_path.iterdir()] == [second]
+
+
+@given(st.text(min_size=1, max_size=300) | st.from_regex(r"[./~].*", fullmatch=True))
+@example(model="~nobody")
+@example(model=".")
+@example(model="/\0")
+def test_any_models_name_makes_a_plain_file_name(model: str) -> None:
+    name = record_file_name(a_record(spec=a_job(model=model)))
+    assert len(name.encode()) < 200
+    assert not set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789._-")
+    assert name.count("--") == 3
+    assert not name.startswith(".")
+
+
+def test_a_local_directory_gives_the_file_its_own_name_alone() -> None:
+    name = record_file_name(a_record(spec=a_job(model="/somewhere/private/My Model/")))
+    assert name.startswith("my-model--qlora--")
+
+
+@pytest.mark.usefixtures("small_files")
+def test_without_room_nothing_is_left_behind_and_the_error_says_so(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentUnfitError, match=r"cannot write .*: file too large") as caught:
+        write_record(tmp_path, a_record())
+    assert "--out" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_room_the_record_there_stays_whole(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    path = write_record(tmp_path, a_record())
+    request.getfixturevalue("small_files")
+    with pytest.raises(EnvironmentUnfitError):
+        write_record(tmp_path, a_record().model_copy(update={"notes": ("more",)}))
+    assert read_record(path) == a_record()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_killed_writer_leaves_no_half_record(tmp_path: Path) -> None:
+    """A process that does nothing but write records is killed at many instants."""
+    script = f"""
+from pathlib import Path
+from profiler.records.store import write_record
+from tests.builders import a_record
+directory, record, length = Path({str(tmp_path)!r}), a_record(), 0
+write_record(directory, record)
+print("ready", flush=True)
+while True:
+    length = (length + 7) % 40_000
+    write_record(directory, record.model_copy(update={{"notes": ("x" * length,)}}))
+"""
+    for delay_s in (0.0, 0.003, 0.011, 0.029, 0.053):
+        with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"ready\n"
+            time.sleep(delay_s)
+            writer.kill()
+        (path,) = tmp_path.glob("*.json")
+        assert read_record(path).key == a_record().key
+
+
+def test_a_record_may_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        path = write_record(tmp_path, a_record())
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("")
+    with pytest.raises(EnvironmentUnfitError, match="cannot write"):
+        write_record(tmp_path / "results", a_record())
+    with pytest.raises(ConfigError, match="is not a directory"):
+        check_directory(tmp_path / "results" / "adhoc")
+
+
+def test_looking_at_a_place_makes_nothing(tmp_path: Path) -> None:
+    check_directory(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_place_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ConfigError, match="may not be written to"):
+        check_directory(tmp_path / "adhoc")
+
+
+def corrupted(content: bytes, directory: Path) -> str:
+    path = directory / "record.json"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_record(path)
+    assert str(path) in caught.value.message
+    return caught.value.message
+
+
+@given(cut=st.integers(min_value=0, max_value=2000))
+def test_a_record_cut_short_anywhere_is_refused(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    whole = a_record().model_dump_json().encode()
+    assert "cut short or not JSON" in corrupted(whole[:cut], tmp_path_factory.getbasetemp())
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\xff\xfe", "not UTF-8"),
+        (b"[]", "its top level has no valid value"),
+        (b"{}", "key is missing"),
+        (b'{"schema_version": 2}', "schema_version has no valid value"),
+    ],
+)
+def test_what_is_no_record_is_refused_with_the_reason(content: bytes, problem: str, tmp_path: Path) -> None:
+    assert problem in corrupted(content, tmp_path)
+
+
+def test_a_fraction_of_a_byte_is_no_record(tmp_path: Path) -> None:
+    content = a_record().model_dump_json().replace('"managed_bytes":0', '"managed_bytes":0.5')
+    assert "managed_bytes has no valid value" in corrupted(content.encode(), tmp_path)
+
+
+def test_a_record_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        read_record(tmp_path / "none.json")
+
+
+def test_every_field_of_the_contract_is_in_the_file(tmp_path: Path) -> None:
+    stored = json.loads(write_record(tmp_path, a_record()).read_text())
+    assert stored["schema_version"] == 1
+    assert set(stored) == set(Record.model_fields)
+    assert stored["device"]["kind"] == "virtual"
+    assert stored["components_at"] == {"phase": "forward", "step": 1}
