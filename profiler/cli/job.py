@@ -36,6 +36,7 @@ _PATHS = {
     "reentrant": "gradient_checkpointing.reentrant",
     "attention": "attention",
     "attention_mask": "attention_mask",
+    "loop": "loop",
     "steps": "steps",
     "alloc_conf": "alloc_conf",
     "gpu": "gpu",

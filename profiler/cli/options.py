@@ -46,6 +46,13 @@ AttentionMask: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="KIND", help="What a batch carries: none, full (all ones) or padded (default full)"),
 ]
+Loop: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="plain (logits live through the backward pass) or trainer, which drops them (default plain)",
+    ),
+]
 
 Method: TypeAlias = Annotated[
     str | None,

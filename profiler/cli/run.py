@@ -43,6 +43,7 @@ def run(  # noqa: PLR0913 - one parameter a flag
     precision: o.Precision = None,
     attention: o.Attention = None,
     attention_mask: o.AttentionMask = None,
+    loop: o.Loop = None,
     steps: o.Steps = None,
     gpu: o.Gpu = None,
     gpu_memory: o.GpuMemory = None,

@@ -117,8 +117,12 @@ class Worker:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # Libraries that allocate beside torch (the CUDA context itself, bitsandbytes) raise other types.
-    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and "out of memory" in str(error))
+    # Libraries that allocate beside torch (the CUDA context itself, bitsandbytes) raise other types; on a MIG slice
+    # torch before 2.14 trips over NVML while it words its own message (pytorch issue 112377).
+    told_otherwise = ("out of memory", "NVML_SUCCESS == r INTERNAL ASSERT FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in told_otherwise)
+    )
 
 
 def _value_reads(values: TrueValues) -> ValueReads:

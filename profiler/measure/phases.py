@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from profiler.measure.allocator import read_allocator
+from profiler.measure.allocator import AllocatorReading, read_allocator
 from profiler.measure.components import Holdings, count_components
 from profiler.records.schema import PhaseName, PhaseReading
 
@@ -22,7 +22,7 @@ class Recorder:
     """Reads every phase of a job and hands each reading on as soon as it is complete.
 
     Attributes:
-        readings: of the phases completed so far.
+        readings: of the phases so far, in order.
         current: the phase that is running, with its step; None between phases.
         holdings: what the job holds, which the job itself keeps up to date.
     """
@@ -33,7 +33,7 @@ class Recorder:
         Args:
             meter: of the card's used memory.
             has_time: whether elapsed times mean anything (not on a virtual card).
-            on_reading: called with each completed phase.
+            on_reading: called with each reading.
         """
         self.readings: list[PhaseReading] = []
         self.current: tuple[PhaseName, int | None] | None = None
@@ -44,13 +44,23 @@ class Recorder:
 
     @contextmanager
     def phase(self, name: PhaseName, step: int | None = None) -> Iterator[None]:
-        """Read one phase. If its body fails there is no reading, and `current` says where it was."""
+        """Read one phase. If its body fails it is read at the failure, and `current` says where it was."""
         self.current = (name, step)
         start = read_allocator()
         torch.cuda.reset_peak_memory_stats()
         self._meter.reset_peak()
         started_s = time.perf_counter()
-        yield
+        try:
+            yield
+        except Exception:
+            self._add(name, step, start, started_s, is_complete=False)
+            raise
+        self._add(name, step, start, started_s, is_complete=True)
+        self.current = None
+
+    def _add(
+        self, name: PhaseName, step: int | None, start: AllocatorReading, started_s: float, *, is_complete: bool
+    ) -> None:
         end = read_allocator()  # waits for the card, so the time below includes its work
         elapsed_s = time.perf_counter() - started_s
         reading = PhaseReading(
@@ -65,8 +75,8 @@ class Recorder:
             num_alloc_retries=end.num_alloc_retries - start.num_alloc_retries,
             num_ooms=end.num_ooms - start.num_ooms,
             elapsed_s=elapsed_s if self._has_time else None,
-            components=count_components(self.holdings),
+            is_complete=is_complete,
+            components=count_components(self.holdings) if is_complete else None,
         )
         self.readings.append(reading)
-        self.current = None
         self._on_reading(reading)

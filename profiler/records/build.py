@@ -74,7 +74,7 @@ def _peak(phases: Sequence[PhaseReading]) -> Peak | None:
 
 
 def _steady(phases: Sequence[PhaseReading]) -> Steady | None:
-    ends = [phase.allocated_end_bytes for phase in phases if phase.name is _STEP_END]
+    ends = [phase.allocated_end_bytes for phase in phases if phase.name is _STEP_END and phase.is_complete]
     return Steady(allocated_end_bytes=ends[-1]) if ends else None
 
 
@@ -84,7 +84,7 @@ def _phase_to_explain(phases: Sequence[PhaseReading]) -> PhaseReading | None:
     Only phases whose components were counted can be explained; of equals the earlier one is taken.
     """
     counted = [phase for phase in phases if phase.components is not None]
-    complete = [phase.step for phase in phases if phase.name is _STEP_END]
+    complete = [phase.step for phase in phases if phase.name is _STEP_END and phase.is_complete]
     of_last_step = [phase for phase in counted if complete and phase.step == complete[-1]]
     if of_last_step:
         return max(of_last_step, key=lambda phase: phase.allocated_end_bytes)

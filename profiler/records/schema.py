@@ -77,7 +77,11 @@ class Components(_Value):
 
 
 class PhaseReading(_Value):
-    """What the allocator and the card held over one phase; peak counters start anew with each phase."""
+    """What the allocator and the card held over one phase; peak counters start anew with each phase.
+
+    Attributes:
+        is_complete: False for the phase a job failed in, read at the failure.
+    """
 
     name: PhaseName
     step: Count | None = None
@@ -90,6 +94,7 @@ class PhaseReading(_Value):
     num_alloc_retries: Count = 0
     num_ooms: Count = 0
     elapsed_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    is_complete: bool = True
     components: Components | None = None
 
 

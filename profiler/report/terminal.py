@@ -9,7 +9,7 @@ from rich.text import Text
 from profiler.records.schema import Components, Device, OutcomeStatus, PhaseReading, Record
 from profiler.report.text import UNKNOWN, literal, plain_table, size, titled
 from profiler.report.verdict import device_label, verdict_line
-from profiler.spec.job import Full, GradientCheckpointing, Int8Lora, JobSpec, Lora, QLora
+from profiler.spec.job import Full, GradientCheckpointing, Int8Lora, JobSpec, Loop, Lora, QLora
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
@@ -98,6 +98,8 @@ def describe_job(spec: JobSpec) -> str:
     parts.append(f"batch {spec.batch_size} x {spec.seq_len} tokens")
     parts.append(_checkpointing(spec.gradient_checkpointing))
     parts.append(f"{spec.attention} attention")
+    if spec.loop is not Loop.PLAIN:
+        parts.append(f"{spec.loop} loop")
     if spec.alloc_conf:
         parts.append(spec.alloc_conf)
     return ", ".join(parts)
@@ -131,7 +133,7 @@ def _device_heading(device: Device | None) -> str:
 
 def _phase_row(phase: PhaseReading) -> list[Text]:
     return [
-        Text(phase.name),
+        Text(phase.name if phase.is_complete else f"{phase.name} (failed)"),
         Text("" if phase.step is None else str(phase.step)),
         size(phase.allocated_end_bytes),
         size(phase.allocated_peak_bytes),

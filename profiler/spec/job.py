@@ -68,6 +68,17 @@ class AttentionMask(StrEnum):
     PADDED = "padded"
 
 
+class Loop(StrEnum):
+    """Whose training loop is followed.
+
+    `plain`: the one written out by hand, `outputs = model(**batch); outputs.loss.backward()`, where the logits
+    live until the backward pass is over. `trainer`: transformers' `Trainer`, which drops them before it.
+    """
+
+    PLAIN = "plain"
+    TRAINER = "trainer"
+
+
 class Quant(StrEnum):
     """The 4-bit data type of bitsandbytes."""
 
@@ -218,6 +229,7 @@ class JobSpec(_Part):
     )
     attention: Attention = Attention.SDPA
     attention_mask: AttentionMask = AttentionMask.FULL
+    loop: Loop = Loop.PLAIN
     steps: Annotated[Count, Field(le=1000)] = 3
     alloc_conf: str = ""
     gpu: Annotated[str, Field(min_length=1)] = "auto"

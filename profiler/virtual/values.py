@@ -54,7 +54,7 @@ class UnknownReads:
     sites: Counter[str] = field(default_factory=Counter)
 
     def add(self, operation: str) -> None:
-        """Count one read, at the nearest line outside torch and this package."""
+        """Count one read, at the nearest line outside torch and the virtual device."""
         self.sites[f"{_caller()} ({operation})"] += 1
 
     @property
@@ -306,8 +306,8 @@ def _tensors(value: Any) -> Iterable[torch.Tensor]:
 
 
 def _caller() -> str:
-    """`file:line` of the nearest frame that belongs neither to torch nor to this package."""
-    own = str(Path(__file__).parent.parent)
+    """`file:line` of the nearest frame that belongs neither to torch nor to the virtual device."""
+    own = str(Path(__file__).parent)
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename

@@ -9,7 +9,7 @@ import torch
 
 from profiler.measure.components import count_components
 from profiler.records.schema import Parameters, PhaseName
-from profiler.spec.job import JobSpec, Precision
+from profiler.spec.job import JobSpec, Loop, Precision
 from profiler.workload.adapter import add_adapter, prepare_model
 from profiler.workload.batch import make_batch
 from profiler.workload.model import check_positions, load_config, load_model, prepare_source
@@ -65,36 +65,36 @@ def run_phases(
     with recorder.phase(PhaseName.OPTIMIZER):
         optimizer = holdings.optimizer = make_optimizer(model, spec.optimizer)
     scaler = torch.amp.GradScaler("cuda", enabled=spec.precision is Precision.FP16_AMP)
-    vocab_size = model.config.get_text_config().vocab_size
     for step in range(spec.steps):
-        batch = make_batch(spec, vocab_size=vocab_size, step=step)
-        _run_step(recorder, step, model, optimizer, scaler, batch, autocast=_autocast(spec.precision))
+        _run_step(spec, step, recorder, model=model, optimizer=optimizer, scaler=scaler)
 
 
-def _run_step(  # noqa: PLR0913 - the parts of a training step
-    recorder: Recorder,
+def _run_step(
+    spec: JobSpec,
     step: int,
+    recorder: Recorder,
+    *,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    batch: dict[str, torch.Tensor],
-    *,
-    autocast: AbstractContextManager[None],
 ) -> None:
     """One step of the loop in transformers' own documentation; the batch stays on the card to the step's end."""
     holdings = recorder.holdings
+    batch = make_batch(spec, vocab_size=model.config.get_text_config().vocab_size, step=step)
     holdings.other_before_step_bytes = _unclaimed_bytes(recorder)
     with recorder.phase(PhaseName.FORWARD, step):
         holdings.num_threads_with_workspace = max(1, holdings.num_threads_with_workspace)
         holdings.batch = {name: tensor.to("cuda") for name, tensor in batch.items()}
-        with autocast:
+        with _autocast(spec.precision):
             outputs = model(**holdings.batch)
+        loss = outputs.loss
+        if spec.loop is Loop.TRAINER:
+            del outputs
     with recorder.phase(PhaseName.BACKWARD, step):
         holdings.num_threads_with_workspace = 2
-        scaler.scale(outputs.loss).backward()
-        # Whoever writes the loop out by hand has the logits alive until here. The loss must go too: its graph
-        # keeps the embeddings' output and its gradient where inputs require gradients.
-        del outputs
+        scaler.scale(loss).backward()
+        # The loss's graph keeps the embeddings' output and its gradient where inputs require gradients.
+        loss = outputs = None
     with recorder.phase(PhaseName.CLIP, step):
         scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)

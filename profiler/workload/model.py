@@ -82,10 +82,15 @@ def load_model(spec: JobSpec, location: str, revision: str | None) -> PreTrained
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(location, **arguments)
     except Exception as error:
+        if isinstance(error, ValueError) and "attention implementation" in str(error):
+            raise ConfigError(
+                f"{spec.model} has no {spec.attention} attention in transformers {transformers.__version__}",
+                hint="choose another, such as --attention eager",
+            ) from error
         if _is_users(error):
             raise ConfigError(
-                f"the model at {location!r} cannot be loaded: {_first_line(error)}",
-                hint="only complete safetensors checkpoints of causal language models can be measured",
+                f"{spec.model!r} cannot be loaded: {_first_line(error)}",
+                hint="it takes a complete safetensors checkpoint of a causal language model",
             ) from error
         raise
     model.config.use_cache = False

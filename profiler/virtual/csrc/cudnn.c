@@ -9,7 +9,7 @@
 #include <string.h>
 
 typedef int dnn_status;
-enum { HEURISTIC_RESULTS = 202, ENGINE_OF_CONFIG = 300, TYPE_INT64 = 3 };
+enum { HEURISTIC_RESULTS = 202, ENGINE_OF_CONFIG = 300, TYPE_INT64 = 3, TYPE_INT32 = 23 };
 
 static dnn_status new_handle(void **handle) { *handle = vgpu_new_handle(); return 0; }
 
@@ -38,9 +38,10 @@ dnn_status cudnnBackendExecute(void) { return executed(); }
 dnn_status cudnnBackendGetAttribute(void *descriptor, int name, int type, int64_t wanted, int64_t *count, void *values)
 {
     (void)descriptor;
-    int64_t found = name == HEURISTIC_RESULTS || name == ENGINE_OF_CONFIG || type == TYPE_INT64;
-    if (type == TYPE_INT64 && values && wanted > 0)
-        memset(values, 0, sizeof(int64_t) * (size_t)wanted); /* engine index, workspace: zero */
+    size_t width = type == TYPE_INT64 ? sizeof(int64_t) : type == TYPE_INT32 ? sizeof(int32_t) : 0;
+    int64_t found = name == HEURISTIC_RESULTS || name == ENGINE_OF_CONFIG || width;
+    if (values && wanted > 0)
+        memset(values, 0, width * (size_t)wanted); /* engine index, workspace, shared memory: zero */
     if (count)
         *count = found < wanted || !values ? found : wanted;
     return 0;

@@ -229,3 +229,19 @@ def test_every_failure_of_the_driver_says_what_to_do(code: int, word: str) -> No
     assert error.exit_code == 3
     assert word in error.hint
     assert isinstance(error, GpuLostError) == (code == pynvml.NVML_ERROR_GPU_IS_LOST)
+
+
+@pytest.mark.parametrize("is_same_namespace", [True, False])
+def test_a_process_is_named_only_where_its_number_means_the_same_to_us(
+    play: Play, is_same_namespace: bool
+) -> None:
+    source = f"""
+    from profiler.hardware import readings
+    readings.sees_host_pids = lambda: {is_same_namespace}
+    own = live_state().processes[0]
+    own.pid, own.contexts = os.getpid(), 1
+    (read,) = main()
+    show([read["processes"][0].name, open("/proc/self/comm").read().strip()])
+    """
+    name, actual = play().run(READ, source)
+    assert name == (actual if is_same_namespace else None)

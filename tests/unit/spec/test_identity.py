@@ -36,6 +36,7 @@ def test_a_key_is_sixteen_hex_digits() -> None:
         {"gradient_checkpointing": {"reentrant": True}},
         {"attention": "eager"},
         {"attention_mask": "none"},
+        {"loop": "trainer"},
         {"steps": 4},
         {"alloc_conf": "expandable_segments:True"},
         {"gpu": "a40"},

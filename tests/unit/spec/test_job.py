@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from profiler.spec.job import (
     Attention,
     AttentionMask,
+    Loop,
     ComputeDtype,
     Full,
     GradientCheckpointing,
@@ -60,6 +61,7 @@ jobs = st.builds(
     ),
     attention=st.sampled_from(Attention),
     attention_mask=st.sampled_from(AttentionMask),
+    loop=st.sampled_from(Loop),
     steps=st.integers(1, 1000),
     alloc_conf=st.sampled_from(["", "expandable_segments:True", "roundup_power2_divisions:[256:1,>:8],a:b"]),
     gpu=st.sampled_from(["auto", "rtx-4090"]),

@@ -1,0 +1,70 @@
+"""What torch sees of a virtual card is what the catalogue says of the real one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from profiler.hardware.catalogue import load_catalogue
+from tests.virtual.harness import WarmMachines
+
+
+@pytest.mark.parametrize("gpu_id", load_catalogue())
+def test_torch_sees_the_card_of_the_catalogue(virtual_gpu: WarmMachines, gpu_id: str) -> None:
+    gpu = load_catalogue()[gpu_id]
+    assert virtual_gpu(gpu_id, _look) == {
+        "count": 1,
+        "name": gpu.name,
+        "capability": list(gpu.compute_capability),
+        "num_sms": gpu.num_sms,
+        "total_bytes": gpu.total_bytes,
+        "l2_cache_bytes": gpu.l2_cache_bytes or 0,
+        "shared_memory_per_block_optin_bytes": gpu.max_shared_memory_per_block_optin_bytes,
+        "shared_memory_per_sm_bytes": gpu.shared_memory_per_sm_bytes,
+        "max_threads_per_sm": gpu.max_threads_per_sm,
+        "free_and_total": [gpu.total_bytes - gpu.context_bytes, gpu.total_bytes],
+    }
+
+
+def _look() -> dict[str, Any]:
+    card = torch.cuda.get_device_properties(0)
+    return {
+        "count": torch.cuda.device_count(),
+        "name": card.name,
+        "capability": torch.cuda.get_device_capability(),
+        "num_sms": card.multi_processor_count,
+        "total_bytes": card.total_memory,
+        "l2_cache_bytes": card.L2_cache_size,
+        "shared_memory_per_block_optin_bytes": card.shared_memory_per_block_optin,
+        "shared_memory_per_sm_bytes": card.shared_memory_per_multiprocessor,
+        "max_threads_per_sm": card.max_threads_per_multi_processor,
+        "free_and_total": torch.cuda.mem_get_info(),
+    }
+
+
+def test_three_cards_hold_memory_apart(virtual_gpu: WarmMachines) -> None:
+    held = virtual_gpu("rtx-3090", _fill_the_second, count=3)
+    mib = 1 << 20
+    assert held["count"] == 3
+    assert len(set(held["uuids"])) == 3
+    assert held["allocated"] == [0, 64 * mib, 2 * mib]
+    assert held["held"] == [0, 64 * mib, 2 * mib]
+
+
+def _fill_the_second() -> dict[str, Any]:
+    from tests.virtual.harness import live_state
+
+    on_second = torch.empty(64 << 20, dtype=torch.uint8, device="cuda:1")
+    on_third = torch.empty(2 << 20, dtype=torch.uint8, device="cuda:2")
+    del on_third
+    torch.cuda.empty_cache()
+    on_third = torch.ones(1 << 20, dtype=torch.uint8, device="cuda:2").repeat(2)
+    assert on_second.device.index == 1
+    return {
+        "count": torch.cuda.device_count(),
+        "uuids": [str(torch.cuda.get_device_properties(i).uuid) for i in range(3)],
+        "allocated": [torch.cuda.memory_allocated(i) for i in range(3)],
+        "held": [live_state().devices[i].held_bytes for i in range(3)],
+    }
