@@ -14,7 +14,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 class VirtualGpuBuildHook(BuildHookInterface[Any]):
     """Put the library beside its Python module; elsewhere than on Linux the package does without it."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - the interface
         """Compile, and give the wheel the platform's tag since it now holds a library."""
         if self.target_name != "wheel" or sys.platform != "linux":
             return

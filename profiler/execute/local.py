@@ -61,7 +61,9 @@ def run_job(
     if source.kind != "hub":
         read_config(source)  # a damaged one is found out before anything is started
     choice = choose_device(spec.gpu, gpu_memory_bytes=spec.gpu_memory_bytes)
-    spec = spec.model_copy(update={"gpu": choice.gpu.id if isinstance(choice.gpu, Gpu) else _real_name(choice)})
+    spec = spec.model_copy(
+        update={"gpu": choice.gpu.id if isinstance(choice.gpu, Gpu) else _real_name(choice)}
+    )
     request = Request(
         spec=spec,
         source=Source(**asdict(source)),
@@ -116,7 +118,11 @@ def _idle_notes(choice: DeviceChoice, *, allow_busy: bool) -> tuple[str, ...]:
     if isinstance(choice.gpu, Gpu):
         return ()
     report = check_idle(choice.gpu, allow_busy=allow_busy)
-    others = [f"other processes computed on the card: {', '.join(str(p.pid) for p in report.busy)}"] if report.busy else []
+    others = (
+        [f"other processes computed on the card: {', '.join(str(p.pid) for p in report.busy)}"]
+        if report.busy
+        else []
+    )
     return (*others, *report.notes)
 
 
@@ -129,7 +135,9 @@ def _run_worker(
     on_phase: Callable[[PhaseReading], None],
 ) -> _Ended:
     write_whole(directory / REQUEST, request)
-    variables = worker_variables(os.environ, alloc_conf=request.spec.alloc_conf, is_virtual=choice.kind == "virtual")
+    variables = worker_variables(
+        os.environ, alloc_conf=request.spec.alloc_conf, is_virtual=choice.kind == "virtual"
+    )
     if isinstance(choice.gpu, Gpu):
         machine_directory = directory / "machine"
         machine_directory.mkdir()
@@ -187,7 +195,9 @@ def _read_report(directory: Path) -> WorkerReport | None:
     return WorkerReport.model_validate_json(path.read_text()) if path.is_file() else None
 
 
-def _judge(directory: Path, request: Request, exit_code: int, *, is_late: bool, timeout_s: float | None) -> _Ended:
+def _judge(
+    directory: Path, request: Request, exit_code: int, *, is_late: bool, timeout_s: float | None
+) -> _Ended:
     if (directory / REFUSAL).is_file():
         raise Refusal.model_validate_json((directory / REFUSAL).read_text()).to_error()
     report = _read_report(directory) or WorkerReport(
@@ -206,10 +216,14 @@ def _judge(directory: Path, request: Request, exit_code: int, *, is_late: bool, 
         name = signal.Signals(-exit_code).name
         cause = "; the host may have run out of memory" if -exit_code == signal.SIGKILL else ""
         message = f"the worker was killed by {name}{cause}" + (f": {told}" if told else "")
-        outcome = Outcome(status=OutcomeStatus.KILLED, phase=phase, step=step, message=message, signal=-exit_code)
+        outcome = Outcome(
+            status=OutcomeStatus.KILLED, phase=phase, step=step, message=message, signal=-exit_code
+        )
     else:
         message = told or "the worker ended without a report"
-        outcome = Outcome(status=OutcomeStatus.ERROR, phase=phase, step=step, message=message, exit_code=exit_code)
+        outcome = Outcome(
+            status=OutcomeStatus.ERROR, phase=phase, step=step, message=message, exit_code=exit_code
+        )
     return _Ended(report=report, outcome=outcome)
 
 

@@ -1,7 +1,8 @@
 """What a parent and its worker tell each other: files in a private directory, each written whole.
 
-The worker finds `request.json` and leaves `report.json`, written anew after every phase, so that a job that is
-killed has told of every phase it completed; or `refusal.json`, where the job cannot be run as it was asked for.
+The worker finds `request.json` and leaves `report.json`, written anew after every phase, so that a job that
+is killed has told of every phase it completed; or `refusal.json`, where the job cannot be run as it was asked
+for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The process that runs one job: `python -m profiler.execute.worker DIRECTORY`.
 
-It reads the request, runs the job phase by phase, and leaves its report in the directory. It ends with exit code
-0 whenever the report says how the job ended, out of memory included.
+It reads the request, runs the job phase by phase, and leaves its report in the directory. It ends with exit
+code 0 whenever the report says how the job ended, out of memory included.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from profiler.hardware.sampler import UsedMemorySampler
 from profiler.hardware.visible import match_by_uuid
 from profiler.measure.device import DeviceMeter, ExactMeter, NoMeter, SampledMeter
 from profiler.measure.phases import Recorder
-from profiler.records.schema import Device, Outcome, OutcomeStatus, ValueReads, WorkerReport
+from profiler.records.schema import Outcome, OutcomeStatus, ValueReads, WorkerReport
 from profiler.spec.models import ModelSource
 from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state
 from profiler.virtual.values import TrueValues
@@ -34,13 +34,15 @@ if TYPE_CHECKING:
     from profiler.records.schema import Parameters, PhaseReading
 
 _MAX_SITES = 20
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory is made in it, privately
+_SHARED_MEMORY = Path("/dev/shm")
 
 
 class Worker:
     """One job of one process, and the report that grows with it."""
 
-    def __init__(self, directory: Path, request: Request, meter: DeviceMeter, state: StateLayout | None) -> None:
+    def __init__(
+        self, directory: Path, request: Request, meter: DeviceMeter, state: StateLayout | None
+    ) -> None:
         """Prepares the report; nothing is run yet."""
         self._directory = directory
         self._request = request
@@ -60,10 +62,13 @@ class Worker:
         Raises:
             PeakvramError: the job cannot be run as it was asked for.
         """
-        torch._C._cuda_attach_out_of_memory_observer(self._remember_request)
+        # torch's stubs do not have it; torch.cuda.memory uses it the same way.
+        torch._C._cuda_attach_out_of_memory_observer(self._remember_request)  # type: ignore[attr-defined]
         source = ModelSource(**self._request.source.model_dump())
         with ExitStack() as stack:
-            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="peakvram-", dir=self._scratch_parent()))
+            scratch = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="peakvram-", dir=self._scratch_parent())
+            )
             if self._values is not None:
                 stack.enter_context(self._values)
             try:
@@ -77,7 +82,7 @@ class Worker:
                 outcome = Outcome(status=OutcomeStatus.OK)
             except PeakvramError:
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever the libraries raise is this job's outcome
+            except Exception as error:  # whatever the libraries raise is this job's outcome
                 outcome = self._outcome_of(error)
         self._write(outcome=outcome)
 
@@ -85,19 +90,26 @@ class Worker:
         phase, step = self._recorder.current or (None, None)
         if _is_out_of_memory(error):
             return Outcome(
-                status=OutcomeStatus.OOM, phase=phase, step=step, message=str(error), requested_bytes=self._requested_bytes
+                status=OutcomeStatus.OOM,
+                phase=phase,
+                step=step,
+                message=str(error),
+                requested_bytes=self._requested_bytes,
             )
         traceback.print_exception(error)
         message = f"{type(error).__name__}: {error}"
         return Outcome(status=OutcomeStatus.ERROR, phase=phase, step=step, message=message)
 
     def _scratch_parent(self) -> Path | None:
-        # On a virtual card the weights are never read: in memory a sparse file costs nothing, and on a disk every
-        # touch of one reads ahead. On a real card they are, page by page, which only a disk's cache gives back.
+        # On a virtual card the weights are never read: in memory a sparse file costs nothing, and on a disk
+        # every touch of one reads ahead. On a real card they are, page by page, which only a disk's cache
+        # gives back.
         use_memory = self._state is not None and os.access(_SHARED_MEMORY, os.W_OK)
         return _SHARED_MEMORY if use_memory else None
 
-    def _remember_request(self, _device: int, requested_bytes: int, _total_bytes: int, _free_bytes: int) -> None:
+    def _remember_request(
+        self, _device: int, requested_bytes: int, _total_bytes: int, _free_bytes: int
+    ) -> None:
         self._requested_bytes = requested_bytes
 
     def _add_reading(self, reading: PhaseReading) -> None:
@@ -117,8 +129,8 @@ class Worker:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # Libraries that allocate beside torch (the CUDA context itself, bitsandbytes) raise other types; on a MIG slice
-    # torch before 2.14 trips over NVML while it words its own message (pytorch issue 112377).
+    # Libraries that allocate beside torch (the CUDA context itself, bitsandbytes) raise other types; on a MIG
+    # slice torch before 2.14 trips over NVML while it words its own message (pytorch issue 112377).
     told_otherwise = ("out of memory", "NVML_SUCCESS == r INTERNAL ASSERT FAILED")
     return isinstance(error, torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in told_otherwise)
@@ -127,13 +139,18 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _value_reads(values: TrueValues) -> ValueReads:
     sites = values.unknown_reads.sites
-    return ValueReads(unknown=values.unknown_reads.total, sites=tuple(f"{site} x{n}" for site, n in sites.most_common(_MAX_SITES)))
+    return ValueReads(
+        unknown=values.unknown_reads.total,
+        sites=tuple(f"{site} x{n}" for site, n in sites.most_common(_MAX_SITES)),
+    )
 
 
 def _virtual_notes(state: StateLayout) -> list[str]:
     notes = []
     if state.cudnn_calls:
-        notes.append("cuDNN ran: which workspace it would take of the card's memory is not known and left out")
+        notes.append(
+            "cuDNN ran: which workspace it would take of the card's memory is not known and left out"
+        )
     if state.num_unknown:
         names = ", ".join(state.unknown[i].value.decode() for i in range(state.num_unknown))
         notes.append(f"the virtual GPU does not implement these functions, which answered an error: {names}")
@@ -147,7 +164,7 @@ def _run_virtual(directory: Path, request: Request) -> None:
 
 
 def _newest_runnable_architecture(state: StateLayout) -> int:
-    """The newest architecture of the wheel that the card can run, as CUB asks it of a kernel (86 on an 8.9 card).
+    """The newest architecture of the wheel that the card can run: 86 on an 8.9 card. CUB asks it of a kernel.
 
     A cubin runs on its own major version with an equal or higher minor one (CUDA programming guide, "Binary
     Compatibility").

@@ -34,7 +34,7 @@ def read_allocator() -> AllocatorReading:
 
 
 def live_blocks() -> dict[int, int]:
-    """Size by address of every block in use: what the allocator counts, which may exceed what was asked for."""
+    """Size by address of every block in use, as the allocator counts it: it may exceed what was asked for."""
     blocks: dict[int, int] = {}
     for segment in torch.cuda.memory_snapshot():
         for block in segment["blocks"]:

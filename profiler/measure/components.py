@@ -1,8 +1,8 @@
 """Whose the allocated bytes are: every live block of the allocator given to one component.
 
-Blocks are claimed by the tensors that start in them, storage by storage, in the order of `_claims`. What no tensor
-of the job claims is a cuBLAS workspace, an activation, or other; so the components add up to the allocator's
-own figure by construction.
+Blocks are claimed by the tensors that start in them, storage by storage, in the order of `_claims`. What no
+tensor of the job claims is a cuBLAS workspace, an activation, or other; so the components add up to the
+allocator's own figure by construction.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from profiler.records.schema import Components
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# PyTorch's CublasHandlePool.cpp: the default workspace is 4096 KiB x 2 + 16 KiB x 8, and 32 MiB from Hopper on.
+# PyTorch's CublasHandlePool.cpp: the default workspace is 4096 KiB x 2 + 16 KiB x 8; from Hopper on 32 MiB.
 _WORKSPACE_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024
 _HOPPER_WORKSPACE_BYTES = 32 << 20
 
@@ -83,11 +83,11 @@ def _quantization_state(model: torch.nn.Module) -> list[torch.Tensor]:
     for module in model.modules():
         weight = getattr(module, "weight", None)
         state = getattr(weight, "quant_state", None)
-        if state is not None:  # 4-bit: absmax, code; with double quantization those of the second level and an offset
+        if state is not None:  # 4-bit; double quantization adds an offset and a second level
             nested = getattr(state, "state2", None)
             found += _tensors_in([state.absmax, state.code, state.offset if nested is not None else None])
             found += _tensors_in([nested.absmax, nested.code] if nested is not None else [])
-        if type(weight).__name__ == "Int8Params":
+        if weight is not None and type(weight).__name__ == "Int8Params":
             found += _tensors_in([weight.SCB, getattr(getattr(module, "state", None), "SCB", None)])
     return found
 
@@ -124,4 +124,4 @@ def _workspace_bytes() -> int:
     if callable(ask):
         return int(ask())
     major, _ = torch.cuda.get_device_capability()
-    return _HOPPER_WORKSPACE_BYTES if major >= 9 else _WORKSPACE_BYTES  # noqa: PLR2004 - compute capability 9.0
+    return _HOPPER_WORKSPACE_BYTES if major >= 9 else _WORKSPACE_BYTES  # compute capability 9.0

@@ -27,7 +27,9 @@ class Recorder:
         holdings: what the job holds, which the job itself keeps up to date.
     """
 
-    def __init__(self, *, meter: DeviceMeter, has_time: bool, on_reading: Callable[[PhaseReading], None]) -> None:
+    def __init__(
+        self, *, meter: DeviceMeter, has_time: bool, on_reading: Callable[[PhaseReading], None]
+    ) -> None:
         """Starts with no phase read.
 
         Args:
@@ -59,7 +61,13 @@ class Recorder:
         self.current = None
 
     def _add(
-        self, name: PhaseName, step: int | None, start: AllocatorReading, started_s: float, *, is_complete: bool
+        self,
+        name: PhaseName,
+        step: int | None,
+        start: AllocatorReading,
+        started_s: float,
+        *,
+        is_complete: bool,
     ) -> None:
         end = read_allocator()  # waits for the card, so the time below includes its work
         elapsed_s = time.perf_counter() - started_s

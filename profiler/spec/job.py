@@ -71,8 +71,8 @@ class AttentionMask(StrEnum):
 class Loop(StrEnum):
     """Whose training loop is followed.
 
-    `plain`: the one written out by hand, `outputs = model(**batch); outputs.loss.backward()`, where the logits
-    live until the backward pass is over. `trainer`: transformers' `Trainer`, which drops them before it.
+    `plain`: the one written out by hand, `outputs = model(**batch); outputs.loss.backward()`, where the
+    logits live until the backward pass is over. `trainer`: transformers' `Trainer`, which drops them before.
     """
 
     PLAIN = "plain"

@@ -1,10 +1,10 @@
 """Compile the CUDA stand-ins into one shared library, with a compiler that pip can install.
 
 The C sources are in `csrc/`. Functions written there win; every other name that the CUDA libraries export
-(`csrc/names/`) gets a weak body that answers "not supported" and remembers its name, so a function we lack is an
-error that says which, never a failed import. The same library is reached under the names of the driver and of
-NVML (`LINK_NAMES`) through symbolic links that a machine's directory holds: links, since two copies would be
-two libraries, each with memory of its own.
+(`csrc/names/`) gets a weak body that answers "not supported" and remembers its name, so a function we lack is
+an error that says which, never a failed import. The same library is reached under the names of the driver and
+of NVML (`LINK_NAMES`) through symbolic links that a machine's directory holds: links, since two copies would
+be two libraries, each with memory of its own.
 """
 
 from __future__ import annotations
@@ -76,7 +76,16 @@ def unknown_functions() -> str:
 def _compile(sources: list[Path], library: Path) -> None:
     command = [
         *_compiler(),
-        *["-std=gnu11", "-O2", "-g0", "-fPIC", "-shared", "-fvisibility=default", "-fno-builtin", "-fno-sanitize=all"],
+        *[
+            "-std=gnu11",
+            "-O2",
+            "-g0",
+            "-fPIC",
+            "-shared",
+            "-fvisibility=default",
+            "-fno-builtin",
+            "-fno-sanitize=all",
+        ],
         *["-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", f"-Wl,-soname,{LIBRARY_NAME}"],
         *map(str, sources),
         *["-o", str(library), "-lpthread", "-ldl"],

@@ -67,16 +67,17 @@ def check_possible() -> int:
         raise EnvironmentUnfitError("torch is not installed", hint=_INSTALL_HINT)
     if build.cuda_version is None:
         raise EnvironmentUnfitError(
-            f"the virtual GPU needs the CUDA build of torch; torch {build.version} has no CUDA", hint=_INSTALL_HINT
+            f"the virtual GPU needs the CUDA build of torch; torch {build.version} has no CUDA",
+            hint=_INSTALL_HINT,
         )
     if build.cuda_version // 1000 not in PROVEN_CUDA_MAJORS:
         raise EnvironmentUnfitError(
-            f"torch {build.version} is built for CUDA {build.cuda}, whose data layouts the virtual GPU does not know",
+            f"torch {build.version} is for CUDA {build.cuda}, unknown to the virtual GPU",
             hint=f"install a torch for CUDA {' or '.join(map(str, PROVEN_CUDA_MAJORS))}",
         )
     if not library_path().is_file():
         raise EnvironmentUnfitError(
             "the virtual GPU's library has not been built",
-            hint="reinstall peakvram, or in a source tree run `pip install ziglang && python -m profiler.virtual.build`",
+            hint="reinstall peakvram; in a source tree: python -m profiler.virtual.build (needs ziglang)",
         )
     return build.cuda_version

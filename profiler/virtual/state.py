@@ -9,12 +9,15 @@ import ctypes
 import mmap
 import os
 import uuid
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from profiler.virtual.build import LIBRARY_NAME, LINK_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 MAGIC = 0x5550475652414D31
 MAX_DEVICES = 8
@@ -33,6 +36,9 @@ class Quirk(IntFlag):
     NVML_REVERSED = 1 << 4
     NO_MEMORY_V2 = 1 << 5
     HOST_PIDS = 1 << 6
+
+
+NO_QUIRKS = Quirk(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,23 +140,31 @@ class Machine:
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """`base` with what a process needs to see this machine's GPUs instead of any real one."""
-        hidden = {"CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "PYTORCH_NVML_BASED_CUDA_CHECK", "CUDA_MPS_PIPE_DIRECTORY"}
+        hidden = {
+            "CUDA_VISIBLE_DEVICES",
+            "CUDA_DEVICE_ORDER",
+            "PYTORCH_NVML_BASED_CUDA_CHECK",
+            "CUDA_MPS_PIPE_DIRECTORY",
+        }
         environment = {name: value for name, value in base.items() if name not in hidden}
         environment[STATE_VARIABLE] = str(self.state_path)
         environment["TRITON_LIBCUDA_PATH"] = str(self.directory)
-        for name, first, separator in (("LD_PRELOAD", self.library, " "), ("LD_LIBRARY_PATH", self.directory, ":")):
+        for name, first, separator in (
+            ("LD_PRELOAD", self.library, " "),
+            ("LD_LIBRARY_PATH", self.directory, ":"),
+        ):
             environment[name] = separator.join(filter(None, (str(first), base.get(name, ""))))
         return environment
 
 
-def create_machine(
+def create_machine(  # noqa: PLR0913 - one parameter a fact of the machine
     directory: Path,
     devices: Sequence[VirtualDevice],
     *,
     library: Path,
     cuda_version: int = 13000,
     driver_name: str = "580.65.06",
-    quirks: Quirk = Quirk(0),
+    quirks: Quirk = NO_QUIRKS,
 ) -> Machine:
     """Lay out a machine with these devices in an existing, private directory.
 
@@ -190,7 +204,12 @@ def device_uuid(name: str, index: int) -> str:
 def _device(device: VirtualDevice, index: int) -> _Device:
     same = (
         *("total_bytes", "nvml_total_bytes", "context_bytes", "other_bytes", "l2_cache_bytes", "other_pid"),
-        *("shared_memory_per_block_optin_bytes", "shared_memory_per_sm_bytes", "num_sms", "max_threads_per_sm"),
+        *(
+            "shared_memory_per_block_optin_bytes",
+            "shared_memory_per_sm_bytes",
+            "num_sms",
+            "max_threads_per_sm",
+        ),
         *("max_blocks_per_sm", "memory_bus_width_bits"),
     )
     major, minor = device.compute_capability
@@ -207,7 +226,7 @@ def _device(device: VirtualDevice, index: int) -> _Device:
 
 
 def open_state(path: Path) -> StateLayout:
-    """The live state, shared with every process of the machine: reads see their writes, writes are seen by them.
+    """The live state, shared with every process of the machine: each sees what the others write.
 
     The mapping lasts as long as the returned value or any part of it.
     """

@@ -1,13 +1,13 @@
 """True values of small integer and boolean tensors on a virtual device, computed on the CPU as they happen.
 
-Kernels do nothing there, so device memory reads as zeros. Libraries read masks and positions back to choose an
-attention kernel, to size a tensor, to take a branch; a wrong answer changes what is allocated. `TrueValues` runs
-under every operation: the real operation first, with its real allocations, and where every input is known the
-same operation on the CPU, over the same bytes. What floating-point arithmetic decides stays unknown, reads as
-zero, and a read of it by the host is counted, with the line that asked.
+Kernels do nothing there, so device memory reads as zeros. Libraries read masks and positions back to choose
+an attention kernel, to size a tensor, to take a branch; a wrong answer changes what is allocated.
+`TrueValues` runs under every operation: the real operation first, with its real allocations, and where every
+input is known the same operation on the CPU, over the same bytes. What floating-point arithmetic decides
+stays unknown, reads as zero, and a read of it by the host is counted, with the line that asked.
 
-A storage is *known* while this table says so, and memory of unknown storages is always zero: a storage that dies,
-or that an unknown value is written to, is wiped.
+A storage is *known* while this table says so, and memory of unknown storages is always zero: a storage that
+dies, or that an unknown value is written to, is wiped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from profiler.virtual.state import library_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import FrameType
 
     from torch._ops import OpOverload
 
@@ -80,7 +81,7 @@ class TrueValues(TorchDispatchMode):
 
     def __init__(self) -> None:
         """Starts with nothing known."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.unknown_reads = UnknownReads()
         self._known: dict[int, weakref.finalize[Any, Any]] = {}
         self._operations: dict[OpOverload, _Operation] = {}
@@ -111,7 +112,12 @@ class TrueValues(TorchDispatchMode):
             return self._run_reading(func, operation, args, kwargs)
         out = func(*args, **kwargs)
         # The common case, most of a training step: a floating-point result that overwrites nothing known.
-        if not operation.written and isinstance(out, torch.Tensor) and out.dtype not in INTEGRAL and not operation.is_copy:
+        if (
+            not operation.written
+            and isinstance(out, torch.Tensor)
+            and out.dtype not in INTEGRAL
+            and not operation.is_copy
+        ):
             return out
         self._follow(func, operation, args, kwargs, out)
         return out
@@ -124,7 +130,8 @@ class TrueValues(TorchDispatchMode):
         )
         name = func._schema.name
         operation = _Operation(
-            is_view=not written and (func.is_view or name.startswith("aten::empty") or name == "aten::detach"),
+            is_view=not written
+            and (func.is_view or name.startswith("aten::empty") or name == "aten::detach"),
             is_random=torch.Tag.nondeterministic_seeded in func.tags,
             is_copy=func in _COPIES,
             is_read=func in _READS,
@@ -136,7 +143,9 @@ class TrueValues(TorchDispatchMode):
 
     # ---- operations whose result, or whose size, the host reads ----
 
-    def _run_reading(self, func: OpOverload, operation: _Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _run_reading(
+        self, func: OpOverload, operation: _Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         sources = [t for t in _tensors((args, kwargs)) if t.is_cuda]
         is_known = all(self._is_known(t) for t in sources)
         if func in _INDEXED:
@@ -154,12 +163,18 @@ class TrueValues(TorchDispatchMode):
         self._follow(func, operation, args, kwargs, out)
         return out
 
-    def _run_sized(self, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_known: bool) -> Any:
+    def _run_sized(
+        self, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_known: bool
+    ) -> Any:
         if not is_known:
             self.unknown_reads.add(func._schema.name.removeprefix("aten::"))
             return func(*args, **kwargs)
         on_host = func(*self._to_host(args), **self._to_host(kwargs))
-        device = next(t.device for t in _tensors(args) if t.is_cuda) if any(t.is_cuda for t in _tensors(args)) else None
+        device = (
+            next(t.device for t in _tensors(args) if t.is_cuda)
+            if any(t.is_cuda for t in _tensors(args))
+            else None
+        )
         moved = tuple(self._to_device(t, device) for t in _tensors(on_host))
         return moved if isinstance(on_host, tuple) else moved[0]
 
@@ -179,7 +194,9 @@ class TrueValues(TorchDispatchMode):
                 indices.append(index)
             elif self._is_known(index):
                 positions = self._host(index).nonzero()
-                indices.extend(self._to_device(column.contiguous(), index.device) for column in positions.unbind(1))
+                indices.extend(
+                    self._to_device(column.contiguous(), index.device) for column in positions.unbind(1)
+                )
             else:
                 self.unknown_reads.add(operation.removeprefix("aten."))
                 indices.append(index)
@@ -187,33 +204,56 @@ class TrueValues(TorchDispatchMode):
 
     # ---- keeping the table ----
 
-    def _follow(self, func: OpOverload, operation: _Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
+    def _follow(
+        self,
+        func: OpOverload,
+        operation: _Operation,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        out: Any,
+    ) -> None:
         """Bring the table up to date after an operation: compute what is computable, forget what is not."""
         if operation.written:
-            targets = [t for t in _tensors([_argument(a, args, kwargs) for a in operation.written]) if t.is_cuda]
+            targets = [
+                t for t in _tensors([_argument(a, args, kwargs) for a in operation.written]) if t.is_cuda
+            ]
         else:
             targets = [t for t in _tensors(out) if t.is_cuda]
         if not targets:
             return
-        if all(_is_kept(t, is_copy=operation.is_copy) for t in targets) and self._can_compute(operation, args, kwargs, targets):
+        if all(_is_kept(t, is_copy=operation.is_copy) for t in targets) and self._can_compute(
+            operation, args, kwargs, targets
+        ):
             self._compute(func, operation, args, kwargs, targets)
         else:
             for target in targets:
                 self._forget(target)
 
     def _can_compute(
-        self, operation: _Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any], targets: list[torch.Tensor]
+        self,
+        operation: _Operation,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        targets: list[torch.Tensor],
     ) -> bool:
         if operation.is_random:
             return False
-        overwritten = targets[0] if operation.is_copy and operation.written else None  # copy_ does not read what it fills
+        overwritten = (
+            targets[0] if operation.is_copy and operation.written else None
+        )  # copy_ does not read what it fills
         return all(t is overwritten or not t.is_cuda or self._is_known(t) for t in _tensors((args, kwargs)))
 
     def _compute(
-        self, func: OpOverload, operation: _Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any], targets: list[torch.Tensor]
+        self,
+        func: OpOverload,
+        operation: _Operation,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        targets: list[torch.Tensor],
     ) -> None:
-        if not all([self._mark(target) for target in targets]):
-            return
+        for target in targets:
+            if not self._mark(target):
+                return
         try:
             results = func(*self._to_host(args), **self._to_host(kwargs))
         except (NotImplementedError, RuntimeError):  # an operation the CPU lacks: its values stay unknown
@@ -308,10 +348,10 @@ def _tensors(value: Any) -> Iterable[torch.Tensor]:
 def _caller() -> str:
     """`file:line` of the nearest frame that belongs neither to torch nor to the virtual device."""
     own = str(Path(__file__).parent)
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         if "/torch/" not in name and not name.startswith((own, "<")):
             return f"{'/'.join(Path(name).parts[-3:])}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return "unknown"

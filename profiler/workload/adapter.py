@@ -50,7 +50,13 @@ def add_adapter(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel | Peft
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        names = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)})
+        names = sorted(
+            {
+                name.rsplit(".", 1)[-1]
+                for name, module in model.named_modules()
+                if isinstance(module, torch.nn.Linear)
+            }
+        )
         raise ConfigError(
             f"no adapter fits {spec.model}: {str(error).partition('. ')[0]}",
             hint=f"its linear modules are {', '.join(names)}",

@@ -15,9 +15,10 @@ IGNORED_LABEL = -100
 
 
 def make_batch(spec: JobSpec, *, vocab_size: int, step: int) -> dict[str, torch.Tensor]:
-    """Input ids, labels and, unless the job says none, an attention mask: int64 `(batch_size, seq_len)` on the CPU.
+    """Input ids, labels and, unless the job says none, an attention mask.
 
-    Ids are random but the same in every run. What the mask leaves out is not learned from.
+    Each is int64 `(batch_size, seq_len)` on the CPU. Ids are random but the same in every run. What the mask
+    leaves out is not learned from.
     """
     generator = torch.Generator().manual_seed(step)
     ids = torch.randint(vocab_size, (spec.batch_size, spec.seq_len), generator=generator)

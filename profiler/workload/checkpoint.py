@@ -1,8 +1,8 @@
 """A checkpoint of a model's shapes with no data in it, for weights that are random.
 
-`from_pretrained` then runs exactly as on a real checkpoint, quantization on the fly included, and allocates in the
-same order. The safetensors files are sparse: they have the size of the real ones, take no disk, and read as zeros
-page by page, so that a 405B model needs neither 810 GB of disk nor of host memory.
+`from_pretrained` then runs exactly as on a real checkpoint, quantization on the fly included, and allocates
+in the same order. The safetensors files are sparse: they have the size of the real ones, take no disk, and
+read as zeros page by page, so that a 405B model needs neither 810 GB of disk nor of host memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 SHARD_BYTES = 5 * 10**9
 """Largest shard, as checkpoints on the Hub have it (transformers' own default until version 5)."""
@@ -67,11 +67,11 @@ def _tensors_on_disk(config: PretrainedConfig, dtype: torch.dtype) -> Mapping[st
     return _as_published(model, tensors)
 
 
-def _as_published(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+def _as_published(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
     """The names and shapes of the published checkpoint, where transformers keeps a model otherwise in memory.
 
-    Mixture-of-experts checkpoints have one tensor an expert, which version 5 merges as it loads; older versions
-    keep them apart in memory too.
+    Mixture-of-experts checkpoints have one tensor an expert, which version 5 merges as it loads; older
+    versions keep them apart in memory too.
     """
     try:
         from transformers.core_model_loading import revert_weight_conversion  # noqa: PLC0415
@@ -109,6 +109,10 @@ def _entries(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, object]:
     offset = 0
     for name, tensor in tensors:
         end = offset + tensor.nbytes
-        entries[name] = {"dtype": _DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        entries[name] = {
+            "dtype": _DTYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, end],
+        }
         offset = end
     return entries

@@ -55,32 +55,33 @@ def run_phases(
         torch.cuda.init()
         torch.cuda.mem_get_info()  # asks the driver, which makes the context
     with recorder.phase(PhaseName.LOAD):
-        model = holdings.model = load_model(spec, location, source.revision)
-    check_positions(model, spec)
+        loaded = holdings.model = load_model(spec, location, source.revision)
+    check_positions(loaded, spec)
     with recorder.phase(PhaseName.PREPARE):
-        model = holdings.model = prepare_model(model, spec)
+        prepared = holdings.model = prepare_model(loaded, spec)
     with recorder.phase(PhaseName.ADAPT):
-        model = holdings.model = add_adapter(model, spec)
+        model = holdings.model = add_adapter(prepared, spec)
     on_parameters(_count_parameters(model))
     with recorder.phase(PhaseName.OPTIMIZER):
         optimizer = holdings.optimizer = make_optimizer(model, spec.optimizer)
     scaler = torch.amp.GradScaler("cuda", enabled=spec.precision is Precision.FP16_AMP)
     for step in range(spec.steps):
-        _run_step(spec, step, recorder, model=model, optimizer=optimizer, scaler=scaler)
+        batch = make_batch(spec, vocab_size=config.get_text_config().vocab_size, step=step)
+        _run_step(spec, step, batch, recorder, model=model, optimizer=optimizer, scaler=scaler)
 
 
-def _run_step(
+def _run_step(  # noqa: PLR0913 - the parts of a training step
     spec: JobSpec,
     step: int,
+    batch: dict[str, torch.Tensor],
     recorder: Recorder,
     *,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
 ) -> None:
-    """One step of the loop in transformers' own documentation; the batch stays on the card to the step's end."""
+    """One training step; the batch stays on the card to its end, as a data loader holds it there."""
     holdings = recorder.holdings
-    batch = make_batch(spec, vocab_size=model.config.get_text_config().vocab_size, step=step)
     holdings.other_before_step_bytes = _unclaimed_bytes(recorder)
     with recorder.phase(PhaseName.FORWARD, step):
         holdings.num_threads_with_workspace = max(1, holdings.num_threads_with_workspace)

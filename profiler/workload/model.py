@@ -1,4 +1,4 @@
-"""Loading the model: `from_pretrained` onto the card, with or without quantization, as a user would call it."""
+"""Loading the model: `from_pretrained` onto the card, quantized or not, as a user would call it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # from_pretrained called it torch_dtype before 4.56 (transformers' release notes).
 _DTYPE_ARGUMENT = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
 
+# What transformers' models call an embedding with one row a position.
+_POSITION_TABLES = {"wpe", "embed_positions", "position_embeddings"}
+
 
 def weight_dtype(precision: Precision) -> torch.dtype:
     """The type the weights are kept in; autocast keeps them in float32."""
@@ -43,18 +46,22 @@ def load_config(source: ModelSource) -> PretrainedConfig:
     """
     if source.kind == "preset":
         values = json.loads(Path(source.location).read_text())
-        return AutoConfig.for_model(values.pop("model_type"), **values)
+        preset: PretrainedConfig = AutoConfig.for_model(values.pop("model_type"), **values)
+        return preset
     try:
-        return AutoConfig.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            source.location, revision=source.revision, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"the config of {source.location!r} cannot be loaded: {_first_line(error)}",
-            hint="check the name; for a gated model run `hf auth login`; offline, use a preset or a directory",
+            hint="check the name; a gated model needs `hf auth login`; offline, use a preset or a directory",
         ) from error
+    return config
 
 
 def prepare_source(spec: JobSpec, source: ModelSource, config: PretrainedConfig, scratch: Path) -> str:
-    """Where `from_pretrained` is to load from: the real checkpoint, or one without data for random weights."""
+    """Where `from_pretrained` is to load from: the real checkpoint, or one without data."""
     if spec.weights is Weights.PRETRAINED:
         return source.location
     directory = scratch / "checkpoint"
@@ -64,7 +71,7 @@ def prepare_source(spec: JobSpec, source: ModelSource, config: PretrainedConfig,
 
 
 def load_model(spec: JobSpec, location: str, revision: str | None) -> PreTrainedModel:
-    """Load the model onto the first CUDA device, ready to train, with its KV cache off as `Trainer` sets it.
+    """Load the model onto the first CUDA device, ready to train, its KV cache off as `Trainer` sets it.
 
     Raises:
         ConfigError: the checkpoint is not there, is damaged or does not fit the job.
@@ -106,13 +113,13 @@ def check_positions(model: PreTrainedModel, spec: JobSpec) -> None:
     Raises:
         ConfigError: the model has fewer positions than the job's length.
     """
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     for name, module in model.named_modules():
-        is_table = isinstance(module, torch.nn.Embedding) and module.num_embeddings == limit
-        if is_table and name.rsplit(".", 1)[-1] in {"wpe", "embed_positions", "position_embeddings"} and spec.seq_len > limit:
+        if name.rsplit(".", 1)[-1] not in _POSITION_TABLES or not isinstance(module, torch.nn.Embedding):
+            continue
+        if spec.seq_len > module.num_embeddings:
             raise ConfigError(
-                f"{spec.model} has a table of {limit} positions; a length of {spec.seq_len} does not fit it",
-                hint=f"choose --seq-len {limit} or less",
+                f"{spec.model} has positions for {module.num_embeddings} tokens, not for {spec.seq_len}",
+                hint=f"choose --seq-len {module.num_embeddings} or less",
             )
 
 
@@ -143,7 +150,8 @@ def _randomize(model: PreTrainedModel) -> None:
 def _is_users(error: Exception) -> bool:
     """Whether loading failed on what the user named, not on a fault of ours or for want of memory."""
     return type(error).__name__ == "SafetensorError" or (
-        isinstance(error, OSError | ValueError | ImportError) and not isinstance(error, torch.OutOfMemoryError)
+        isinstance(error, OSError | ValueError | ImportError)
+        and not isinstance(error, torch.OutOfMemoryError)
     )
 
 

@@ -19,7 +19,8 @@ _NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm
 def make_optimizer(model: torch.nn.Module, name: Optimizer) -> torch.optim.Optimizer:
     """Make the optimizer over the trainable parameters.
 
-    The split into decaying and other parameters matters for memory: foreach optimizers take temporaries a group.
+    The split into decaying and other parameters matters for memory: foreach optimizers take temporaries a
+    group.
     """
     with tempfile.TemporaryDirectory() as unused:
         arguments = TrainingArguments(output_dir=unused, optim=name.value, report_to=[])
@@ -38,7 +39,7 @@ def make_optimizer(model: torch.nn.Module, name: Optimizer) -> torch.optim.Optim
 
 def _keep_embeddings_in_fp32(model: torch.nn.Module) -> None:
     """Trainer lets bitsandbytes optimize embeddings in 32 bits."""
-    from bitsandbytes.optim import GlobalOptimManager  # noqa: PLC0415 - only 8-bit optimizers need it
+    from bitsandbytes.optim.optimizer import GlobalOptimManager  # noqa: PLC0415 - for 8-bit optimizers
 
     manager = GlobalOptimManager.get_instance()
     for module in model.modules():

@@ -88,7 +88,7 @@ class Machines:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def __call__(  # noqa: D102
+    def __call__(
         self,
         gpu_id: str,
         function: Callable[..., Any],
@@ -125,7 +125,8 @@ class Machines:
         if "value" in told:
             return told["value"]
         output = (directory / "output.txt").read_text(errors="replace")
-        raise RemoteError(told.get("traceback") or f"the process ended with {exit_code}", output[-4000:])
+        failure = told.get("traceback") or f"the process ended with {exit_code}"
+        raise RemoteError(f"{failure}\n{output[-4000:]}")
 
     def _run(self, request: Mapping[str, Any]) -> int:
         raise NotImplementedError
@@ -145,13 +146,16 @@ class WarmMachines(Machines):
             stderr=self._log,
             text=True,
             cwd=ROOT,
-            env=machine.environment(os.environ) | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "OMP_NUM_THREADS": "1"},
+            env=machine.environment(os.environ)
+            | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "OMP_NUM_THREADS": "1"},
         )
 
     def __enter__(self) -> WarmMachines:
         return self
 
-    def __exit__(self, _type: type[BaseException] | None, _value: object, _traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, _type: type[BaseException] | None, _value: object, _traceback: TracebackType | None
+    ) -> None:
         assert self._server.stdin is not None
         self._server.stdin.close()
         self._server.wait(timeout=TIMEOUT_S)
@@ -164,7 +168,9 @@ class WarmMachines(Machines):
         self._server.stdin.flush()
         line = self._server.stdout.readline()
         if not line:
-            raise RemoteError("the warm process died", Path(self._log.name).read_text(errors="replace")[-4000:])
+            raise RemoteError(
+                "the warm process died", Path(self._log.name).read_text(errors="replace")[-4000:]
+            )
         return int(line)
 
 

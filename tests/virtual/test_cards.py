@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from profiler.hardware.catalogue import load_catalogue
-from tests.virtual.harness import WarmMachines
+from profiler.units import MIB
+from tests.virtual.harness import WarmMachines, live_state
 
 
 @pytest.mark.parametrize("gpu_id", load_catalogue())
@@ -45,26 +46,19 @@ def _look() -> dict[str, Any]:
 
 
 def test_three_cards_hold_memory_apart(virtual_gpu: WarmMachines) -> None:
-    held = virtual_gpu("rtx-3090", _fill_the_second, count=3)
-    mib = 1 << 20
-    assert held["count"] == 3
-    assert len(set(held["uuids"])) == 3
-    assert held["allocated"] == [0, 64 * mib, 2 * mib]
-    assert held["held"] == [0, 64 * mib, 2 * mib]
+    seen = virtual_gpu("rtx-3090", _fill_two_of_three, count=3)
+    assert len(set(seen["uuids"])) == 3
+    assert seen["reserved"] == seen["held"] == [0, 64 * MIB, 32 * MIB]
+    assert seen["used_by_context"] == [False, True, True]
 
 
-def _fill_the_second() -> dict[str, Any]:
-    from tests.virtual.harness import live_state
-
-    on_second = torch.empty(64 << 20, dtype=torch.uint8, device="cuda:1")
-    on_third = torch.empty(2 << 20, dtype=torch.uint8, device="cuda:2")
-    del on_third
-    torch.cuda.empty_cache()
-    on_third = torch.ones(1 << 20, dtype=torch.uint8, device="cuda:2").repeat(2)
-    assert on_second.device.index == 1
+def _fill_two_of_three() -> dict[str, Any]:
+    tensors = [torch.empty(n * MIB, dtype=torch.uint8, device=f"cuda:{i}") for i, n in ((1, 64), (2, 32))]
+    assert [tensor.device.index for tensor in tensors] == [1, 2]
+    devices = live_state().devices
     return {
-        "count": torch.cuda.device_count(),
-        "uuids": [str(torch.cuda.get_device_properties(i).uuid) for i in range(3)],
-        "allocated": [torch.cuda.memory_allocated(i) for i in range(3)],
-        "held": [live_state().devices[i].held_bytes for i in range(3)],
+        "uuids": [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())],
+        "reserved": [torch.cuda.memory_reserved(i) for i in range(3)],
+        "held": [devices[i].held_bytes for i in range(3)],
+        "used_by_context": [devices[i].used_bytes > devices[i].held_bytes for i in range(3)],
     }

@@ -32,7 +32,14 @@ def import_libraries() -> None:
         import bitsandbytes
 
         assert bitsandbytes.cextension.lib.compiled_with_cuda
-    for name in ("hypothesis", "pytest", "pynvml", "peft", "transformers", "transformers.models.auto.modeling_auto"):
+    for name in (
+        "hypothesis",
+        "pytest",
+        "pynvml",
+        "peft",
+        "transformers",
+        "transformers.models.auto.modeling_auto",
+    ):
         importlib.import_module(name)
     for family in ("llama", "mistral", "qwen2", "mixtral"):
         importlib.import_module(f"transformers.models.{family}.modeling_{family}")

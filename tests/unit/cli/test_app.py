@@ -143,7 +143,7 @@ def test_flags_reach_the_job(runner: Runner) -> None:
         run org/m --weights pretrained --revision v1 --method qlora --rank 8 --alpha 16 --dropout 0.1
         --targets q,v --quant fp4 --no-double-quant --no-kbit-prepare --compute-dtype float16
         --batch-size 2 --seq-len 512 --reentrant --optimizer sgd --precision fp16-amp --attention eager
-        --attention-mask padded --steps 4 --gpu a40 --gpu-memory 2TiB
+        --attention-mask padded --loop trainer --steps 4 --gpu a40 --gpu-memory 2TiB
         --alloc-conf expandable_segments:True --timeout 60.5 --allow-busy --out there
     """
     assert run_command(line.split()) == 0
@@ -172,6 +172,7 @@ def test_flags_reach_the_job(runner: Runner) -> None:
         "gradient_checkpointing": {"enabled": True, "reentrant": True},
         "attention": "eager",
         "attention_mask": "padded",
+        "loop": "trainer",
         "steps": 4,
         "alloc_conf": "expandable_segments:True",
         "gpu": "a40",

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from profiler.spec.job import (
     Attention,
     AttentionMask,
-    Loop,
     ComputeDtype,
     Full,
     GradientCheckpointing,
     Int8Lora,
     JobSpec,
+    Loop,
     Lora,
     Optimizer,
     Precision,
