@@ -13,7 +13,8 @@ from profiler.errors import EnvironmentUnfitError
 def doctor(*, out: o.Out = Path("results/adhoc"), json: o.Json = False) -> int:
     """Check this machine and say what to mend.
 
-    Looks at Python, torch, the libraries, GPUs, allocator settings and the disk, and changes nothing.
+    Looks at Python, torch, the libraries, GPUs, allocator settings and the disk, starts a virtual GPU, and
+    changes nothing.
 
     \b
     peakvram doctor
@@ -24,8 +25,9 @@ def doctor(*, out: o.Out = Path("results/adhoc"), json: o.Json = False) -> int:
     from profiler.hardware.checks import Status  # noqa: PLC0415 - not for --help
     from profiler.hardware.doctor import diagnose  # noqa: PLC0415
     from profiler.report.doctor import show_diagnosis  # noqa: PLC0415
+    from profiler.virtual.probe import probe_virtual  # noqa: PLC0415
 
-    diagnosis = diagnose(results_directory=out)
+    diagnosis = diagnose(results_directory=out, probe_virtual=probe_virtual)
     if json:
         print_json_value({"status": diagnosis.status, **asdict(diagnosis)})
     else:
