@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def gpus_table(gpus: Iterable[Gpu]) -> Group:
-    """One row a card; the context's figure says whether it was measured on that card or is assumed."""
+    """One row a card; the context's figure is a published reading of that very card, or assumed."""
     table = plain_table(
         {
             "id": "left",
@@ -39,7 +39,7 @@ def gpus_table(gpus: Iterable[Gpu]) -> Group:
             Text(".".join(str(part) for part in gpu.compute_capability)),
             Text(str(gpu.num_sms)),
             size(gpu.context_bytes),
-            Text("measured" if gpu.context_is_measured else "assumed"),
+            Text("published" if gpu.context_is_measured else "assumed"),
         )
     return titled("Cards of the catalogue: each runs as a virtual GPU", table)
 

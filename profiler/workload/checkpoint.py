@@ -11,6 +11,8 @@ import json
 from typing import TYPE_CHECKING
 
 import torch
+import transformers
+from packaging.version import Version
 from transformers import AutoModelForCausalLM
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     from transformers import PretrainedConfig, PreTrainedModel
 
+DTYPE_ARGUMENT = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
+"""What transformers' loading functions call the type of the weights; renamed in 4.56 (its release notes)."""
 SHARD_BYTES = 5 * 10**9
 """Largest shard, as checkpoints on the Hub have it (transformers' own default until version 5)."""
 
@@ -57,7 +61,7 @@ def write_sparse_checkpoint(config: PretrainedConfig, directory: Path, *, dtype:
 def _tensors_on_disk(config: PretrainedConfig, dtype: torch.dtype) -> Mapping[str, torch.Tensor]:
     """The checkpoint's tensors by name, on the meta device: tied ones once, as they are saved."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = AutoModelForCausalLM.from_config(config, **{DTYPE_ARGUMENT: dtype})
     seen: set[int] = set()
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():

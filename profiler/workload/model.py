@@ -8,20 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from packaging.version import Version
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from profiler.errors import ConfigError
 from profiler.spec.job import Full, Int8Lora, JobSpec, Lora, Precision, QLora, Weights
-from profiler.workload.checkpoint import write_sparse_checkpoint
+from profiler.workload.checkpoint import DTYPE_ARGUMENT, write_sparse_checkpoint
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
     from profiler.spec.models import ModelSource
 
-# from_pretrained called it torch_dtype before 4.56 (transformers' release notes).
-_DTYPE_ARGUMENT = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
 
 # What transformers' models call an embedding with one row a position.
 _POSITION_TABLES = {"wpe", "embed_positions", "position_embeddings"}
@@ -77,7 +74,7 @@ def load_model(spec: JobSpec, location: str, revision: str | None) -> PreTrained
         ConfigError: the checkpoint is not there, is damaged or does not fit the job.
     """
     arguments: dict[str, Any] = {
-        _DTYPE_ARGUMENT: weight_dtype(spec.precision),
+        DTYPE_ARGUMENT: weight_dtype(spec.precision),
         "device_map": {"": 0},
         "attn_implementation": spec.attention.value,
         "revision": revision or "main",

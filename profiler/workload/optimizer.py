@@ -7,13 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_pt_utils import get_parameter_names
 
 if TYPE_CHECKING:
     from profiler.spec.job import Optimizer
-
-# Trainer.get_decay_parameter_names of transformers 5.23: these never decay, so they form the second group.
-_NO_DECAY = [r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)"]
 
 
 def make_optimizer(model: torch.nn.Module, name: Optimizer) -> torch.optim.Optimizer:
@@ -25,7 +21,8 @@ def make_optimizer(model: torch.nn.Module, name: Optimizer) -> torch.optim.Optim
     with tempfile.TemporaryDirectory() as unused:
         arguments = TrainingArguments(output_dir=unused, optim=name.value, report_to=[])
         cls, kwargs = Trainer.get_optimizer_cls_and_kwargs(arguments)
-    decaying = set(get_parameter_names(model, [torch.nn.LayerNorm], _NO_DECAY))
+    # The rule differs between releases, and the method uses nothing of its Trainer.
+    decaying = set(Trainer.get_decay_parameter_names(None, model))
     trainable = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     groups = [
         {"params": [p for n, p in trainable if n in decaying], "weight_decay": arguments.weight_decay},

@@ -5,21 +5,15 @@
 
 __thread int vgpu_current_device;
 
-int vgpu_num_devices(void)
-{
-    vgpu_state *state = vgpu_get();
-    return state ? state->num_devices : 0;
-}
-
 vgpu_device *vgpu_device_at(int device)
 {
-    vgpu_state *state = vgpu_get();
-    return state && device >= 0 && device < state->num_devices ? &state->devices[device] : NULL;
+    int card = vgpu_card_of(device);
+    return card < 0 ? NULL : &vgpu_get()->devices[card];
 }
 
 void vgpu_bus_id(int device, char *text, int length)
 {
-    snprintf(text, (size_t)length, "0000:%02x:00.0", device + 1);
+    snprintf(text, (size_t)length, "0000:%02x:00.0", vgpu_card_of(device) + 1);
 }
 
 void *vgpu_new_handle(void)
@@ -68,7 +62,7 @@ int vgpu_attribute(int attribute, int device, int *value)
     case 12: case 82: *value = 65536; break;                            /* registers a block, an SM */
     case 14: *value = 512; break;                                       /* texture alignment */
     case 16: *value = d->num_sms; break;
-    case 33: *value = device + 1; break;                                /* PCI bus */
+    case 33: *value = vgpu_card_of(device) + 1; break;                  /* PCI bus */
     case 37: *value = d->memory_bus_width_bits; break;
     case 38: *value = (int)d->l2_cache_bytes; break;
     case 39: *value = d->max_threads_per_sm; break;

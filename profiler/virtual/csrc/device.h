@@ -9,7 +9,6 @@
 /* The calling thread's current device, as cudaSetDevice and cuCtxSetCurrent leave it. */
 extern __thread int vgpu_current_device;
 
-int vgpu_num_devices(void);
 /* The device's record, or NULL if there is no such device. */
 vgpu_device *vgpu_device_at(int device);
 /* A device attribute by its number; the runtime's and the driver's numbers are the same. -1 if there is no such device. */

@@ -195,7 +195,7 @@ int nvmlDeviceGetHandleByIndex(unsigned index, nvml_device *handle)
 
 /* CUDA reports the slice's identity as the device's, so the state's is the slice's; the whole card's is made
  * from it, digit by digit, so that no two cards can get the same one. */
-static void uuid_of(const vgpu_device *device, int is_split, int is_slice, char *uuid, size_t length)
+void vgpu_uuid(const vgpu_device *device, int is_split, int is_slice, char *uuid, unsigned length)
 {
     const char *digits = strchr(device->uuid, '-') ? strchr(device->uuid, '-') + 1 : device->uuid;
     snprintf(uuid, length, "%s-%s", is_slice ? "MIG" : "GPU", digits);
@@ -217,8 +217,8 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, nvml_device *handle)
     int is_split = has_quirk(state, VGPU_QUIRK_MIG);
     for (int i = 0; i < state->num_devices; i++) {
         char whole[64], slice[64], legacy[96];
-        uuid_of(&state->devices[i], is_split, 0, whole, sizeof whole);
-        uuid_of(&state->devices[i], is_split, 1, slice, sizeof slice);
+        vgpu_uuid(&state->devices[i], is_split, 0, whole, sizeof whole);
+        vgpu_uuid(&state->devices[i], is_split, 1, slice, sizeof slice);
         snprintf(legacy, sizeof legacy, "MIG-%s/1/0", whole); /* as drivers before release 470 named slices */
         if (!strcmp(uuid, whole))
             return vgpu_nvml_handle(state, i, 0, handle);
@@ -276,7 +276,7 @@ int nvmlDeviceGetUUID(nvml_device handle, char *uuid, unsigned length)
     if (failed)
         return failed;
     char text[64];
-    uuid_of(c.device, has_quirk(c.state, VGPU_QUIRK_MIG), c.is_slice, text, sizeof text);
+    vgpu_uuid(c.device, has_quirk(c.state, VGPU_QUIRK_MIG), c.is_slice, text, sizeof text);
     return copy_text(text, uuid, length);
 }
 

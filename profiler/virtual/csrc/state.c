@@ -134,7 +134,8 @@ static int enter(vgpu_state *state, vgpu_process *slot, int device)
 int vgpu_enter(int device)
 {
     vgpu_state *state = vgpu_get();
-    if (!state || device < 0 || device >= state->num_devices)
+    device = vgpu_card_of(device);
+    if (!state || device < 0)
         return -1;
     vgpu_lock(state);
     vgpu_process *slot = own_slot(state);
@@ -146,7 +147,8 @@ int vgpu_enter(int device)
 int vgpu_has_context(int device)
 {
     vgpu_state *state = vgpu_get();
-    if (!state || device < 0 || device >= state->num_devices)
+    device = vgpu_card_of(device);
+    if (!state || device < 0)
         return 0;
     vgpu_lock(state);
     vgpu_process *slot = own_slot(state);
@@ -158,7 +160,8 @@ int vgpu_has_context(int device)
 int vgpu_take(int device, uint64_t bytes)
 {
     vgpu_state *state = vgpu_get();
-    if (!state || device < 0 || device >= state->num_devices)
+    device = vgpu_card_of(device);
+    if (!state || device < 0)
         return -1;
     vgpu_device *d = &state->devices[device];
     vgpu_lock(state);
@@ -182,7 +185,8 @@ int vgpu_take(int device, uint64_t bytes)
 void vgpu_give(int device, uint64_t bytes)
 {
     vgpu_state *state = vgpu_get();
-    if (!state || device < 0 || device >= state->num_devices)
+    device = vgpu_card_of(device);
+    if (!state || device < 0)
         return;
     vgpu_lock(state);
     vgpu_process *slot = own_slot(state);
@@ -197,7 +201,8 @@ void vgpu_give(int device, uint64_t bytes)
 uint64_t vgpu_free_bytes(int device)
 {
     vgpu_state *state = vgpu_get();
-    if (!state || device < 0 || device >= state->num_devices)
+    device = vgpu_card_of(device);
+    if (!state || device < 0)
         return 0;
     vgpu_lock(state);
     vgpu_reap(state);

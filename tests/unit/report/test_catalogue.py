@@ -20,10 +20,10 @@ def test_every_card_has_a_row() -> None:
     assert [row.split()[0] for row in rows[2:]] == list(load_catalogue())
 
 
-def test_a_row_says_whether_the_contexts_size_was_measured() -> None:
+def test_a_row_says_whether_the_contexts_size_is_published() -> None:
     cards = load_catalogue().values()
     rows = shown(gpus_table(cards))[2:]
-    assert [row.endswith(" measured") for row in rows] == [card.context_is_measured for card in cards]
+    assert [row.endswith(" published") for row in rows] == [card.context_is_measured for card in cards]
 
 
 def test_every_figure_of_a_card_has_its_source_or_the_reason_why_it_is_not_known() -> None:
