@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from profiler import __version__
 from profiler.cli.doctor import doctor
+from profiler.cli.export import export
 from profiler.cli.gpus import gpus
 from profiler.cli.models import models
 from profiler.cli.output import message_console
+from profiler.cli.pack import pack
+from profiler.cli.plan import plan
 from profiler.cli.run import run
+from profiler.cli.sweep import sweep
 from profiler.errors import PeakvramError
 from profiler.report.text import literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
 
 _INTERRUPTED = 130
 
@@ -28,6 +34,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(run)
+app.command()(plan)
+app.command()(sweep)
+app.command()(pack)
+app.command()(export)
 app.command()(gpus)
 app.command()(models)
 app.command()(doctor)
@@ -35,7 +45,15 @@ app.command()(doctor)
 
 def main() -> None:
     """Runs the command line and leaves with its exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has it ignored
+            signal.signal(number, _leave)
     sys.exit(run_command(sys.argv[1:]))
+
+
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    """Leaves as after Ctrl-C, so that the job is ended and its files are removed; 143 says SIGTERM."""
+    raise SystemExit(128 + number)
 
 
 def run_command(arguments: Sequence[str]) -> int:
@@ -63,6 +81,7 @@ def _peakvram(
 
     \b
     peakvram run llama-3.1-8b --method qlora --gpu rtx-4090
+    peakvram sweep smoke
     peakvram gpus
     peakvram models
     peakvram doctor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from profiler.errors import ConfigError
 from profiler.spec.allocator import choose_alloc_conf
 from profiler.spec.job import METHODS, JobSpec
-from profiler.spec.load import Tree, job_from, read_value, read_yaml, set_value
+from profiler.spec.load import Tree, job_from, read_setting, read_yaml, set_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ def read_job(
     data = read_yaml(config) if config else {}
     data, labels = _apply_flags(data, flags)
     for setting in settings:
-        path, value = _read_setting(setting)
+        path, value = read_setting(setting)
         data = set_value(_with_method_kind(data) if path.startswith("method.") else data, path, value)
         labels[path] = f"--set {path}"
     if "model" not in data:
@@ -124,10 +124,3 @@ def _applies(key: str, kind: str, before: Mapping[str, object]) -> bool:
 def _with_method_kind(data: Tree) -> Tree:
     """A flag such as `--rank` alone is about the default method."""
     return data if "method" in data else {**data, "method": {"kind": _DEFAULT_METHOD}}
-
-
-def _read_setting(setting: str) -> tuple[str, object]:
-    path, equals, text = setting.partition("=")
-    if not equals or not path.strip():
-        raise ConfigError(f"--set {setting!r} is no KEY=VALUE", hint="write for example --set method.rank=8")
-    return path.strip(), read_value(text)

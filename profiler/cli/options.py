@@ -1,4 +1,4 @@
-"""What each flag of `run` is called, takes and says."""
+"""What each flag of a command is called, takes and says."""
 
 from __future__ import annotations
 
@@ -163,4 +163,52 @@ AllowBusy: TypeAlias = Annotated[
 Timeout: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="SECONDS", help="Stop the job after this time."),
+]
+
+SweepFile: TypeAlias = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="A sweep file (docs/sweeps.md), or the name of a shipped one.",
+        show_default=False,
+    ),
+]
+SweepSet: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Set any key of every job, such as steps=2; a list takes an axis's place. Repeatable.",
+    ),
+]
+SweepOut: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="The study; records in DIR/records (default results/NAME)"),
+]
+StudyDirectory: TypeAlias = Annotated[
+    Path,
+    typer.Argument(metavar="DIR", help="A study: what `peakvram sweep` has written.", show_default=False),
+]
+Rerun: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="WHICH", help="Run stored jobs again: failed, oom (those out of memory) or all."),
+]
+Limit: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Run at most so many jobs this time.")
+]
+FailFast: TypeAlias = Annotated[
+    bool, typer.Option("--fail-fast", metavar="", help="Stop at the first job that fails.")
+]
+Prune: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--prune/--no-prune",
+        metavar="",
+        help="Infer that a job runs out of memory from a smaller one that did (default on)",
+        show_default=False,
+    ),
+]
+Workers: TypeAlias = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Virtual jobs at a time (default: one a core)"),
 ]

@@ -24,7 +24,7 @@ _PIPE_WIDTH = 120  # no terminal to fit: wide enough that no table of ours is sq
 
 
 @contextmanager
-def data_output() -> Iterator[Console]:
+def data_output(*, pipe_width: int = _PIPE_WIDTH) -> Iterator[Console]:
     """The console for what a command is asked for: stdout, in plain text where it is no terminal.
 
     A reader that goes away (`| head`) ends the command quietly with exit code 1.
@@ -33,7 +33,7 @@ def data_output() -> Iterator[Console]:
         EnvironmentUnfitError: if stdout takes no more: its disk is full, say.
     """
     try:
-        yield _console(is_stderr=False)
+        yield _console(is_stderr=False, pipe_width=pipe_width)
         sys.stdout.flush()
     except BrokenPipeError:
         _silence_stdout()
@@ -82,9 +82,9 @@ def _progress_line(reading: PhaseReading) -> str:
     return f"{where} done"
 
 
-def _console(*, is_stderr: bool) -> Console:
+def _console(*, is_stderr: bool, pipe_width: int = _PIPE_WIDTH) -> Console:
     stream = sys.stderr if is_stderr else sys.stdout
-    width = None if stream.isatty() else _PIPE_WIDTH
+    width = None if stream.isatty() else pipe_width
     return Console(stderr=is_stderr, width=width, highlight=False, markup=False, emoji=False)
 
 

@@ -68,7 +68,7 @@ def run(  # noqa: PLR0913 - one parameter a flag
     """  # noqa: D301 - \b keeps the examples' lines apart
     given = {name: value for name, value in locals().items() if name not in _NOT_OF_THE_JOB}
     spec, reason = read_job(config=config, flags=given, settings=set_ or [], environ=os.environ)
-    timeout_s = _read_timeout(timeout)
+    timeout_s = read_timeout(timeout)
     check_directory(out / "records")
     if reason:
         notice(reason)
@@ -82,7 +82,12 @@ def run(  # noqa: PLR0913 - one parameter a flag
 _NOT_OF_THE_JOB = {"config", "set_", "out", "json", "allow_busy", "timeout"}
 
 
-def _read_timeout(text: str | None) -> float | None:
+def read_timeout(text: str | None) -> float | None:
+    """Reads `--timeout`.
+
+    Raises:
+        ConfigError: if it is no number of seconds above 0.
+    """
     if text is None:
         return None
     seconds = read_number(text)

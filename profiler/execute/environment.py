@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from profiler import __version__
 from profiler.hardware.torch_build import find_torch_build
 from profiler.records.schema import Environment
 
@@ -52,6 +54,7 @@ def worker_variables(base: Mapping[str, str], *, alloc_conf: str, is_virtual: bo
         "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONFAULTHANDLER": "1",
+        "PYTHONHASHSEED": "0",  # the order of sets, and when garbage is collected, the same in every run
         "PYTHONWARNINGS": "ignore",
     }
     if is_virtual:
@@ -59,11 +62,20 @@ def worker_variables(base: Mapping[str, str], *, alloc_conf: str, is_virtual: bo
     return variables
 
 
-def read_environment(*, alloc_conf: str, driver: str | None) -> Environment:
-    """The versions of everything that decides memory, and the recorded variables that are set."""
+def read_environment(
+    *, alloc_conf: str, driver: str | None, variables: Mapping[str, str] | None = None
+) -> Environment:
+    """The versions of everything that decides memory, and the recorded variables that are set.
+
+    Args:
+        alloc_conf: the job's allocator settings.
+        driver: the driver's version; None for a virtual card.
+        variables: of the worker; this process's own if none are given.
+    """
+    given = os.environ if variables is None else variables
     build = find_torch_build()
     return Environment(
-        peakvram=_version("peakvram") or "unknown",
+        peakvram=__version__,
         python=platform.python_version(),
         platform=platform.platform(),
         torch=build.version if build else None,
@@ -74,7 +86,7 @@ def read_environment(*, alloc_conf: str, driver: str | None) -> Environment:
         accelerate=_version("accelerate"),
         driver=driver,
         alloc_conf=alloc_conf,
-        variables={name: os.environ[name] for name in RECORDED_VARIABLES if name in os.environ},
+        variables={name: given[name] for name in RECORDED_VARIABLES if name in given},
         git=_git_commit(),
     )
 
@@ -86,6 +98,7 @@ def _alloc_conf_names() -> tuple[str, ...]:
     return (newest,) if tuple(map(int, numbers)) >= (2, 9) else (oldest,)
 
 
+@cache
 def _version(distribution: str) -> str | None:
     try:
         return version(distribution)
@@ -93,6 +106,7 @@ def _version(distribution: str) -> str | None:
         return None
 
 
+@cache
 def _git_commit() -> str | None:
     """The commit of a source checkout, with `-dirty` where it was changed; None for an installed package."""
     root = Path(__file__).resolve().parents[2]

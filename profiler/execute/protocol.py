@@ -48,6 +48,7 @@ class Request(_Message):
         source: its model, resolved.
         device: the card as far as the parent knows it; the worker completes a real one.
         driver: the driver's version; None for a virtual card.
+        scratch: an empty directory for the worker's files; the parent removes it, however the job ends.
         notes: what the record is to say besides.
     """
 
@@ -55,6 +56,7 @@ class Request(_Message):
     source: Source
     device: Device
     driver: str | None
+    scratch: str
     notes: tuple[str, ...] = ()
 
 

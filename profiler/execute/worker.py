@@ -1,4 +1,4 @@
-"""The process that runs one job: `python -m profiler.execute.worker DIRECTORY`.
+"""The process that runs one job: `run_process` in an interpreter of its own.
 
 It reads the request, runs the job phase by phase, and leaves its report in the directory. It ends with exit
 code 0 whenever the report says how the job ended, out of memory included.
@@ -6,13 +6,14 @@ code 0 whenever the report says how the job ended, out of memory included.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
-import tempfile
 import traceback
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from profiler.records.schema import Parameters, PhaseReading
 
 _MAX_SITES = 20
-_SHARED_MEMORY = Path("/dev/shm")
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Worker:
@@ -65,18 +66,13 @@ class Worker:
         # torch's stubs do not have it; torch.cuda.memory uses it the same way.
         torch._C._cuda_attach_out_of_memory_observer(self._remember_request)  # type: ignore[attr-defined]
         source = ModelSource(**self._request.source.model_dump())
-        with ExitStack() as stack:
-            scratch = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="peakvram-", dir=self._scratch_parent())
-            )
-            if self._values is not None:
-                stack.enter_context(self._values)
+        with self._values or nullcontext():
             try:
                 run_phases(
                     self._request.spec,
                     source,
                     self._recorder,
-                    scratch=Path(scratch),
+                    scratch=Path(self._request.scratch),
                     on_parameters=self._add_parameters,
                 )
                 outcome = Outcome(status=OutcomeStatus.OK)
@@ -99,13 +95,6 @@ class Worker:
         traceback.print_exception(error)
         message = f"{type(error).__name__}: {error}"
         return Outcome(status=OutcomeStatus.ERROR, phase=phase, step=step, message=message)
-
-    def _scratch_parent(self) -> Path | None:
-        # On a virtual card the weights are never read: in memory a sparse file costs nothing, and on a disk
-        # every touch of one reads ahead. On a real card they are, page by page, which only a disk's cache
-        # gives back.
-        use_memory = self._state is not None and os.access(_SHARED_MEMORY, os.W_OK)
-        return _SHARED_MEMORY if use_memory else None
 
     def _remember_request(
         self, _device: int, requested_bytes: int, _total_bytes: int, _free_bytes: int
@@ -159,22 +148,30 @@ def _virtual_notes(state: StateLayout) -> list[str]:
 
 def _run_virtual(directory: Path, request: Request) -> None:
     state = open_state(Path(os.environ[STATE_VARIABLE]))
-    state.devices[0].ptx_version = _newest_runnable_architecture(state)
+    set_architectures(state)
     Worker(directory, request, ExactMeter(state), state).run()
 
 
-def _newest_runnable_architecture(state: StateLayout) -> int:
-    """The newest architecture of the wheel that the card can run: 86 on an 8.9 card. CUB asks it of a kernel.
+def set_architectures(state: StateLayout) -> None:
+    """Have each card report the newest architecture of the wheel that it can run: 86 on an 8.9 card.
+
+    CUB asks it of a kernel, and fails where the wheel was not built for the answer.
+    """
+    for index in range(state.num_devices):
+        device = state.devices[index]
+        device.ptx_version = _newest_runnable(device.cc_major, device.cc_minor)
+
+
+def _newest_runnable(major: int, minor: int) -> int:
+    """The newest architecture of the wheel that a card of this compute capability can run.
 
     A cubin runs on its own major version with an equal or higher minor one (CUDA programming guide, "Binary
-    Compatibility").
+    Compatibility"). Once asked, torch works in no fork of this process.
     """
-    device = state.devices[0]
     flags = torch._C._cuda_getArchFlags() or ""
     built = [int(flag.removeprefix("sm_").rstrip("af")) for flag in flags.split() if flag.startswith("sm_")]
-    runnable = [arch for arch in built if arch // 10 == device.cc_major and arch % 10 <= device.cc_minor]
-    own: int = 10 * device.cc_major + device.cc_minor
-    return max(runnable, default=own)
+    runnable = [arch for arch in built if arch // 10 == major and arch % 10 <= minor]
+    return max(runnable, default=10 * major + minor)
 
 
 def _run_real(directory: Path, request: Request) -> None:
@@ -197,6 +194,15 @@ def _run_real(directory: Path, request: Request) -> None:
         Worker(directory, request, SampledMeter(sampler), None).run()
 
 
+def _end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process once its parent is gone: a job nobody waits for would hold a GPU."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it went while we imported
+        os._exit(1)
+
+
 def main(directory: Path) -> int:
     """Run the request in `directory`. 0 if its report says how it ended; a refusal's own exit code."""
     request = Request.model_validate_json((directory / REQUEST).read_text())
@@ -212,8 +218,16 @@ def main(directory: Path) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    code = main(Path(sys.argv[1]))
+def run_process(directory: str, *, parent: int | None = None) -> NoReturn:
+    """Run the request in `directory` as all that this process does, then end it.
+
+    Args:
+        directory: what parent and worker share.
+        parent: the process not to outlive; None where whoever forked this one has seen to that.
+    """
+    if parent is not None:
+        _end_with_parent(parent)
+    code = main(Path(directory))
     sys.stdout.flush()
     sys.stderr.flush()
     # torch's autograd threads may outlive the interpreter by a moment and abort it; the report is on disk.

@@ -111,7 +111,7 @@ def _choose_real(index: int | None) -> DeviceChoice:
     if index is not None and index >= len(visible.gpus):
         raise EnvironmentUnfitError(
             f"there is no GPU {index}: CUDA sees {_count(len(visible.gpus))}, numbered from 0",
-            hint="`peakvram gpus` lists them; CUDA_VISIBLE_DEVICES hides the others",
+            hint="`peakvram doctor` lists them; CUDA_VISIBLE_DEVICES hides the others",
         )
     if index is not None:
         gpu, reason = visible.gpus[index], f"GPU {index} was asked for"

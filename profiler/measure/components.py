@@ -24,6 +24,16 @@ _WORKSPACE_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024
 _HOPPER_WORKSPACE_BYTES = 32 << 20
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Members:
+    """A model's tensors by kind: walking through thousands of modules takes longer than a phase."""
+
+    parameters: list[torch.nn.Parameter]
+    adapter: list[torch.nn.Parameter]
+    buffers: list[torch.Tensor]
+    quantized: list[torch.nn.Module]
+
+
 @dataclass(slots=True)
 class Holdings:
     """What the job holds right now, for counting; filled in as the job goes on."""
@@ -33,6 +43,14 @@ class Holdings:
     batch: dict[str, torch.Tensor] = field(default_factory=dict)
     num_threads_with_workspace: int = 0  # that have run a matrix product: the main one, then autograd's
     other_before_step_bytes: int | None = None  # unclaimed before the step: not its activations
+    _members: _Members | None = None
+
+    def members(self) -> _Members:
+        """The model's tensors; once there is an optimizer they no longer change."""
+        assert self.model is not None
+        if self._members is None or self.optimizer is None:
+            self._members = _list_members(self.model)
+        return self._members
 
 
 def count_components(holdings: Holdings) -> Components:
@@ -53,20 +71,29 @@ def count_components(holdings: Holdings) -> Components:
 
 def _claims(holdings: Holdings) -> Iterator[tuple[str, Iterable[torch.Tensor]]]:
     """Components and the tensors that belong to them, the more particular before the more general."""
-    model = holdings.model
-    if model is not None:
-        adapter = _adapter_prefix(model)
-        named = list(model.named_parameters())
-        yield "adapter_bytes", [p for name, p in named if adapter is not None and adapter in name]
-        yield "quantization_state_bytes", _quantization_state(model)
-        yield "weights_bytes", [p for _, p in named]
-        yield "gradients_bytes", [p.grad for _, p in named if p.grad is not None]
-        yield "buffers_bytes", list(model.buffers())
+    if holdings.model is not None:
+        members = holdings.members()
+        yield "adapter_bytes", members.adapter
+        yield "quantization_state_bytes", chain.from_iterable(map(_quantization_state, members.quantized))
+        yield "weights_bytes", members.parameters
+        yield "gradients_bytes", [p.grad for p in members.parameters if p.grad is not None]
+        yield "buffers_bytes", members.buffers
     if holdings.optimizer is not None:
         # Lookup tables of 8-bit optimizers (`name2qmap`) are state of the optimizer, not of a parameter.
         state = chain(holdings.optimizer.state.values(), [getattr(holdings.optimizer, "name2qmap", {})])
-        yield "optimizer_bytes", list(_tensors_in(list(state)))
-    yield "batch_bytes", list(holdings.batch.values())
+        yield "optimizer_bytes", _tensors_in(list(state))
+    yield "batch_bytes", holdings.batch.values()
+
+
+def _list_members(model: torch.nn.Module) -> _Members:
+    adapter = _adapter_prefix(model)
+    named = list(model.named_parameters())
+    return _Members(
+        parameters=[p for _, p in named],
+        adapter=[p for name, p in named if adapter is not None and adapter in name],
+        buffers=list(model.buffers()),
+        quantized=[module for module in model.modules() if _is_quantized(module)],
+    )
 
 
 def _adapter_prefix(model: torch.nn.Module) -> str | None:
@@ -77,19 +104,24 @@ def _adapter_prefix(model: torch.nn.Module) -> str | None:
     return prefix
 
 
-def _quantization_state(model: torch.nn.Module) -> list[torch.Tensor]:
-    """Scales, codes and statistics of bitsandbytes weights, without the quantized data itself."""
-    found: list[torch.Tensor] = []
-    for module in model.modules():
-        weight = getattr(module, "weight", None)
-        state = getattr(weight, "quant_state", None)
-        if state is not None:  # 4-bit; double quantization adds an offset and a second level
-            nested = getattr(state, "state2", None)
-            found += _tensors_in([state.absmax, state.code, state.offset if nested is not None else None])
-            found += _tensors_in([nested.absmax, nested.code] if nested is not None else [])
-        if weight is not None and type(weight).__name__ == "Int8Params":
-            found += _tensors_in([weight.SCB, getattr(getattr(module, "state", None), "SCB", None)])
-    return found
+def _is_quantized(module: torch.nn.Module) -> bool:
+    """Whether a module's own weight is one of bitsandbytes' types (a LoRA layer's is its base layer's)."""
+    weight = module._parameters.get("weight")
+    return type(weight).__name__ in {"Params4bit", "Int8Params"}
+
+
+def _quantization_state(module: torch.nn.Module) -> Iterator[torch.Tensor]:
+    """Scales, codes and statistics of a bitsandbytes weight, without the quantized data itself."""
+    weight = module._parameters["weight"]
+    state = getattr(weight, "quant_state", None)
+    if state is not None:  # 4-bit; double quantization adds an offset and a second level
+        nested = getattr(state, "state2", None)
+        yield from _tensors_in([state.absmax, state.code])
+        yield from _tensors_in([state.offset, nested.absmax, nested.code] if nested is not None else [])
+    # 8-bit: the first product moves the scales from the weight to the module's own state.
+    yield from _tensors_in(
+        [getattr(weight, "SCB", None), getattr(getattr(module, "state", None), "SCB", None)]
+    )
 
 
 def _tensors_in(value: Any) -> Iterator[torch.Tensor]:

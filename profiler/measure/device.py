@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -9,34 +10,48 @@ if TYPE_CHECKING:
     from profiler.virtual.state import StateLayout
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevicePeak:
+    """The highest figures of a span, in bytes; None where the driver gives none.
+
+    Attributes:
+        used_bytes: of the whole card, other processes included.
+        process_bytes: of this process alone: its CUDA context and what it reserved.
+    """
+
+    used_bytes: int | None = None
+    process_bytes: int | None = None
+
+
 class DeviceMeter(Protocol):
-    """The card's used memory, and its peak since the last reset. Bytes; None where the driver gives none."""
+    """The card's used memory, and its peak since the last reset."""
 
     def reset_peak(self) -> None:
         """Begin a new span."""
 
-    def peak_bytes(self) -> int | None:
-        """The highest figure of the span so far."""
+    def peak(self) -> DevicePeak:
+        """The highest figures of the span so far."""
 
 
 class ExactMeter:
     """A virtual card's own counters: every allocation is seen, so the peak is exact."""
 
     def __init__(self, state: StateLayout) -> None:
-        """Reads the first device of the machine's live state."""
+        """Reads the first device of the machine's live state; the machine is this process's own."""
         self._device = state.devices[0]
 
     def reset_peak(self) -> None:
         """Begin a new span."""
         self._device.used_peak_bytes = self._device.used_bytes
 
-    def peak_bytes(self) -> int | None:
-        """The highest figure of the span so far."""
-        return int(self._device.used_peak_bytes)
+    def peak(self) -> DevicePeak:
+        """The highest figures of the span so far."""
+        used_bytes = int(self._device.used_peak_bytes)
+        return DevicePeak(used_bytes=used_bytes, process_bytes=used_bytes - int(self._device.other_bytes))
 
 
 class SampledMeter:
-    """A real card's NVML figure, sampled in the background and once more at the end of each span."""
+    """A real card's NVML figures, sampled in the background and once more at the end of each span."""
 
     def __init__(self, sampler: UsedMemorySampler) -> None:
         """Reads from a sampler that runs."""
@@ -46,10 +61,10 @@ class SampledMeter:
         """Begin a new span."""
         self._sampler.reset_peak()
 
-    def peak_bytes(self) -> int | None:
-        """The highest sample of the span, one taken now included."""
+    def peak(self) -> DevicePeak:
+        """The highest samples of the span, one taken now included."""
         self._sampler.sample()
-        return self._sampler.peak_bytes
+        return DevicePeak(used_bytes=self._sampler.peak_bytes, process_bytes=self._sampler.process_peak_bytes)
 
 
 class NoMeter:
@@ -58,6 +73,6 @@ class NoMeter:
     def reset_peak(self) -> None:
         """Nothing to begin."""
 
-    def peak_bytes(self) -> int | None:
+    def peak(self) -> DevicePeak:
         """Not known."""
-        return None
+        return DevicePeak()

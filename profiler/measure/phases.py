@@ -71,6 +71,7 @@ class Recorder:
     ) -> None:
         end = read_allocator()  # waits for the card, so the time below includes its work
         elapsed_s = time.perf_counter() - started_s
+        device = self._meter.peak()
         reading = PhaseReading(
             name=name,
             step=step,
@@ -79,7 +80,8 @@ class Recorder:
             allocated_peak_bytes=end.allocated_peak_bytes,
             reserved_end_bytes=end.reserved_bytes,
             reserved_peak_bytes=end.reserved_peak_bytes,
-            device_used_peak_bytes=self._meter.peak_bytes(),
+            device_used_peak_bytes=device.used_bytes,
+            process_used_peak_bytes=device.process_bytes,
             num_alloc_retries=end.num_alloc_retries - start.num_alloc_retries,
             num_ooms=end.num_ooms - start.num_ooms,
             elapsed_s=elapsed_s if self._has_time else None,

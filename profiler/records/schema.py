@@ -80,6 +80,8 @@ class PhaseReading(_Value):
     """What the allocator and the card held over one phase; peak counters start anew with each phase.
 
     Attributes:
+        process_used_peak_bytes: what the driver counts as this process's of the used memory; None where
+            it does not tell, as under WSL.
         is_complete: False for the phase a job failed in, read at the failure.
     """
 
@@ -91,6 +93,7 @@ class PhaseReading(_Value):
     reserved_end_bytes: Bytes
     reserved_peak_bytes: Bytes
     device_used_peak_bytes: Bytes | None = None
+    process_used_peak_bytes: Bytes | None = None
     num_alloc_retries: Count = 0
     num_ooms: Count = 0
     elapsed_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None

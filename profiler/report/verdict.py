@@ -38,6 +38,21 @@ def _peaks(record: Record) -> str:
     return f"{figures} of {format_bytes(record.device.total_bytes)} ({device_label(record.device)})"
 
 
+def outcome_label(outcome: Outcome) -> str:
+    """How a job ended, in a word or two; out of memory that was told from another job is called inferred."""
+    match outcome.status:
+        case OutcomeStatus.OOM:
+            return "OOM" if outcome.inferred_from is None else "OOM (inferred)"
+        case OutcomeStatus.ERROR:
+            return "failed"
+        case OutcomeStatus.TIMEOUT:
+            return "time limit"
+        case OutcomeStatus.OK | OutcomeStatus.KILLED:
+            return str(outcome.status)
+        case _:
+            assert_never(outcome.status)
+
+
 def device_label(device: Device) -> str:
     """The card's name; a virtual one is always called so."""
     return f"virtual {device.name}" if device.kind == "virtual" else device.name

@@ -79,6 +79,18 @@ def read_value(text: str) -> object:
         raise ConfigError(f"{text!r} cannot be read as a value", hint="quote it as YAML would") from None
 
 
+def read_setting(text: str) -> tuple[str, object]:
+    """Reads `key.path=value` as the command line takes it: the dotted key, and the value as YAML reads it.
+
+    Raises:
+        ConfigError: if the text is no such pair.
+    """
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise ConfigError(f"--set {text!r} is no KEY=VALUE", hint="write for example --set method.rank=8")
+    return path.strip(), read_value(value)
+
+
 def set_value(data: Mapping[str, object], dotted_path: str, value: object) -> Tree:
     """A copy of `data` with the value at a dotted path such as `method.rank` replaced or added.
 
@@ -117,6 +129,8 @@ def _read_mapping(text: str, *, source: str) -> Tree:
         raise ConfigError(f"{source}{line}: {error.problem}", hint="mend the YAML there") from None
     except yaml.YAMLError:
         raise ConfigError(f"{source} holds characters that YAML does not allow") from None
+    except RecursionError:
+        raise ConfigError(f"{source} is nested too deeply", hint="a job has two levels of keys") from None
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise ConfigError(
             f"{source} does not hold `key: value` lines", hint="a job needs at least `model: NAME`"

@@ -32,7 +32,7 @@ def probe_virtual() -> Check:
             return Check(name="virtual GPU", status=Status.FAIL, detail=error.message, hint=error.hint)
         try:
             done = subprocess.run(
-                [sys.executable, "-c", _PROGRAM],
+                [sys.executable, "-P", "-c", _PROGRAM],
                 env=machine.environment(os.environ),
                 capture_output=True,
                 text=True,

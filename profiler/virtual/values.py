@@ -13,21 +13,29 @@ dies, or that an unknown value is written to, is wiped.
 from __future__ import annotations
 
 import ctypes
-import sys
 import weakref
-from collections import Counter
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from profiler.virtual.state import library_path
+from profiler.virtual.operations import (
+    INDEXED,
+    SIZED_BY_VALUES,
+    Operation,
+    arguments_at,
+    aten,
+    cuda_tensors,
+    describe,
+    fills_a_mask,
+    goes_to_host,
+    tensors_in,
+    wraps_tensors,
+)
+from profiler.virtual.reads import UnknownReads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from types import FrameType
+    from collections.abc import Mapping, Sequence
 
     from torch._ops import OpOverload
 
@@ -38,43 +46,6 @@ KEPT_FLOAT_LIMIT_BYTES = 64 << 10
 
 INTEGRAL = frozenset({torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
 
-aten = torch.ops.aten
-_COPIES = {aten._to_copy.default, aten.copy_.default, aten.clone.default, aten._foreach_copy_.default}
-_READS = {aten._local_scalar_dense.default, aten.equal.default, aten._to_copy.default, aten.copy_.default}
-_SIZED_BY_VALUES = {
-    *(aten.nonzero.default, aten.masked_select.default, aten._unique2.default, aten.unique_dim.default),
-    *(aten.unique_consecutive.default, aten.repeat_interleave.Tensor, aten.bincount.default),
-}
-_INDEXED = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
-
-
-@dataclass(slots=True)
-class UnknownReads:
-    """Reads by the host whose answer the virtual device could not know, by the line that asked."""
-
-    sites: Counter[str] = field(default_factory=Counter)
-
-    def add(self, operation: str) -> None:
-        """Count one read, at the nearest line outside torch and the virtual device."""
-        self.sites[f"{_caller()} ({operation})"] += 1
-
-    @property
-    def total(self) -> int:
-        """How many there were."""
-        return sum(self.sites.values())
-
-
-@dataclass(frozen=True, slots=True)
-class _Operation:
-    """What the table needs to know of an operator, worked out once."""
-
-    is_view: bool
-    is_random: bool
-    is_copy: bool
-    is_read: bool
-    is_special: bool
-    written: tuple[int | str, ...]  # which arguments it writes to: positions, and names of keywords
-
 
 class TrueValues(TorchDispatchMode):
     """While active, small integer and boolean CUDA tensors hold what they would on a real card."""
@@ -84,17 +55,23 @@ class TrueValues(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.unknown_reads = UnknownReads()
         self._known: dict[int, weakref.finalize[Any, Any]] = {}
-        self._operations: dict[OpOverload, _Operation] = {}
-        library = ctypes.CDLL(str(library_path()))
+        self._operations: dict[OpOverload, Operation] = {}
+        library = ctypes.CDLL(None)  # the stand-in, which was loaded before all else
         self._open = library.vgpu_open
-        self._open.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+        self._recall = library.vgpu_recall
         self._wipe = library.vgpu_wipe
-        self._wipe.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+        for function in (self._open, self._recall, self._wipe):
+            function.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
         self._wipe.restype = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # else every call goes through torch._dynamo, which costs more than the rest
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Whether torch.compile compiles although this mode is active; else it would silently do nothing."""
+        return True
 
     def __torch_dispatch__(
         self,
@@ -104,12 +81,20 @@ class TrueValues(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run the operation, and keep the values it makes if all it reads is known."""
+        if types and any(map(wraps_tensors, types)):  # they unwrap what they hold, and come back with it
+            return NotImplemented
         kwargs = kwargs or {}
-        operation = self._operations.get(func) or self._learn(func)
+        operation = self._operations.get(func)
+        if operation is None:
+            operation = self._operations[func] = describe(func)
+        if operation.is_lift:
+            self._take_in(args[0])
         if operation.is_view:
             return func(*args, **kwargs)
         if operation.is_special or operation.is_read:
             return self._run_reading(func, operation, args, kwargs)
+        if operation.may_move:
+            return self._run_moving(func, operation, args, kwargs)
         out = func(*args, **kwargs)
         # The common case, most of a training step: a floating-point result that overwrites nothing known.
         if (
@@ -122,65 +107,61 @@ class TrueValues(TorchDispatchMode):
         self._follow(func, operation, args, kwargs, out)
         return out
 
-    def _learn(self, func: OpOverload) -> _Operation:
-        written = tuple(
-            argument.name if argument.kwarg_only else position
-            for position, argument in enumerate(func._schema.arguments)
-            if argument.alias_info is not None and argument.alias_info.is_write
-        )
-        name = func._schema.name
-        operation = _Operation(
-            is_view=not written
-            and (func.is_view or name.startswith("aten::empty") or name == "aten::detach"),
-            is_random=torch.Tag.nondeterministic_seeded in func.tags,
-            is_copy=func in _COPIES,
-            is_read=func in _READS,
-            is_special=func in _SIZED_BY_VALUES or func in _INDEXED,
-            written=written,
-        )
-        self._operations[func] = operation
-        return operation
-
     # ---- operations whose result, or whose size, the host reads ----
 
     def _run_reading(
-        self, func: OpOverload, operation: _Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, func: OpOverload, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        sources = [t for t in _tensors((args, kwargs)) if t.is_cuda]
+        if func is aten._to_copy.default and args[0].is_cuda and not self._is_known(args[0]):
+            # Most often a cast between floating-point types on the device: nothing known is read or written.
+            if goes_to_host(func, args, kwargs):
+                self.unknown_reads.add("_to_copy")
+            return func(*args, **kwargs)
+        sources = list(cuda_tensors((args, kwargs)))
         is_known = all(self._is_known(t) for t in sources)
-        if func in _INDEXED:
-            args = self._with_integer_indices(args, str(func))
+        if func in INDEXED:
+            if not fills_a_mask(func, args):
+                args = self._with_integer_indices(args, str(func))
         elif func is aten.masked_select.default and self._is_known(args[1]):
-            tensor, mask = torch.broadcast_tensors(args[0], args[1])
+            tensor, mask = torch.broadcast_tensors(*torch.atleast_1d(args[0], args[1]))
             return self.__torch_dispatch__(aten.index.Tensor, (), (tensor, [mask]))
-        elif func in _SIZED_BY_VALUES:
+        elif func in SIZED_BY_VALUES:
             return self._run_sized(func, args, kwargs, is_known=is_known)
-        elif sources and not is_known and _goes_to_host(func, args, kwargs):
-            self.unknown_reads.add(func._schema.name.removeprefix("aten::"))
-        elif func is aten.equal.default and sources:
-            return func(*(self._host(t) for t in args))
+        elif sources and goes_to_host(func, args, kwargs):
+            return self._run_to_host(func, args, kwargs, is_known=is_known)
         out = func(*args, **kwargs)
         self._follow(func, operation, args, kwargs, out)
+        return out
+
+    def _run_to_host(
+        self, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_known: bool
+    ) -> Any:
+        if not is_known:
+            self.unknown_reads.add(func._schema.name.removeprefix("aten::"))
+        elif func is aten.equal.default:
+            return func(*map(self._to_host, args))
+        out = func(*args, **kwargs)
+        # What is not dense, or of another type, was first made so on the device, where nothing happens.
+        if is_known and func is aten._to_copy.default:
+            out.copy_(self._host(args[0]))
+        elif is_known and func is aten.copy_.default:
+            args[0].copy_(self._host(args[1]))
         return out
 
     def _run_sized(
         self, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_known: bool
     ) -> Any:
+        device = next((t.device for t in cuda_tensors(args)), None)
+        if device is None:
+            return func(*args, **kwargs)
         if not is_known:
             self.unknown_reads.add(func._schema.name.removeprefix("aten::"))
             return func(*args, **kwargs)
         on_host = func(*self._to_host(args), **self._to_host(kwargs))
-        device = (
-            next(t.device for t in _tensors(args) if t.is_cuda)
-            if any(t.is_cuda for t in _tensors(args))
-            else None
-        )
-        moved = tuple(self._to_device(t, device) for t in _tensors(on_host))
+        moved = tuple(self._to_device(t, device) for t in tensors_in(on_host))
         return moved if isinstance(on_host, tuple) else moved[0]
 
-    def _to_device(self, values: torch.Tensor, device: torch.device | None) -> torch.Tensor:
-        if device is None:
-            return values
+    def _to_device(self, values: torch.Tensor, device: torch.device) -> torch.Tensor:
         out = torch.empty_like(values, device=device)
         if self._mark(out):
             self._host(out).copy_(values)
@@ -193,10 +174,9 @@ class TrueValues(TorchDispatchMode):
             if index is None or index.dtype not in (torch.bool, torch.uint8) or not index.is_cuda:
                 indices.append(index)
             elif self._is_known(index):
-                positions = self._host(index).nonzero()
-                indices.extend(
-                    self._to_device(column.contiguous(), index.device) for column in positions.unbind(1)
-                )
+                # One tensor for all dimensions, a row for each, as nonzero lays it out on a device.
+                positions = self._host(index).nonzero().t().contiguous()
+                indices.extend(self._to_device(positions, index.device).unbind(0))
             else:
                 self.unknown_reads.add(operation.removeprefix("aten."))
                 indices.append(index)
@@ -204,49 +184,50 @@ class TrueValues(TorchDispatchMode):
 
     # ---- keeping the table ----
 
+    def _run_moving(
+        self, func: OpOverload, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """An operation that may give a storage other memory: what is known of the old is not of the new."""
+        before = [(t, _address(t)) for t in arguments_at(operation.written, args, kwargs)]
+        out = func(*args, **kwargs)
+        for tensor, address in before:
+            if _address(tensor) != address and address in self._known:
+                self._known[address]()
+        self._follow(func, operation, args, kwargs, out)
+        return out
+
     def _follow(
         self,
         func: OpOverload,
-        operation: _Operation,
+        operation: Operation,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         out: Any,
     ) -> None:
         """Bring the table up to date after an operation: compute what is computable, forget what is not."""
         if operation.written:
-            targets = [
-                t for t in _tensors([_argument(a, args, kwargs) for a in operation.written]) if t.is_cuda
-            ]
+            targets = list(arguments_at(operation.written, args, kwargs))
         else:
-            targets = [t for t in _tensors(out) if t.is_cuda]
+            targets = list(cuda_tensors(out))
         if not targets:
             return
-        if all(_is_kept(t, is_copy=operation.is_copy) for t in targets) and self._can_compute(
-            operation, args, kwargs, targets
-        ):
+        is_kept = all(_is_kept(t, is_copy=operation.is_copy) for t in targets)
+        if is_kept and self._can_compute(operation, args, kwargs):
             self._compute(func, operation, args, kwargs, targets)
         else:
             for target in targets:
                 self._forget(target)
 
-    def _can_compute(
-        self,
-        operation: _Operation,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        targets: list[torch.Tensor],
-    ) -> bool:
+    def _can_compute(self, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         if operation.is_random:
             return False
-        overwritten = (
-            targets[0] if operation.is_copy and operation.written else None
-        )  # copy_ does not read what it fills
-        return all(t is overwritten or not t.is_cuda or self._is_known(t) for t in _tensors((args, kwargs)))
+        replaced = {id(t) for t in arguments_at(operation.overwritten, args, kwargs) if _fills_storage(t)}
+        return all(id(t) in replaced or self._is_known(t) for t in cuda_tensors((args, kwargs)))
 
     def _compute(
         self,
         func: OpOverload,
-        operation: _Operation,
+        operation: Operation,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         targets: list[torch.Tensor],
@@ -261,11 +242,19 @@ class TrueValues(TorchDispatchMode):
                 self._forget(target)
             return
         if not operation.written:  # otherwise it wrote the very bytes
-            for target, result in zip(targets, _tensors(results), strict=True):
+            for target, result in zip(targets, tensors_in(results), strict=True):
                 self._host(target).copy_(result)
 
+    def _take_in(self, tensor: torch.Tensor) -> None:
+        """Values that `torch.tensor` has just brought to the device, out of this table's sight."""
+        if not tensor.is_cuda or tensor.numel() == 0 or not _is_kept(tensor, is_copy=True):
+            return
+        storage = tensor.untyped_storage()
+        if not self._mark(tensor) or self._recall(storage.data_ptr(), storage.nbytes()) != 0:
+            self._forget(tensor)
+
     def _is_known(self, tensor: torch.Tensor) -> bool:
-        return not tensor.is_cuda or tensor.numel() == 0 or tensor.untyped_storage().data_ptr() in self._known
+        return tensor.numel() == 0 or _address(tensor) in self._known
 
     def _mark(self, tensor: torch.Tensor) -> bool:
         storage = tensor.untyped_storage()
@@ -280,9 +269,7 @@ class TrueValues(TorchDispatchMode):
         return True
 
     def _forget(self, tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        watch = self._known.get(storage.data_ptr())
-        if watch is not None:
+        if (watch := self._known.get(_address(tensor))) is not None:
             watch()
 
     def _release(self, address: int, size: int) -> None:
@@ -321,37 +308,11 @@ def _is_kept(tensor: torch.Tensor, *, is_copy: bool) -> bool:
     return is_copy and size <= KEPT_FLOAT_LIMIT_BYTES
 
 
-def _goes_to_host(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    if func is aten._to_copy.default:
-        return args[0].is_cuda and kwargs.get("device") is not None and kwargs["device"].type == "cpu"
-    if func is aten.copy_.default:
-        return args[1].is_cuda and not args[0].is_cuda
-    return True
+def _fills_storage(tensor: torch.Tensor) -> bool:
+    """Whether it is all of its storage, each place once."""
+    is_whole = tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
+    return is_whole and torch._debug_has_internal_overlap(tensor) == 0
 
 
-def _argument(which: int | str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    if isinstance(which, int):
-        return args[which] if which < len(args) else None
-    return kwargs.get(which)
-
-
-def _tensors(value: Any) -> Iterable[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
-
-
-def _caller() -> str:
-    """`file:line` of the nearest frame that belongs neither to torch nor to the virtual device."""
-    own = str(Path(__file__).parent)
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if "/torch/" not in name and not name.startswith((own, "<")):
-            return f"{'/'.join(Path(name).parts[-3:])}:{frame.f_lineno}"
-        frame = frame.f_back
-    return "unknown"
+def _address(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

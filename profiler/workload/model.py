@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from profiler.spec.models import ModelSource
 
 
+_INCOMPLETE_HINT = "it takes a complete safetensors checkpoint of a causal language model"
+
 # What transformers' models call an embedding with one row a position.
 _POSITION_TABLES = {"wpe", "embed_positions", "position_embeddings"}
 
@@ -49,11 +51,16 @@ def load_config(source: ModelSource) -> PretrainedConfig:
         config: PretrainedConfig = AutoConfig.from_pretrained(
             source.location, revision=source.revision, trust_remote_code=False
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # it is the user's file that was read, whatever transformers says of it
         raise ConfigError(
-            f"the config of {source.location!r} cannot be loaded: {_first_line(error)}",
+            f"the config of {source.location!r} cannot be loaded: {_in_one_line(error)}",
             hint="check the name; a gated model needs `hf auth login`; offline, use a preset or a directory",
         ) from error
+    if type(config) not in AutoModelForCausalLM._model_mapping:
+        raise ConfigError(
+            f"{source.location!r} is a {config.model_type} model, not a causal language model",
+            hint="fine-tuning is measured for models that AutoModelForCausalLM loads",
+        )
     return config
 
 
@@ -80,11 +87,13 @@ def load_model(spec: JobSpec, location: str, revision: str | None) -> PreTrained
         "revision": revision or "main",
         "trust_remote_code": False,
         "use_safetensors": True,
+        "output_loading_info": True,
     }
     if (quantization := _quantization(spec)) is not None:
         arguments["quantization_config"] = quantization
+    model: PreTrainedModel
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(location, **arguments)
+        model, info = AutoModelForCausalLM.from_pretrained(location, **arguments)
     except Exception as error:
         if isinstance(error, ValueError) and "attention implementation" in str(error):
             raise ConfigError(
@@ -94,12 +103,18 @@ def load_model(spec: JobSpec, location: str, revision: str | None) -> PreTrained
         if _is_users(error):
             raise ConfigError(
                 f"{spec.model!r} cannot be loaded: {_first_line(error)}",
-                hint="it takes a complete safetensors checkpoint of a causal language model",
+                hint=_INCOMPLETE_HINT,
             ) from error
         raise
     model.config.use_cache = False
     if spec.weights is Weights.RANDOM:
         _randomize(model)
+    elif info["missing_keys"]:  # transformers makes them up, and warns
+        raise ConfigError(
+            f"the checkpoint of {spec.model} lacks {len(info['missing_keys'])} of its model's tensors, "
+            f"such as {min(info['missing_keys'])}",
+            hint=_INCOMPLETE_HINT,
+        )
     model.train()
     return model
 
@@ -146,10 +161,14 @@ def _randomize(model: PreTrainedModel) -> None:
 
 def _is_users(error: Exception) -> bool:
     """Whether loading failed on what the user named, not on a fault of ours or for want of memory."""
-    return type(error).__name__ == "SafetensorError" or (
-        isinstance(error, OSError | ValueError | ImportError)
-        and not isinstance(error, torch.OutOfMemoryError)
-    )
+    if type(error).__name__ == "SafetensorError" or isinstance(error, OSError | ValueError | ImportError):
+        return True
+    # How both transformers 4 and 5 tell of a tensor whose shape is not the config's.
+    return isinstance(error, RuntimeError) and "ignore_mismatched_sizes" in str(error)
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _first_line(error: Exception) -> str:

@@ -22,7 +22,7 @@ def make_optimizer(model: torch.nn.Module, name: Optimizer) -> torch.optim.Optim
         arguments = TrainingArguments(output_dir=unused, optim=name.value, report_to=[])
         cls, kwargs = Trainer.get_optimizer_cls_and_kwargs(arguments)
     # The rule differs between releases, and the method uses nothing of its Trainer.
-    decaying = set(Trainer.get_decay_parameter_names(None, model))
+    decaying = set(Trainer.get_decay_parameter_names(None, model))  # type: ignore[arg-type]
     trainable = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     groups = [
         {"params": [p for n, p in trainable if n in decaying], "weight_decay": arguments.weight_decay},

@@ -37,13 +37,9 @@ def _call(request: dict[str, Any]) -> Any:
 
 def _choose_architecture(state_path: Path) -> None:
     """What the worker does: the cards run the newest of the wheel's kernels that they can."""
-    from profiler.execute.worker import _newest_runnable_architecture
+    from profiler.execute.worker import set_architectures
 
-    state = open_state(state_path)
-    if state.num_devices:
-        newest = _newest_runnable_architecture(state)
-        for device in state.devices[: state.num_devices]:
-            device.ptx_version = newest
+    set_architectures(open_state(state_path))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Functions of the tests, run on a virtual machine made for each: in a warm process, or in a fresh one.
 
-Importing torch, transformers, peft and bitsandbytes takes longer than nearly every test here, so one server a
-test process imports them (see `warm.py`) and forks a child for each call. What a function returns goes through
-JSON: tuples come back as lists, keys as strings.
+Importing torch, transformers, peft and bitsandbytes takes longer than nearly every test here, so one server
+a test process imports them (see `warm.py`) and forks a child for each call. What a function returns goes
+through JSON: tuples come back as lists, keys as strings.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiler.execute.environment import ALLOC_CONF_VARIABLES
 from profiler.hardware.catalogue import find_gpu
 from profiler.hardware.torch_build import find_torch_build
 from profiler.virtual.state import (
@@ -111,7 +113,7 @@ class Machines:
         machine = a_machine(directory, gpu_id, **settings)
         environment = machine.environment(os.environ) | dict(variables or {})
         if alloc_conf:
-            environment["PYTORCH_ALLOC_CONF"] = alloc_conf
+            environment |= dict.fromkeys(ALLOC_CONF_VARIABLES, alloc_conf)
         request = {
             "file": function.__code__.co_filename,
             "function": function.__name__,
@@ -157,20 +159,23 @@ class WarmMachines(Machines):
         self, _type: type[BaseException] | None, _value: object, _traceback: TracebackType | None
     ) -> None:
         assert self._server.stdin is not None
-        self._server.stdin.close()
+        with suppress(BrokenPipeError):
+            self._server.stdin.close()
         self._server.wait(timeout=TIMEOUT_S)
         self._log.close()
 
     def _run(self, request: Mapping[str, Any]) -> int:
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        self._server.stdin.write(json.dumps(request) + "\n")
-        self._server.stdin.flush()
-        line = self._server.stdout.readline()
+        try:
+            self._server.stdin.write(json.dumps(request) + "\n")
+            self._server.stdin.flush()
+            line = self._server.stdout.readline()
+        except BrokenPipeError:
+            line = ""
         if not line:
-            raise RemoteError(
-                "the warm process died", Path(self._log.name).read_text(errors="replace")[-4000:]
-            )
+            told = Path(self._log.name).read_text(errors="replace")
+            raise RemoteError(f"the warm process died:\n{told[-4000:]}")
         return int(line)
 
 

@@ -32,14 +32,15 @@ def compile_layouts(
     for struct, names in structs.items():
         label = struct.removeprefix("struct ")
         lines.append(f'printf("{label} %zu\\n", sizeof({struct}));')
-        lines.extend(
-            f'printf("{label} {name} %zu %zu\\n", offsetof({struct}, {name}), sizeof((({struct} *)0)->{name}));'
-            for name in names
-        )
+        for name in names:
+            place = f"offsetof({struct}, {name}), sizeof((({struct} *)0)->{name})"
+            lines.append(f'printf("{label} {name} %zu %zu\\n", {place});')
     return parse_layouts(_run(directory, header, lines, include=include))
 
 
-def compile_constants(directory: Path, header: str, names: Iterable[str], *, include: Iterable[Path]) -> dict[str, int]:
+def compile_constants(
+    directory: Path, header: str, names: Iterable[str], *, include: Iterable[Path]
+) -> dict[str, int]:
     """The values of these enumerators of a header."""
     lines = [f'printf("{name} %d\\n", (int){name});' for name in names]
     output = _run(directory, header, lines, include=include)
@@ -61,7 +62,7 @@ def parse_layouts(text: str) -> dict[str, Layout]:
 
 
 def cuda_include_directories() -> list[Path]:
-    """Where the headers of the installed CUDA 13 wheels lie; Triton brings the ones the runtime's wheel leaves out."""
+    """Where the headers of the installed CUDA 13 lie; Triton brings those its own wheel leaves out."""
     nvidia = importlib.util.find_spec("nvidia")
     triton = importlib.util.find_spec("triton")
     if nvidia is None or triton is None or not nvidia.submodule_search_locations or triton.origin is None:
@@ -76,7 +77,9 @@ def cuda_include_directories() -> list[Path]:
 def _run(directory: Path, header: str, lines: Iterable[str], *, include: Iterable[Path]) -> str:
     source, program = directory / "probe.c", directory / "probe"
     body = "\n".join(lines)
-    source.write_text(f'#include <stddef.h>\n#include <stdio.h>\n#include "{header}"\nint main(void) {{\n{body}\n}}\n')
+    source.write_text(
+        f'#include <stddef.h>\n#include <stdio.h>\n#include "{header}"\nint main(void) {{\n{body}\n}}\n'
+    )
     paths = [f"-I{path}" for path in include]
     subprocess.run([*_compiler(), "-w", *paths, str(source), "-o", str(program)], check=True, timeout=120)
     return subprocess.run([str(program)], check=True, capture_output=True, text=True, timeout=10).stdout

@@ -30,7 +30,7 @@ def test_torch_sees_the_card_of_the_catalogue(virtual_gpu: WarmMachines, gpu_id:
 
 
 def _look() -> dict[str, Any]:
-    card = torch.cuda.get_device_properties(0)
+    card: Any = torch.cuda.get_device_properties(0)
     return {
         "count": torch.cuda.device_count(),
         "name": card.name,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from profiler.hardware.catalogue import find_gpu
 from profiler.virtual import state
 from profiler.virtual.build import SOURCES
-from tests.virtual.harness import WarmMachines
 from tests.virtual.probe import (
     Layout,
     compile_constants,
@@ -20,12 +19,15 @@ from tests.virtual.probe import (
     parse_layouts,
 )
 
+if TYPE_CHECKING:
+    from tests.virtual.harness import WarmMachines
+
 GPU = "a100-80gb"
 DATA = Path(__file__).parents[1] / "data"
 POISON = 0xA5
 ROOM = 4096  # around what a function may write
 
-# What each field of cudaDeviceProp must hold, by its name in CUDA's header. 0: the virtual card does not have it.
+# What each field of cudaDeviceProp must hold, by its name in CUDA's header. 0: a virtual card lacks it.
 A100 = find_gpu(GPU)
 PROPERTIES: dict[str, int | tuple[int, ...]] = {
     "totalGlobalMem": A100.total_bytes,
@@ -100,7 +102,10 @@ ATTRIBUTES = {
     "cudaDevAttrMemoryPoolsSupported": 0,
     "cudaDevAttrIpcEventSupport": 0,
 }
-DRIVER_ATTRIBUTES = {"CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED": 1, "CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED": 0}
+DRIVER_ATTRIBUTES = {
+    "CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED": 1,
+    "CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED": 0,
+}
 
 
 def test_the_python_mirror_of_the_shared_state_lies_as_the_c_struct_does(tmp_path: Path) -> None:
@@ -141,7 +146,9 @@ def cuda12_layouts() -> dict[str, Layout]:
 
 
 def test_cuda_12_finds_every_device_property_where_its_header_says(virtual_gpu: WarmMachines) -> None:
-    _check_properties(virtual_gpu, "cudaGetDeviceProperties_v2", cuda12_layouts()["cudaDeviceProp"], size=1032)
+    _check_properties(
+        virtual_gpu, "cudaGetDeviceProperties_v2", cuda12_layouts()["cudaDeviceProp"], size=1032
+    )
 
 
 def test_cuda_13_finds_every_device_property_where_its_header_says(
@@ -175,7 +182,9 @@ def _write_properties(function: str) -> str:
     return buffer.raw.hex()
 
 
-def test_device_attributes_have_the_numbers_of_cudas_header(virtual_gpu: WarmMachines, tmp_path: Path) -> None:
+def test_device_attributes_have_the_numbers_of_cudas_header(
+    virtual_gpu: WarmMachines, tmp_path: Path
+) -> None:
     include = cuda_include_directories()
     numbers = compile_constants(tmp_path, "driver_types.h", ATTRIBUTES, include=include)
     numbers |= compile_constants(tmp_path, "cuda.h", DRIVER_ATTRIBUTES, include=include)
@@ -207,7 +216,9 @@ def test_a_kernels_attributes_lie_where_both_headers_say(
     assert set(written[144:]) == {POISON}
     found = {name: _read(written, *place) for name, place in layout.fields.items()}
     assert found["maxThreadsPerBlock"] == 1024
-    assert found["ptxVersion"] == found["binaryVersion"] == 86  # the newest of the wheel's that an 8.9 card runs
+    assert (
+        found["ptxVersion"] == found["binaryVersion"] == 86
+    )  # the newest of the wheel's that an 8.9 card runs
     assert found["maxDynamicSharedSizeBytes"] == 101_376
     assert found["sharedSizeBytes"] == found["localSizeBytes"] == 0
 
@@ -227,18 +238,23 @@ def test_a_pointers_attributes_fill_the_24_bytes_both_headers_share(
 ) -> None:
     layout = cuda12_layouts()["cudaPointerAttributes"]
     assert layout.size == 24
-    assert {name: cuda13["cudaPointerAttributes"].fields[name] for name in layout.fields} == dict(layout.fields)
+    assert {name: cuda13["cudaPointerAttributes"].fields[name] for name in layout.fields} == dict(
+        layout.fields
+    )
     pointer, hexadecimal = virtual_gpu(GPU, _write_pointer_attributes, kind)
     written = bytes.fromhex(hexadecimal)
     assert set(written[24:]) == {POISON}
     found = {name: _read(written, *place) for name, place in layout.fields.items()}
     # cudaMemoryType: unregistered 0, host 1, device 2, managed 3; cudaInvalidDeviceId is -2.
-    assert found == {
-        "device": {"type": 2, "device": 0, "devicePointer": pointer, "hostPointer": 0},
-        "managed": {"type": 3, "device": 0, "devicePointer": pointer, "hostPointer": pointer},
-        "pinned": {"type": 1, "device": 0, "devicePointer": pointer, "hostPointer": pointer},
-        "unknown": {"type": 0, "device": 2**32 - 2, "devicePointer": 0, "hostPointer": 0},
-    }[kind]
+    assert (
+        found
+        == {
+            "device": {"type": 2, "device": 0, "devicePointer": pointer, "hostPointer": 0},
+            "managed": {"type": 3, "device": 0, "devicePointer": pointer, "hostPointer": pointer},
+            "pinned": {"type": 1, "device": 0, "devicePointer": pointer, "hostPointer": pointer},
+            "unknown": {"type": 0, "device": 2**32 - 2, "devicePointer": 0, "hostPointer": 0},
+        }[kind]
+    )
 
 
 def _write_pointer_attributes(kind: str) -> tuple[int, str]:

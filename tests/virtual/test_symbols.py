@@ -1,18 +1,21 @@
-"""Whatever the installed libraries import from CUDA, the stand-in exports: a missing name is a failed import."""
+"""What the installed libraries import from CUDA, the stand-in exports: a missing name is a failed import."""
 
 from __future__ import annotations
 
 import importlib.util
 import struct
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
 
 from profiler.virtual.build import NOT_SUPPORTED, SOURCES
 from profiler.virtual.state import library_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # By the library a symbol's version names; the driver's and cuDNN's carry none, so there by prefix.
 REPLACED = ("libcudart.so", "libcublas.so", "libcublasLt.so", "libcuda.so", "libcudnn.so")
@@ -28,7 +31,9 @@ def test_every_function_the_installed_libraries_import_is_exported() -> None:
 
 def test_the_imports_are_found() -> None:
     found = {library.name: _imported(library) for library in _clients()}
-    assert {"cudaMalloc", "cublasGemmEx", "cublasLtMatmul", "cudnnBackendExecute"} <= found["libtorch_cuda.so"]
+    assert {"cudaMalloc", "cublasGemmEx", "cublasLtMatmul", "cudnnBackendExecute"} <= found[
+        "libtorch_cuda.so"
+    ]
     assert "cuModuleLoadData" in found["libcaffe2_nvrtc.so"]
     assert any("cudaMallocManaged" in names for name, names in found.items() if "bitsandbytes" in name)
     assert any("cublasSgemm_v2" in names for name, names in found.items() if "cusolver" in name)
@@ -70,7 +75,7 @@ def _bitsandbytes_library() -> str:
 @cache
 def _imported(path: Path) -> frozenset[str]:
     with path.open("rb") as file:
-        elf = ELFFile(file)
+        elf: Any = ELFFile(file)
         versions = _needed_versions(elf)
         needs = {tag.needed for tag in elf.get_section_by_name(".dynamic").iter_tags("DT_NEEDED")}
         uses_driver = any(name.startswith("libcuda.so") for name in needs)
@@ -92,21 +97,25 @@ def _exported() -> frozenset[str]:
         return frozenset(name for name, section, _ in _symbols(ELFFile(file)) if section != UNDEFINED)
 
 
-def _symbols(elf: ELFFile) -> Iterator[tuple[str, int, int]]:
-    """Of each dynamic symbol its name, section and version number; read whole, since there are 10^5 of them."""
+def _symbols(elf: Any) -> Iterator[tuple[str, int, int]]:
+    """Of each dynamic symbol its name, section and version; read in one piece, for there are 10^5."""
     section = elf.get_section_by_name(".dynsym")
     names = elf.get_section(section["sh_link"]).data()
     version_section = elf.get_section_by_name(".gnu.version")
     entries = struct.iter_unpack("<IBBHQQ", section.data())
-    numbers = struct.iter_unpack("<H", version_section.data()) if version_section else iter(lambda: (0,), None)
+    numbers = (
+        struct.iter_unpack("<H", version_section.data()) if version_section else iter(lambda: (0,), None)
+    )
     for (at, _, _, where, _, _), (number,) in zip(entries, numbers, strict=False):
         yield names[at : names.index(b"\0", at)].decode(), where, number & 0x7FFF
 
 
-def _needed_versions(elf: ELFFile) -> dict[int, str]:
+def _needed_versions(elf: Any) -> dict[int, str]:
     section = elf.get_section_by_name(".gnu.version_r")
     if section is None:
         return {}
     return {
-        auxiliary["vna_other"]: auxiliary.name for _, of_file in section.iter_versions() for auxiliary in of_file
+        auxiliary["vna_other"]: auxiliary.name
+        for _, of_file in section.iter_versions()
+        for auxiliary in of_file
     }

@@ -1,8 +1,8 @@
-"""A process that imports the libraries once and forks a child for every request: `python -m tests.virtual.warm`.
+"""A process that imports the libraries once and forks a child a request: `python -m tests.virtual.warm`.
 
-Nothing before the fork may ask the CUDA runtime for its devices: torch marks the children of a process that did as
-unfit for CUDA. NVML may be asked (PYTORCH_NVML_BASED_CUDA_CHECK=1, which this process must be started with), and
-that maps the state of the machine the process was started on, so a child moves the mapping to its own machine's.
+Nothing before the fork may ask the CUDA runtime for its devices: torch marks the children of a process that
+did as unfit for CUDA. NVML may be asked (PYTORCH_NVML_BASED_CUDA_CHECK=1, which this process must be started
+with), and that maps the state of the machine this process was started on, so a child attaches to its own.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ import ctypes
 import faulthandler
 import importlib
 import json
-import mmap
 import os
 import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from profiler.virtual.state import StateLayout
 from tests.virtual.fresh import answer
 from tests.virtual.harness import TIMEOUT_S
 
@@ -27,7 +25,7 @@ def import_libraries() -> None:
     """Imports what the tests use, without a word to the CUDA runtime."""
     import torch
 
-    # bitsandbytes asks for the cards' capabilities, which would initialise CUDA, to choose one of its libraries.
+    # bitsandbytes asks for capabilities, which would initialise CUDA, to choose one of its libraries.
     with mock.patch("torch.cuda.get_device_capability", return_value=(8, 0)):
         import bitsandbytes
 
@@ -75,26 +73,10 @@ def _run(request: dict[str, Any]) -> None:
 
 
 def _move_to(state_path: Path) -> None:
-    """Puts the machine's state where the one of this process's parent is mapped."""
     import torch
 
     assert not torch.cuda._is_in_bad_fork()
-    process = ctypes.CDLL(None, use_errno=True)
-    process.vgpu_get.restype = ctypes.c_void_p
-    process.mmap.restype = ctypes.c_void_p
-    process.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
-    address = process.vgpu_get()
-    map_fixed = 0x10
-    with state_path.open("r+b") as file:
-        moved = process.mmap(
-            address,
-            ctypes.sizeof(StateLayout),
-            mmap.PROT_READ | mmap.PROT_WRITE,
-            mmap.MAP_SHARED | map_fixed,
-            file.fileno(),
-            0,
-        )
-    assert moved == address, os.strerror(ctypes.get_errno())
+    assert ctypes.CDLL(None).vgpu_attach(str(state_path).encode()) == 0
 
 
 if __name__ == "__main__":

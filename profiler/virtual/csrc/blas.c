@@ -1,8 +1,8 @@
 /* cuBLAS and cuBLASLt stand-ins: products happen without effect.
  *
  * torch gives cuBLAS its workspace out of its own allocator, so nothing here allocates. Only functions that
- * write an answer the host reads are written out; the names in names/cublas_compute.txt all succeed, and any
- * other name answers "not supported" (both are in the generated file).
+ * write an answer the host reads are written out; the rest is generated (build.py): setting handles up and
+ * products that run on the card succeed, and any other name answers "not supported".
  */
 #include "device.h"
 

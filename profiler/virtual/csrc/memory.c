@@ -15,8 +15,6 @@
 #include <sys/mman.h>
 
 #define ARENA_BYTES (32ull << 40)
-/* Values are only ever known in storages up to this size (profiler/virtual/values.py): larger reads are zeros. */
-#define KNOWN_LIMIT_BYTES (16ull << 20)
 
 typedef struct block {
     char *start;
@@ -297,16 +295,6 @@ void *vgpu_handle_at(const void *pointer)
 int vgpu_handle_device(const void *pointer)
 {
     return ((const handle *)pointer)->device;
-}
-
-void vgpu_copy(void *destination, const void *source, size_t bytes)
-{
-    if (vgpu_lookup(destination, NULL, NULL, NULL) == VGPU_DEVICE)
-        return;
-    if (bytes > KNOWN_LIMIT_BYTES && vgpu_lookup(source, NULL, NULL, NULL) == VGPU_DEVICE)
-        memset(destination, 0, bytes);
-    else
-        memmove(destination, source, bytes);
 }
 
 int vgpu_open(void *pointer, size_t bytes)

@@ -35,5 +35,8 @@ void vgpu_copy(void *destination, const void *source, size_t bytes);
 int vgpu_open(void *pointer, size_t bytes);
 /* Makes a range read as zeros again; nothing happens where no value was ever written. */
 void vgpu_wipe(void *pointer, size_t bytes);
+/* Writes this thread's last copy from the host to device memory after all, if it was this one and small.
+ * The range must be open. 0 on success. */
+int vgpu_recall(void *pointer, size_t bytes);
 
 #endif

@@ -19,26 +19,38 @@ static vgpu_state *mapped;
 static pthread_once_t map_once = PTHREAD_ONCE_INIT;
 static __thread const char *last_unknown;
 
-static void map_state(void)
+static vgpu_state *map_file(const char *path)
 {
-    const char *path = getenv("PEAKVRAM_VGPU");
-    if (!path || !*path)
-        return;
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0) {
         fprintf(stderr, "peakvram: the virtual GPU's state file cannot be opened: %s\n", strerror(errno));
-        return;
+        return NULL;
     }
+    vgpu_state *state = NULL;
     struct stat info;
-    if (fstat(fd, &info) == 0 && (size_t)info.st_size >= sizeof(vgpu_state)) {
-        void *p = mmap(NULL, sizeof(vgpu_state), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        vgpu_state *state = p == MAP_FAILED ? NULL : p;
-        if (state && state->magic == VGPU_MAGIC && state->size == sizeof(vgpu_state))
-            mapped = state;
+    if (fstat(fd, &info) == 0 && (size_t)info.st_size >= sizeof *state) {
+        void *p = mmap(NULL, sizeof *state, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        state = p == MAP_FAILED ? NULL : p;
     }
     close(fd);
-    if (!mapped)
-        fprintf(stderr, "peakvram: the virtual GPU's state file is of another version; no GPU is shown\n");
+    if (state && state->magic == VGPU_MAGIC && state->size == sizeof *state)
+        return state;
+    fprintf(stderr, "peakvram: the virtual GPU's state file is of another version; no GPU is shown\n");
+    return NULL;
+}
+
+static void map_state(void)
+{
+    const char *path = getenv("PEAKVRAM_VGPU");
+    if (path && *path)
+        mapped = map_file(path);
+}
+
+int vgpu_attach(const char *path)
+{
+    pthread_once(&map_once, map_state);
+    mapped = map_file(path);
+    return mapped ? 0 : -1;
 }
 
 vgpu_state *vgpu_get(void)
@@ -206,7 +218,8 @@ uint64_t vgpu_free_bytes(int device)
         return 0;
     vgpu_lock(state);
     vgpu_reap(state);
-    uint64_t left = state->devices[device].total_bytes - state->devices[device].used_bytes;
+    const vgpu_device *d = &state->devices[device];
+    uint64_t left = d->total_bytes > d->used_bytes ? d->total_bytes - d->used_bytes : 0;
     vgpu_unlock(state);
     return left;
 }

@@ -84,6 +84,9 @@ typedef struct {
 
 /* The mapped state, or NULL if PEAKVRAM_VGPU names none. Never fails loudly: callers answer "no device". */
 vgpu_state *vgpu_get(void);
+/* Moves this process to another machine, before it has asked CUDA for anything: for a child forked from one that
+ * has mapped a machine already. 0, or -1 if the file is not a machine's state. */
+int vgpu_attach(const char *path);
 void vgpu_lock(vgpu_state *state);
 void vgpu_unlock(vgpu_state *state);
 /* Frees the slots of processes that have died, as a driver does. Call with the lock held. */

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from profiler.spec.job import JobSpec
 
 ROOT = Path(__file__).resolve().parents[3]
-COMMANDS = ["run", "gpus", "models", "doctor"]
+COMMANDS = ["run", "plan", "sweep", "pack", "export", "gpus", "models", "doctor"]
 
 
 class Runner:

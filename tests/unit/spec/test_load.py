@@ -156,6 +156,7 @@ def test_any_mapping_is_a_job_or_one_clear_line(data: dict[str, Any]) -> None:
         ("model: a\nmethod: {kind: lora, rank: 1, rank: 2}\n", "line 2: the key 'rank' is given twice"),
         ("model: !!python/name:os.system\n", "line 1: could not determine a constructor"),
         ("model: \x01\n", "characters that YAML does not allow"),
+        ("model: " + "[" * 3000, "is nested too deeply"),
     ],
 )
 def test_a_file_that_is_no_mapping_is_refused_with_its_line(text: str, problem: str, tmp_path: Path) -> None:

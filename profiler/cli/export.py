@@ -1,0 +1,42 @@
+"""`peakvram export`: a study's records as tables, for people and for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli.output import data_output, print_json_value
+from profiler.cli.study import report_problems
+from profiler.records.store import RecordStore
+from profiler.report.text import literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def export(*, directory: o.StudyDirectory, json: o.Json = False) -> int:
+    """Write the tables of a study: Markdown to read, CSV and Parquet to compute with.
+
+    Writes README.md, tables.md, records.csv and records.parquet into DIR, anew from its records.
+
+    \b
+    peakvram export results/smoke
+
+    Exit codes: 0 done, 2 there is no record, 3 a file cannot be written.
+    """  # noqa: D301 - \b keeps the examples' lines apart
+    from profiler.report.publish import publish  # noqa: PLC0415 - not for --help
+
+    store = RecordStore(directory)
+    report_problems(store)
+    paths = publish(store)
+    if json:
+        print_json_value([str(path) for path in paths])
+    else:
+        _show(paths)
+    return 0
+
+
+def _show(paths: tuple[Path, ...]) -> None:
+    with data_output() as console:
+        for path in paths:
+            console.print(literal(f"Wrote {path}"), soft_wrap=True)

@@ -1,0 +1,105 @@
+"""`peakvram plan`: what a sweep comes to, before it is run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli.output import data_output, notice, print_json_value
+from profiler.cli.study import read_study, report_problems
+
+if TYPE_CHECKING:
+    from profiler.cli.study import Study
+    from profiler.report.plan import PlannedJob
+
+_PIPE_WIDTH = 1000  # a job's settings in one line each, whatever varies
+
+
+def plan(
+    *,
+    file: o.SweepFile,
+    gpu: o.Gpu = None,
+    set_: o.SweepSet = None,
+    out: o.SweepOut = None,
+    json: o.Json = False,
+) -> int:
+    """Show the jobs of a sweep, which are stored already and which cannot be.
+
+    Nothing is run.
+
+    \b
+    peakvram plan smoke
+    peakvram plan my-sweep.yaml --gpu real --set seq_len=[512,1024]
+
+    Exit codes: 0 done, 2 usage or configuration, 3 unfit environment.
+    """  # noqa: D301 - \b keeps the examples' lines apart
+    study = read_study(file, out=out, gpu=gpu, settings=set_ or [])
+    jobs = _planned(study)
+    report_problems(study.store)
+    if study.reason:
+        notice(study.reason)
+    if json:
+        print_json_value(_as_json(study, jobs))
+    else:
+        _show(study, jobs)
+    return 0
+
+
+def _planned(study: Study) -> list[PlannedJob]:
+    from profiler.execute.pending import pending_jobs  # noqa: PLC0415 - `plan --help` needs none of it
+    from profiler.report.plan import PlannedJob  # noqa: PLC0415
+
+    pending = pending_jobs(study.jobs, study.store)
+    stored = [PlannedJob(spec=record.spec, record=record) for record in pending.stored]
+    return [*stored, *(PlannedJob(spec=spec) for spec in pending.todo)]
+
+
+def _show(study: Study, jobs: list[PlannedJob]) -> None:
+    from profiler.report.plan import invalid_table, plan_table  # noqa: PLC0415 - not for --help
+    from profiler.report.text import literal  # noqa: PLC0415
+
+    with data_output(pipe_width=_PIPE_WIDTH) as console:
+        console.print(literal(study.sweep.name, "bold"))
+        if study.sweep.description:
+            console.print(literal(study.sweep.description), soft_wrap=True)
+        console.print()
+        console.print(plan_table(jobs))
+        if study.expansion.invalid:
+            console.print()
+            console.print(invalid_table(study.expansion.invalid))
+        console.print()
+        console.print(literal(_summary(study, jobs)), soft_wrap=True)
+
+
+def _summary(study: Study, jobs: list[PlannedJob]) -> str:
+    expansion, num_stored = study.expansion, sum(job.record is not None for job in jobs)
+    parts = [
+        f"{len(jobs)} jobs: {num_stored} stored in {study.store.directory}, {len(jobs) - num_stored} to run"
+    ]
+    if expansion.num_excluded:
+        parts.append(f"{expansion.num_excluded} excluded")
+    if expansion.num_duplicates:
+        parts.append(f"{expansion.num_duplicates} the same as another")
+    if expansion.invalid:
+        parts.append(f"{len(expansion.invalid)} that are no job")
+    return "; ".join(parts)
+
+
+def _as_json(study: Study, jobs: list[PlannedJob]) -> dict[str, object]:
+    expansion = study.expansion
+    return {
+        "name": study.sweep.name,
+        "directory": str(study.store.directory),
+        "num_jobs": len(jobs),
+        "num_stored": sum(job.record is not None for job in jobs),
+        "num_excluded": expansion.num_excluded,
+        "num_duplicates": expansion.num_duplicates,
+        "jobs": [
+            {
+                "spec": job.spec.model_dump(mode="json"),
+                "outcome": job.record.outcome.model_dump(mode="json") if job.record else None,
+            }
+            for job in jobs
+        ],
+        "invalid": [{"values": dict(point.values), "reason": point.reason} for point in expansion.invalid],
+    }

@@ -1,0 +1,87 @@
+"""Who runs what: locks that the kernel lets go of when their holder dies, however it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from profiler.errors import EnvironmentUnfitError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class Claims:
+    """Named locks in a directory, each held by at most one process.
+
+    Jobs are claimed in their study's directory, so that two sweeps of one study share the work; cards in one
+    of the user's own, so that two sweeps on one machine do not take the same.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Locks will be files in `directory`, made if missing."""
+        self._directory = directory
+        self._held: dict[str, int] = {}
+
+    def take(self, name: str) -> bool:
+        """Hold the lock of this name; False if another process holds it.
+
+        Raises:
+            EnvironmentUnfitError: the directory cannot be written to.
+        """
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(
+                self._path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
+        except OSError as error:
+            raise EnvironmentUnfitError(
+                f"cannot write to {self._directory}: {error.strerror}", hint="choose another place with --out"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        if not self._is_current(descriptor, name):  # its holder let go of it, and removed the file, just now
+            os.close(descriptor)
+            return False
+        self._held[name] = descriptor
+        return True
+
+    def release(self, name: str) -> None:
+        """Let go of a lock that is held."""
+        descriptor = self._held.pop(name)
+        self._path(name).unlink(missing_ok=True)  # while it is still locked, so that nobody's file is removed
+        os.close(descriptor)
+
+    def __enter__(self) -> Claims:
+        """The claims themselves."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Lets go of every lock."""
+        for name in list(self._held):
+            self.release(name)
+        with suppress(OSError):  # others hold locks in it, or it was never made
+            self._directory.rmdir()
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}.lock"
+
+    def _is_current(self, descriptor: int, name: str) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._path(name).stat())
+        except FileNotFoundError:
+            return False
+
+
+def card_claims() -> Claims:
+    """The locks of this machine's cards, by UUID, shared by all of this user's processes."""
+    return Claims(Path(tempfile.gettempdir()) / f"peakvram-{os.getuid()}-cards")

@@ -1,0 +1,102 @@
+"""How a worker ended: from what it left behind and its exit code to an outcome."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from profiler.execute.environment import read_environment
+from profiler.execute.protocol import REFUSAL, REPORT, STDERR, Refusal, Request
+from profiler.records.schema import Outcome, OutcomeStatus, PhaseName, WorkerReport
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from profiler.records.schema import PhaseReading
+
+_STDERR_LINES = 12
+_STEP_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.CLIP, PhaseName.STEP, PhaseName.ZERO_GRAD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """What a worker found, and how it ended."""
+
+    report: WorkerReport
+    outcome: Outcome
+
+
+def read_report(directory: Path) -> WorkerReport | None:
+    """What the worker has found so far; None before its first phase."""
+    path = directory / REPORT
+    return WorkerReport.model_validate_json(path.read_text()) if path.is_file() else None
+
+
+def judge(directory: Path, request: Request, exit_code: int, *, time_limit_s: float | None = None) -> Ended:
+    """How the worker in `directory` ended.
+
+    Args:
+        directory: where it left its report.
+        request: what it was asked.
+        exit_code: its own; negative for a signal.
+        time_limit_s: the limit it was killed at, if it was.
+
+    Raises:
+        ConfigError: it refused the job as it was asked for.
+        EnvironmentUnfitError: it cannot run such a job here.
+    """
+    if (directory / REFUSAL).is_file():
+        raise Refusal.model_validate_json((directory / REFUSAL).read_text()).to_error()
+    report = read_report(directory) or WorkerReport(
+        device=request.device,
+        environment=read_environment(alloc_conf=request.spec.alloc_conf, driver=request.driver),
+        notes=request.notes,
+    )
+    if report.outcome is not None:
+        return Ended(report=report, outcome=report.outcome)
+    return Ended(report=report, outcome=_guess(directory, report, exit_code, time_limit_s))
+
+
+def _guess(directory: Path, report: WorkerReport, exit_code: int, time_limit_s: float | None) -> Outcome:
+    """The outcome of a worker that died before it could say."""
+    phase, step = _interrupted_phase(report.phases)
+    told = _last_words(directory / STDERR)
+    if time_limit_s is not None:
+        message = f"killed after the time limit of {time_limit_s:g} s"
+        return Outcome(status=OutcomeStatus.TIMEOUT, phase=phase, step=step, message=message)
+    if exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        cause = "; the host may have run out of memory" if -exit_code == signal.SIGKILL else ""
+        message = f"the worker was killed by {name}{cause}" + (f": {told}" if told else "")
+        return Outcome(
+            status=OutcomeStatus.KILLED, phase=phase, step=step, message=message, signal=-exit_code
+        )
+    message = told or "the worker ended without a report"
+    return Outcome(status=OutcomeStatus.ERROR, phase=phase, step=step, message=message, exit_code=exit_code)
+
+
+def _interrupted_phase(completed: tuple[PhaseReading, ...]) -> tuple[PhaseName | None, int | None]:
+    """The phase that a worker which died without a word was in: the one after the last it completed."""
+    if not completed:
+        return None, None
+    last = completed[-1]
+    if not last.is_complete:
+        return last.name, last.step
+    if last.step is None:
+        names = list(PhaseName)
+        following = names[names.index(last.name) + 1]
+        return following, 0 if following in _STEP_PHASES else None
+    if last.name is PhaseName.ZERO_GRAD:
+        return PhaseName.FORWARD, last.step + 1
+    return _STEP_PHASES[_STEP_PHASES.index(last.name) + 1], last.step
+
+
+def _last_words(path: Path) -> str:
+    """What the worker said last: where it was when it crashed, or else the end of what it wrote."""
+    if not path.is_file():
+        return ""
+    lines = path.read_text(errors="replace").strip().splitlines()
+    crashes = [number for number, line in enumerate(lines) if line.startswith("Fatal Python error")]
+    told = lines[crashes[-1] :][:_STDERR_LINES] if crashes else lines[-_STDERR_LINES:]
+    return "\n".join(told)

@@ -1,0 +1,112 @@
+"""Which jobs of a sweep are still to be run, and which have their record already."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, assert_never
+
+from profiler.errors import PeakvramError
+from profiler.execute.environment import read_environment, worker_variables
+from profiler.execute.prepare import describe_device
+from profiler.execute.slots import resolve_auto
+from profiler.hardware.catalogue import Gpu
+from profiler.hardware.discovery import choose_device
+from profiler.records.fingerprint import fingerprint, fingerprint_of
+from profiler.records.schema import OutcomeStatus, Record
+from profiler.spec.identity import job_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from profiler.hardware.discovery import DeviceChoice
+    from profiler.records.store import RecordStore
+    from profiler.spec.job import JobSpec
+
+
+class Rerun(StrEnum):
+    """Which stored jobs to run again: none but the missing, the failed ones, those out of memory, or all."""
+
+    MISSING = "missing"
+    FAILED = "failed"
+    OOM = "oom"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """The jobs of a sweep, told apart.
+
+    Attributes:
+        todo: to be run, `auto` made what it stands for here.
+        stored: the records that stand for the others.
+    """
+
+    todo: tuple[JobSpec, ...]
+    stored: tuple[Record, ...]
+
+
+def pending_jobs(jobs: Sequence[JobSpec], store: RecordStore, *, rerun: Rerun = Rerun.MISSING) -> Pending:
+    """Tell jobs that are to be run from those with a record of the same job in the same surroundings.
+
+    A job whose card cannot be found counts as to be run: running it says what is amiss.
+
+    Raises:
+        ConfigError: the study's directory cannot be read.
+        EnvironmentUnfitError: no card can be had for `auto`.
+    """
+    known = {(item.record.key, fingerprint_of(item.record)): item.record for item in store.scan().records}
+    surroundings = _Surroundings()
+    todo: list[JobSpec] = []
+    stored: list[Record] = []
+    for job in resolve_auto(jobs):
+        record = known.get((job_key(job), surroundings.fingerprint(job)))
+        if record is None or _is_wanted_again(record, rerun):
+            todo.append(job)
+        else:
+            stored.append(record)
+    return Pending(todo=tuple(todo), stored=tuple(stored))
+
+
+class _Surroundings:
+    """Fingerprints of what jobs would run in, each card looked up once."""
+
+    def __init__(self) -> None:
+        self._choices: dict[tuple[str, int | None], DeviceChoice | None] = {}
+
+    def fingerprint(self, job: JobSpec) -> str | None:
+        wanted = (job.gpu, job.gpu_memory_bytes)
+        if wanted not in self._choices:
+            self._choices[wanted] = _choose(*wanted)
+        choice = self._choices[wanted]
+        if choice is None:
+            return None
+        driver = None if isinstance(choice.gpu, Gpu) else choice.gpu.driver
+        variables = worker_variables(
+            os.environ, alloc_conf=job.alloc_conf, is_virtual=choice.kind == "virtual"
+        )
+        environment = read_environment(alloc_conf=job.alloc_conf, driver=driver, variables=variables)
+        return fingerprint(environment, describe_device(choice))
+
+
+def _choose(gpu: str, memory_bytes: int | None) -> DeviceChoice | None:
+    try:
+        return choose_device(gpu, gpu_memory_bytes=memory_bytes)
+    except PeakvramError:
+        return None
+
+
+def _is_wanted_again(record: Record, rerun: Rerun) -> bool:
+    status = record.outcome.status
+    match rerun:
+        case Rerun.MISSING:
+            return False
+        case Rerun.FAILED:
+            return status in {OutcomeStatus.ERROR, OutcomeStatus.TIMEOUT, OutcomeStatus.KILLED}
+        case Rerun.OOM:
+            return status is OutcomeStatus.OOM
+        case Rerun.ALL:
+            return True
+        case _:
+            assert_never(rerun)

@@ -1,0 +1,189 @@
+"""From a job as it was asked for to one a worker can run: model and card found, directories laid out."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from profiler.errors import EnvironmentUnfitError
+from profiler.execute.environment import read_environment, worker_variables
+from profiler.execute.protocol import REQUEST, Request, Source, write_whole
+from profiler.hardware.catalogue import Gpu
+from profiler.hardware.idle import check_idle
+from profiler.records.schema import Device, Environment
+from profiler.spec.job import Attention, JobSpec
+from profiler.spec.models import read_config, resolve_model
+from profiler.virtual.launch import launch_machine
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from profiler.hardware.discovery import DeviceChoice
+    from profiler.spec.models import ModelSource
+
+_SHARED_MEMORY = Path("/dev/shm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedJob:
+    """A job that can be run.
+
+    Attributes:
+        spec: the job, its GPU chosen.
+        source: its model.
+        choice: its card.
+        device: the card as a record names it.
+        notes: what the record is to say besides.
+    """
+
+    spec: JobSpec
+    source: ModelSource
+    choice: DeviceChoice
+    device: Device
+    notes: tuple[str, ...]
+
+    @property
+    def driver(self) -> str | None:
+        """The driver's version; None for a virtual card."""
+        return None if isinstance(self.choice.gpu, Gpu) else self.choice.gpu.driver
+
+
+def prepare_job(spec: JobSpec, choice: DeviceChoice, *, allow_busy: bool) -> PreparedJob:
+    """Find what the job names, and make sure that its card is free.
+
+    Raises:
+        ConfigError: the job asks for what there is not.
+        EnvironmentUnfitError: it cannot run here.
+    """
+    _check_attention(spec)
+    source = resolve_model(spec.model, weights=spec.weights, revision=spec.revision)
+    if source.kind != "hub":
+        read_config(source)  # a damaged one is found out before anything is started
+    return PreparedJob(
+        spec=spec.model_copy(update={"gpu": _resolved_name(choice)}),
+        source=source,
+        choice=choice,
+        device=describe_device(choice),
+        notes=_idle_notes(choice, allow_busy=allow_busy),
+    )
+
+
+def describe_device(choice: DeviceChoice) -> Device:
+    """The card as a record names it; torch tells the rest of a real one."""
+    gpu = choice.gpu
+    major, minor = gpu.compute_capability
+    is_virtual = isinstance(gpu, Gpu)
+    return Device(
+        kind=choice.kind,
+        id=gpu.id if isinstance(gpu, Gpu) else gpu.name.lower().replace(" ", "-"),
+        name=gpu.name,
+        total_bytes=gpu.total_bytes,
+        compute_capability=f"{major}.{minor}",
+        num_sms=gpu.num_sms if isinstance(gpu, Gpu) else 0,
+        uuid=None if isinstance(gpu, Gpu) else gpu.uuid,
+        context_bytes=gpu.context_bytes if isinstance(gpu, Gpu) else None,
+        device_used_source="exact" if is_virtual else "sampled",
+        reason=choice.reason,
+    )
+
+
+def job_environment(job: PreparedJob) -> Environment:
+    """The surroundings its worker will find, known beforehand: what a record of it is looked up by."""
+    is_virtual = isinstance(job.choice.gpu, Gpu)
+    variables = worker_variables(os.environ, alloc_conf=job.spec.alloc_conf, is_virtual=is_virtual)
+    return read_environment(alloc_conf=job.spec.alloc_conf, driver=job.driver, variables=variables)
+
+
+class Workplace:
+    """The private directories of one worker, gone when it is left, however the worker ended.
+
+    Attributes:
+        directory: of the messages, and of the virtual machine.
+        variables: the worker's environment.
+        request: what it is asked.
+    """
+
+    def __init__(self, job: PreparedJob) -> None:
+        """Lays everything out.
+
+        Raises:
+            EnvironmentUnfitError: a virtual GPU cannot work here.
+        """
+        self._open = ExitStack()
+        with self._open:
+            self.directory = self._make_directory(None)
+            self.request = Request(
+                spec=job.spec,
+                source=Source(**asdict(job.source)),
+                device=job.device,
+                driver=job.driver,
+                scratch=str(self._make_directory(_scratch_parent(job.choice))),
+                notes=job.notes,
+            )
+            write_whole(self.directory / REQUEST, self.request)
+            self.variables = self._variables(job)
+            self._open = self._open.pop_all()
+
+    def __enter__(self) -> Self:
+        """The workplace itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Removes the directories."""
+        self.close()
+
+    def close(self) -> None:
+        """Removes the directories."""
+        self._open.close()
+
+    def _make_directory(self, parent: Path | None) -> Path:
+        made = tempfile.TemporaryDirectory(prefix="peakvram-", dir=parent, ignore_cleanup_errors=True)
+        return Path(self._open.enter_context(made))
+
+    def _variables(self, job: PreparedJob) -> dict[str, str]:
+        gpu = job.choice.gpu
+        is_virtual = isinstance(gpu, Gpu)
+        variables = worker_variables(os.environ, alloc_conf=job.spec.alloc_conf, is_virtual=is_virtual)
+        if isinstance(gpu, Gpu):
+            machine = self.directory / "machine"
+            machine.mkdir()
+            return launch_machine(machine, gpu).environment(variables)
+        return variables | {"CUDA_VISIBLE_DEVICES": gpu.uuid}
+
+
+def _scratch_parent(choice: DeviceChoice) -> Path | None:
+    # On a virtual card the weights are never read: in memory a sparse file costs nothing, and on a disk every
+    # touch of one reads ahead. On a real card they are, page by page, which only a disk's cache gives back.
+    use_memory = choice.kind == "virtual" and os.access(_SHARED_MEMORY, os.W_OK)
+    return _SHARED_MEMORY if use_memory else None
+
+
+def _check_attention(spec: JobSpec) -> None:
+    if spec.attention is Attention.FLASH_ATTENTION_2 and importlib.util.find_spec("flash_attn") is None:
+        raise EnvironmentUnfitError(
+            "flash_attention_2 needs the flash-attn package, which is not installed",
+            hint="pip install flash-attn, or choose --attention sdpa, which runs flash kernels where it can",
+        )
+
+
+def _resolved_name(choice: DeviceChoice) -> str:
+    if isinstance(choice.gpu, Gpu):
+        return choice.gpu.id
+    return "real" if choice.gpu.index is None else f"real:{choice.gpu.index}"
+
+
+def _idle_notes(choice: DeviceChoice, *, allow_busy: bool) -> tuple[str, ...]:
+    if isinstance(choice.gpu, Gpu):
+        return ()
+    report = check_idle(choice.gpu, allow_busy=allow_busy)
+    if not report.busy:
+        return report.notes
+    pids = ", ".join(str(process.pid) for process in report.busy)
+    return (f"other processes computed on the card: {pids}", *report.notes)

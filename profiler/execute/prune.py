@@ -1,0 +1,94 @@
+"""The order of a sweep's jobs, and which of them need not run: a job larger than one that ran out of memory.
+
+Jobs that differ only in batch size and length form a family. Within it a job waits for every smaller one (no
+larger in either), so that what is inferred does not depend on how fast the workers are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from profiler.records.build import build_record
+from profiler.records.schema import Outcome, OutcomeStatus, Record, WorkerReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from profiler.spec.job import JobSpec
+
+
+def in_order(jobs: Iterable[JobSpec]) -> list[JobSpec]:
+    """Small before large by tokens a step; of equals, in the order they came."""
+    return sorted(jobs, key=lambda job: job.batch_size * job.seq_len)
+
+
+class Family:
+    """Jobs that differ only in batch size and length: who waits for whom, and what has run out of memory."""
+
+    def __init__(self) -> None:
+        """Starts empty."""
+        self._unfinished: set[tuple[int, int]] = set()
+        self._ooms: list[Record] = []
+
+    def add(self, job: JobSpec) -> None:
+        """A job of this family is to run."""
+        self._unfinished.add(_size(job))
+
+    def is_ready(self, job: JobSpec) -> bool:
+        """Whether every smaller job has finished."""
+        return not any(size != _size(job) and _is_within(size, _size(job)) for size in self._unfinished)
+
+    def finish(self, job: JobSpec, record: Record | None) -> None:
+        """A job is over, with its record if it has one."""
+        self._unfinished.discard(_size(job))
+        if record is not None and record.outcome.status is OutcomeStatus.OOM:
+            self._ooms.append(record)
+
+    def infer(self, job: JobSpec) -> Record | None:
+        """The record of a job that is at least as large, in both, as one that ran out of memory."""
+        for oom in self._ooms:
+            if _is_within(_size(oom.spec), _size(job)):
+                return _inferred(job, oom)
+        return None
+
+
+def families(jobs: Sequence[JobSpec]) -> dict[str, Family]:
+    """The families of these jobs, by `family_of`."""
+    found: dict[str, Family] = defaultdict(Family)
+    for job in jobs:
+        found[family_of(job)].add(job)
+    return dict(found)
+
+
+def family_of(job: JobSpec) -> str:
+    """What a job shares with those that differ from it in batch size and length alone."""
+    return job.model_copy(update={"batch_size": 1, "seq_len": 1}).model_dump_json()
+
+
+def _size(job: JobSpec) -> tuple[int, int]:
+    return job.batch_size, job.seq_len
+
+
+def _is_within(small: tuple[int, int], large: tuple[int, int]) -> bool:
+    return small[0] <= large[0] and small[1] <= large[1]
+
+
+def _inferred(job: JobSpec, oom: Record) -> Record:
+    assert oom.device is not None
+    assert oom.environment is not None
+    source = oom.outcome.inferred_from or oom.key
+    outcome = Outcome(
+        status=OutcomeStatus.OOM,
+        message=f"not run: the same job with batch {oom.spec.batch_size} x {oom.spec.seq_len} tokens "
+        "ran out of memory",
+        inferred_from=source,
+    )
+    report = WorkerReport(device=oom.device, environment=oom.environment)
+    return build_record(
+        spec=job.model_copy(update={"gpu": oom.spec.gpu}),
+        report=report,
+        outcome=outcome,
+        created_at=datetime.now(UTC),
+    )

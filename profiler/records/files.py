@@ -1,0 +1,76 @@
+"""How a result file is written: whole or not at all, and with a clear word where it cannot be."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from profiler.errors import ConfigError, EnvironmentUnfitError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Writes a file into a directory that is made if missing, in place of the one there.
+
+    A reader sees the whole file or none (or the one it replaces), whatever ends this process: the content
+    goes to a temporary file in the same directory, is flushed to the disk, and takes the final name in one
+    step. Any number of processes may write the same file at once: one of them is last.
+
+    Raises:
+        EnvironmentUnfitError: if the file cannot be stored there: no room, no permission, no directory.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data)
+    except OSError as error:
+        raise EnvironmentUnfitError(
+            f"cannot write {path}: {reason_of(error)}",
+            hint="free some room, or choose another place with --out",
+        ) from error
+
+
+def check_directory(directory: Path) -> None:
+    """Says early whether records can go into `directory`, before a run that may take long; makes nothing.
+
+    Raises:
+        ConfigError: if a file stands where a directory is needed, or the place may not be written to.
+    """
+    place = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise ConfigError(f"{place} is not a directory", hint="choose another place with --out")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(f"{place} may not be written to", hint="choose another place with --out")
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says is wrong, such as `no space left on device`."""
+    return (error.strerror or type(error).__name__).lower()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Makes the new name itself survive a power cut; file systems that cannot sync a directory need not."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,181 @@
+"""What a table of records looks like: one row a record, a column a figure, for pandas, CSV and Parquet."""
+
+from __future__ import annotations
+
+import io
+import types
+import typing
+from functools import cache
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from profiler.errors import ConfigError
+from profiler.records.files import write_file
+from profiler.records.fingerprint import fingerprint_of
+from profiler.records.schema import (
+    Components,
+    ComponentsAt,
+    Device,
+    Environment,
+    Outcome,
+    Parameters,
+    Peak,
+    PhaseName,
+    PhaseReading,
+    Record,
+    Steady,
+)
+from profiler.records.store import record_file_name
+from profiler.spec.job import METHODS, GradientCheckpointing, JobSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    import pandas as pd
+    from pydantic import BaseModel
+
+Dtype: TypeAlias = Literal["string", "Int64", "Float64", "boolean", "datetime64[us, UTC]"]
+"""pandas' types that can tell a missing value from 0 and from an empty text."""
+
+STEP_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.CLIP, PhaseName.STEP, PhaseName.ZERO_GRAD)
+_STEP_FIGURES = ("allocated_peak_bytes", "reserved_peak_bytes", "device_used_peak_bytes")
+_PARTS: Mapping[str, type[BaseModel]] = types.MappingProxyType(
+    {
+        "outcome": Outcome,
+        "device": Device,
+        "environment": Environment,
+        "peak": Peak,
+        "peak_load": Peak,
+        "peak_step": Peak,
+        "steady": Steady,
+        "components": Components,
+        "components_at": ComponentsAt,
+        "parameters": Parameters,
+    }
+)
+
+
+def to_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """A tidy table: one row a record, in their order; `docs/records-table.md` says what each column is.
+
+    The job's fields have the names they have in a job (`seq_len`, `method.rank`), everything else the path it
+    has in a record (`peak.allocated_bytes`). A field that a record does not have is missing, never 0.
+    """
+    import pandas as pd  # noqa: PLC0415 - half a second that `--help` need not wait for
+
+    rows = [_row(record) for record in records]
+    series = {
+        name: pd.Series([row.get(name) for row in rows], dtype=dtype)
+        for name, dtype in table_columns().items()
+    }
+    return pd.DataFrame(series)
+
+
+@cache
+def table_columns() -> Mapping[str, Dtype]:
+    """Every column of the table and its type, in order; the same for every study."""
+    columns: dict[str, Dtype] = {
+        "record": "string",
+        "key": "string",
+        "fingerprint": "string",
+        "created_at": "datetime64[us, UTC]",
+    }
+    columns |= _columns_of(JobSpec, leave_out=("method", "gradient_checkpointing"))
+    for method in METHODS.values():
+        columns |= _columns_of(method, prefix="method.")
+    columns |= _columns_of(GradientCheckpointing, prefix="gradient_checkpointing.")
+    for name, part in _PARTS.items():
+        columns |= _columns_of(part, prefix=f"{name}.")
+    for phase in STEP_PHASES:
+        columns |= {f"last_step.{phase}.{figure}": "Int64" for figure in _STEP_FIGURES}
+    columns |= {"managed_bytes": "Int64", "num_alloc_retries": "Int64", "num_ooms": "Int64"}
+    columns |= {"value_reads.unknown": "Int64", "notes": "string"}
+    return types.MappingProxyType(columns)
+
+
+def write_table(records: Iterable[Record], path: Path) -> None:
+    """Writes the table as CSV or Parquet, whichever the file's name ends in; whole or not at all.
+
+    Raises:
+        ConfigError: if the name ends in neither.
+        EnvironmentUnfitError: if the file cannot be written.
+    """
+    frame = to_frame(records)
+    match path.suffix:
+        case ".csv":
+            write_file(path, frame.to_csv(index=False, lineterminator="\n"))
+        case ".parquet":
+            buffer = io.BytesIO()
+            frame.to_parquet(buffer, index=False)
+            write_file(path, buffer.getvalue())
+        case _:
+            raise ConfigError(
+                f"{path} is neither .csv nor .parquet", hint="write for example records.parquet"
+            )
+
+
+def _row(record: Record) -> dict[str, object]:
+    tree = record.model_dump(mode="json")
+    row: dict[str, object] = {
+        "record": record_file_name(record),
+        "key": record.key,
+        "fingerprint": fingerprint_of(record),
+        "created_at": record.created_at,
+        "managed_bytes": record.managed_bytes,
+        "num_alloc_retries": sum(phase.num_alloc_retries for phase in record.phases),
+        "num_ooms": sum(phase.num_ooms for phase in record.phases),
+        "value_reads.unknown": record.value_reads.unknown if record.value_reads else None,
+        "notes": "; ".join(record.notes),
+    }
+    row |= _flat("", tree["spec"])
+    for name in _PARTS:
+        row |= _flat(f"{name}.", tree[name] or {})
+    for phase in _last_step(record.phases):
+        row |= {f"last_step.{phase.name}.{figure}": getattr(phase, figure) for figure in _STEP_FIGURES}
+    return row
+
+
+def _flat(prefix: str, tree: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    for name, value in tree.items():
+        match value:
+            case dict() if name == "variables":
+                yield f"{prefix}{name}", " ".join(f"{key}={text}" for key, text in sorted(value.items()))
+            case dict():
+                yield from _flat(f"{prefix}{name}.", value)
+            case list():
+                yield f"{prefix}{name}", ",".join(map(str, value))
+            case _:
+                yield f"{prefix}{name}", value
+
+
+def _last_step(phases: tuple[PhaseReading, ...]) -> list[PhaseReading]:
+    """The phases of the last step that was completed."""
+    ended = [phase.step for phase in phases if phase.name is PhaseName.ZERO_GRAD and phase.is_complete]
+    return [phase for phase in phases if ended and phase.step == ended[-1]]
+
+
+def _columns_of(
+    part: type[BaseModel], *, prefix: str = "", leave_out: tuple[str, ...] = ()
+) -> Iterator[tuple[str, Dtype]]:
+    for name, field in part.model_fields.items():
+        if name not in leave_out:
+            yield f"{prefix}{name}", _dtype(field.annotation)
+
+
+def _dtype(annotation: object) -> Dtype:
+    kinds = set(_kinds(annotation))
+    for kind, dtype in ((bool, "boolean"), (int, "Int64"), (float, "Float64")):
+        if kind in kinds:
+            return typing.cast("Dtype", dtype)
+    return "string"
+
+
+def _kinds(annotation: object) -> Iterator[object]:
+    """The types a field may have, such as `int` and `None` of `Annotated[int, ...] | None`."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        yield from _kinds(typing.get_args(annotation)[0])
+    elif typing.get_origin(annotation) in {typing.Union, types.UnionType}:
+        for part in typing.get_args(annotation):
+            yield from _kinds(part)
+    else:
+        yield annotation

@@ -1,0 +1,67 @@
+/* Copies between host and device: what comes off the device, and what is recalled of what went there. */
+#include "memory.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Values are only ever known in storages up to this size (profiler/virtual/values.py): larger reads are zeros. */
+#define KNOWN_LIMIT_BYTES (16ull << 20)
+/* Of what the host copies to the device, as much can be recalled: larger lists are rarely written as literals. */
+#define RECALL_LIMIT_BYTES (1ull << 20)
+
+/* The last small copy of a thread to device memory. torch.tensor(..., device="cuda") makes its copy where no
+ * dispatch mode sees it, and lets one see the finished tensor right after. */
+typedef struct {
+    void *to;
+    size_t bytes;
+    char data[RECALL_LIMIT_BYTES];
+} kept_copy;
+
+static pthread_key_t kept_key;
+static pthread_once_t kept_once = PTHREAD_ONCE_INIT;
+
+static void make_kept_key(void)
+{
+    pthread_key_create(&kept_key, free);
+}
+
+static kept_copy *own_kept_copy(void)
+{
+    pthread_once(&kept_once, make_kept_key);
+    kept_copy *kept = pthread_getspecific(kept_key);
+    if (!kept && (kept = calloc(1, sizeof *kept)))
+        pthread_setspecific(kept_key, kept);
+    return kept;
+}
+
+static void keep_copy(void *destination, const void *source, size_t bytes)
+{
+    kept_copy *kept = bytes <= RECALL_LIMIT_BYTES ? own_kept_copy() : NULL;
+    if (!kept)
+        return;
+    kept->to = destination;
+    kept->bytes = bytes;
+    memcpy(kept->data, source, bytes);
+}
+
+int vgpu_recall(void *pointer, size_t bytes)
+{
+    const kept_copy *kept = own_kept_copy();
+    if (!kept || kept->to != pointer || kept->bytes != bytes)
+        return -1;
+    memcpy(pointer, kept->data, bytes);
+    return 0;
+}
+
+void vgpu_copy(void *destination, const void *source, size_t bytes)
+{
+    if (vgpu_lookup(destination, NULL, NULL, NULL) == VGPU_DEVICE) {
+        keep_copy(destination, source, bytes);
+        return;
+    }
+    if (bytes > KNOWN_LIMIT_BYTES && vgpu_lookup(source, NULL, NULL, NULL) == VGPU_DEVICE)
+        memset(destination, 0, bytes);
+    else
+        memmove(destination, source, bytes);
+}

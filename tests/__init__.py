@@ -1,0 +1,1 @@
+"""A package, so that a `tests` which some distribution installs is not taken for this one."""
