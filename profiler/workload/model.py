@@ -91,28 +91,20 @@ def load_model(spec: JobSpec, location: str, revision: str | None) -> PreTrained
     }
     if (quantization := _quantization(spec)) is not None:
         arguments["quantization_config"] = quantization
-    model: PreTrainedModel
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(location, **arguments)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(location, **arguments)
     except Exception as error:
-        if isinstance(error, ValueError) and "attention implementation" in str(error):
-            raise ConfigError(
-                f"{spec.model} has no {spec.attention} attention in transformers {transformers.__version__}",
-                hint="choose another, such as --attention eager",
-            ) from error
-        if _is_users(error):
-            raise ConfigError(
-                f"{spec.model!r} cannot be loaded: {_first_line(error)}",
-                hint=_INCOMPLETE_HINT,
-            ) from error
+        if (refusal := _explain(error, spec)) is not None:
+            raise refusal from error
         raise
+    model: PreTrainedModel = loaded[0]
+    missing: set[str] = loaded[1]["missing_keys"]
     model.config.use_cache = False
     if spec.weights is Weights.RANDOM:
         _randomize(model)
-    elif info["missing_keys"]:  # transformers makes them up, and warns
+    elif missing:  # transformers makes them up, and warns
         raise ConfigError(
-            f"the checkpoint of {spec.model} lacks {len(info['missing_keys'])} of its model's tensors, "
-            f"such as {min(info['missing_keys'])}",
+            f"the checkpoint of {spec.model!r} lacks tensors of its model ({len(missing)}: {min(missing)}, ...)",
             hint=_INCOMPLETE_HINT,
         )
     model.train()
@@ -159,12 +151,21 @@ def _randomize(model: PreTrainedModel) -> None:
             parameter.normal_(std=std)
 
 
-def _is_users(error: Exception) -> bool:
-    """Whether loading failed on what the user named, not on a fault of ours or for want of memory."""
+def _explain(error: Exception, spec: JobSpec) -> ConfigError | None:
+    """What to tell where loading failed on what the user named; None where the fault is another."""
+    if isinstance(error, ValueError) and "attention implementation" in str(error):
+        return ConfigError(
+            f"{spec.model} has no {spec.attention} attention in transformers {transformers.__version__}",
+            hint="choose another, such as --attention eager",
+        )
+    # How transformers 4 and 5 both tell of a tensor whose shape is not the config's.
+    if isinstance(error, RuntimeError) and "ignore_mismatched_sizes" in str(error):
+        return ConfigError(
+            f"the tensors of {spec.model!r} are of other shapes than its config gives", hint=_INCOMPLETE_HINT
+        )
     if type(error).__name__ == "SafetensorError" or isinstance(error, OSError | ValueError | ImportError):
-        return True
-    # How both transformers 4 and 5 tell of a tensor whose shape is not the config's.
-    return isinstance(error, RuntimeError) and "ignore_mismatched_sizes" in str(error)
+        return ConfigError(f"{spec.model!r} cannot be loaded: {_first_line(error)}", hint=_INCOMPLETE_HINT)
+    return None
 
 
 def _in_one_line(error: Exception) -> str:
