@@ -170,7 +170,7 @@ def test_the_pages_show_commands() -> None:
 @pytest.mark.parametrize(
     ("command", "word"),
     [
-        ("peakvram sweep x", "sweep"),
+        ("peakvram fly x", "fly"),
         ("peakvram run llama-3.1-8b --no-such-flag", "--no-such-flag"),
         ("peakvram run llama-3.1-8x", "llama-3.1-8x"),
         ("peakvram run llama-3.1-8b --gpu rtx-4080x", "rtx-4080x"),
