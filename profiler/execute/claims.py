@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.errors import EnvironmentUnfitError
+from profiler.records.files import reason_of
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+_MAX_TRIES = 100
 
 
 class Claims:
@@ -33,25 +36,17 @@ class Claims:
         Raises:
             EnvironmentUnfitError: the directory cannot be written to.
         """
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(
-                self._path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-            )
-        except OSError as error:
-            raise EnvironmentUnfitError(
-                f"cannot write to {self._directory}: {error.strerror}", hint="choose another place with --out"
-            ) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        if not self._is_current(descriptor, name):  # its holder let go of it, and removed the file, just now
-            os.close(descriptor)
-            return False
-        self._held[name] = descriptor
-        return True
+        while (descriptor := self._open_file(name)) is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                return False
+            if self._is_current(descriptor, name):
+                self._held[name] = descriptor
+                return True
+            os.close(descriptor)  # its holder let go of it, and removed the file, just now
+        return False
 
     def release(self, name: str) -> None:
         """Let go of a lock that is held."""
@@ -71,6 +66,22 @@ class Claims:
             self.release(name)
         with suppress(OSError):  # others hold locks in it, or it was never made
             self._directory.rmdir()
+
+    def _open_file(self, name: str) -> int | None:
+        """None if others remove the directory as fast as it is made: whoever is last does."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        for _ in range(_MAX_TRIES):
+            try:
+                self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                return os.open(self._path(name), flags, 0o600)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise EnvironmentUnfitError(
+                    f"cannot write to {self._directory}: {reason_of(error)}",
+                    hint="free some room, or choose another place with --out",
+                ) from error
+        return None
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.lock"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from profiler.execute.environment import read_environment
+from profiler.execute.environment import read_environment, worker_variables
 from profiler.execute.protocol import REFUSAL, REPORT, STDERR, Refusal, Request
 from profiler.records.schema import Outcome, OutcomeStatus, PhaseName, WorkerReport
 
@@ -48,14 +49,21 @@ def judge(directory: Path, request: Request, exit_code: int, *, time_limit_s: fl
     """
     if (directory / REFUSAL).is_file():
         raise Refusal.model_validate_json((directory / REFUSAL).read_text()).to_error()
-    report = read_report(directory) or WorkerReport(
-        device=request.device,
-        environment=read_environment(alloc_conf=request.spec.alloc_conf, driver=request.driver),
-        notes=request.notes,
-    )
+    report = read_report(directory) or _empty_report(request)
     if report.outcome is not None:
         return Ended(report=report, outcome=report.outcome)
     return Ended(report=report, outcome=_guess(directory, report, exit_code, time_limit_s))
+
+
+def _empty_report(request: Request) -> WorkerReport:
+    """What is known of a worker that ended before its first phase: its surroundings."""
+    alloc_conf, is_virtual = request.spec.alloc_conf, request.device.kind == "virtual"
+    variables = worker_variables(os.environ, alloc_conf=alloc_conf, is_virtual=is_virtual)
+    return WorkerReport(
+        device=request.device,
+        environment=read_environment(alloc_conf=alloc_conf, driver=request.driver, variables=variables),
+        notes=request.notes,
+    )
 
 
 def _guess(directory: Path, report: WorkerReport, exit_code: int, time_limit_s: float | None) -> Outcome:

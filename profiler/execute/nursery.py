@@ -3,10 +3,10 @@
 Importing takes longer than most jobs. A child starts from the same memory as every other, has never spoken to
 CUDA, and makes a CUDA context of its own, so nothing passes from job to job.
 
-It reads a line of JSON a job from stdin (`directory`, `scratch`, `variables`) and tells on stdout, a line
+It reads a line of JSON a job from stdin (`directory`, `variables`) and tells on stdout, a line
 each, that it is ready, that a job has started (its process id) and that one has ended (its exit code,
-negative for a signal). When stdin ends, the parent is gone: its jobs are ended and their directories removed.
-When the nursery dies, its children die with it.
+negative for a signal). When stdin ends, the parent is gone: its jobs are ended, and what is left of them and
+of the pool is removed. When the nursery dies, its children die with it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from profiler.execute.protocol import STDERR
 from profiler.virtual.state import STATE_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 CAPABILITY_VARIABLE = "PEAKVRAM_COMPUTE_CAPABILITY"
 """The card's compute capability ("8.9"): bitsandbytes asks for it when it is imported."""
@@ -36,16 +36,51 @@ FAMILIES_VARIABLE = "PEAKVRAM_MODEL_FAMILIES"
 """transformers' model types to import beforehand, comma-separated."""
 
 
-def main() -> None:
-    """Import, then serve until stdin ends."""
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+_Children = dict[int, tuple[int, str]]  # by pidfd: the process id, and the job's directory
+
+
+def main(parent: int, directories: Sequence[str]) -> None:
+    """Import, then serve until stdin ends.
+
+    Args:
+        parent: the process to serve.
+        directories: of the pool and its jobs, to be removed if the parent is gone and cannot do it.
+    """
     # Whatever a library prints must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    _leave_with_parent(parent, directories)
     _import_libraries()
     gc.collect()
     gc.freeze()  # the children share this memory until they write to it; the collector would touch all of it
-    _tell(answers, event="ready")
-    _serve(answers)
+    _stay()
+    children: _Children = {}
+    with suppress(BrokenPipeError):  # the parent has gone while it was told something
+        _tell(answers, event="ready")
+        _serve(answers, children)
+    _end(children)
+    _remove(directories)
+
+
+def _leave_with_parent(parent: int, directories: Sequence[str]) -> None:
+    """Until `_stay`: end when the parent does. Imports take seconds, in which stdin is not looked at."""
+
+    def leave(_number: int, _frame: object) -> None:
+        _remove(directories)
+        os._exit(1)
+
+    signal.signal(signal.SIGTERM, leave)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it went before it could be noticed
+        leave(signal.SIGTERM, None)
+
+
+def _stay() -> None:
+    """From now on stdin tells of the parent's end; jobs get signals handled as in any fresh process."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _import_libraries() -> None:
@@ -69,32 +104,31 @@ def _import_libraries() -> None:
         raise RuntimeError("an import initialised CUDA: jobs cannot be forked from this process")
 
 
-def _serve(answers: Any) -> None:
+def _serve(answers: Any, children: _Children) -> None:
     selector = selectors.DefaultSelector()
     selector.register(0, selectors.EVENT_READ)
-    children: dict[int, tuple[int, dict[str, Any]]] = {}  # pidfd: process id, what it was started for
     unread = b""
     while True:
         for key, _ in selector.select():
             if key.fd == 0:
                 received = os.read(0, 1 << 16)
                 if not received:
-                    _end(children)
                     return
                 *lines, unread = (unread + received).split(b"\n")
                 for line in lines:
                     job = json.loads(line)
                     pidfd, pid = _start(job)
-                    children[pidfd] = (pid, job)
+                    children[pidfd] = (pid, job["directory"])
                     selector.register(pidfd, selectors.EVENT_READ)
                     _tell(answers, event="started", directory=job["directory"], pid=pid)
             else:
-                pid, job = children.pop(key.fd)
+                pid, directory = children.pop(key.fd)
                 selector.unregister(key.fd)
                 os.close(key.fd)
+                _kill_group(pid)  # what it has started; its own number is not free before it is waited for
                 _, status = os.waitpid(pid, 0)
                 code = os.waitstatus_to_exitcode(status)
-                _tell(answers, event="ended", directory=job["directory"], exit_code=code)
+                _tell(answers, event="ended", directory=directory, exit_code=code)
 
 
 def _start(job: dict[str, Any]) -> tuple[int, int]:
@@ -107,12 +141,14 @@ def _start(job: dict[str, Any]) -> tuple[int, int]:
             traceback.print_exc()
         finally:
             os._exit(1)
+    with suppress(OSError):  # done here and there: whoever is told of the job can kill it with all it starts
+        os.setpgid(pid, pid)
     return os.pidfd_open(pid), pid
 
 
 def _run(directory: Path, variables: Mapping[str, str], *, parent: int) -> None:
     """Be the worker of one job; does not return unless it fails."""
-    os.setsid()
+    os.setpgid(0, 0)
     with (directory / STDERR).open("wb") as stderr:
         os.dup2(stderr.fileno(), 1)
         os.dup2(stderr.fileno(), 2)
@@ -129,14 +165,20 @@ def _run(directory: Path, variables: Mapping[str, str], *, parent: int) -> None:
     run_process(str(directory), parent=parent)
 
 
-def _end(children: Mapping[int, tuple[int, dict[str, Any]]]) -> None:
-    for pid, job in children.values():
-        with suppress(ProcessLookupError):  # just started, and not a group's leader yet, or just ended
-            os.killpg(pid, signal.SIGKILL)
-        os.kill(pid, signal.SIGKILL)
+def _end(children: _Children) -> None:
+    for pid, _ in children.values():
+        _kill_group(pid)
         os.waitpid(pid, 0)
-        for name in ("directory", "scratch"):
-            shutil.rmtree(job[name], ignore_errors=True)
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError):  # it could not be made a group's leader: it had ended already
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _remove(directories: Sequence[str]) -> None:
+    for directory in directories:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _tell(answers: Any, **event: object) -> None:

@@ -41,10 +41,12 @@ class Pending:
     Attributes:
         todo: to be run, `auto` made what it stands for here.
         stored: the records that stand for the others.
+        seen: those of all the jobs, to be run again or not.
     """
 
     todo: tuple[JobSpec, ...]
     stored: tuple[Record, ...]
+    seen: tuple[Record, ...] = ()
 
 
 def pending_jobs(jobs: Sequence[JobSpec], store: RecordStore, *, rerun: Rerun = Rerun.MISSING) -> Pending:
@@ -60,13 +62,16 @@ def pending_jobs(jobs: Sequence[JobSpec], store: RecordStore, *, rerun: Rerun = 
     surroundings = _Surroundings()
     todo: list[JobSpec] = []
     stored: list[Record] = []
+    seen: list[Record] = []
     for job in resolve_auto(jobs):
         record = known.get((job_key(job), surroundings.fingerprint(job)))
+        if record is not None:
+            seen.append(record)
         if record is None or _is_wanted_again(record, rerun):
             todo.append(job)
         else:
             stored.append(record)
-    return Pending(todo=tuple(todo), stored=tuple(stored))
+    return Pending(todo=tuple(todo), stored=tuple(stored), seen=tuple(seen))
 
 
 class _Surroundings:

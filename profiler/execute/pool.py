@@ -8,8 +8,8 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -19,19 +19,26 @@ from pydantic import BaseModel, ConfigDict
 from profiler.errors import EnvironmentUnfitError
 from profiler.execute.environment import worker_variables
 from profiler.execute.nursery import CAPABILITY_VARIABLE, FAMILIES_VARIABLE
+from profiler.execute.prepare import Rooms, Workplace
 from profiler.hardware.catalogue import Gpu
 from profiler.virtual.launch import launch_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from profiler.execute.prepare import Workplace
+    from profiler.execute.prepare import PreparedJob
     from profiler.hardware.nvml import RealGpu
 
 _START_LIMIT_S = 300.0
+_END_LIMIT_S = 10.0
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 # Not `-m`, so that nothing in the working directory stands in for a module.
-_PROGRAM = "import sys; sys.path.append(sys.argv[1]); from profiler.execute.nursery import main; main()"
+_PROGRAM = """
+import sys
+sys.path.append(sys.argv[1])
+from profiler.execute.nursery import main
+main(int(sys.argv[2]), sys.argv[3:])
+"""
 
 
 class Answer(BaseModel):
@@ -48,16 +55,24 @@ class Answer(BaseModel):
 @dataclass(slots=True)
 class _Running:
     pid: int | None = None  # not known until the nursery has told
+    is_doomed: bool = False  # to be killed as soon as it is
 
 
-class NurseryDiedError(EnvironmentUnfitError):
-    """The process that jobs are forked from is gone, and with it every job that ran."""
+class NurseryError(EnvironmentUnfitError):
+    """The process that jobs are forked from cannot do its work: no job of its kind can run."""
+
+
+class NurseryDiedError(NurseryError):
+    """The process that jobs are forked from was killed, and with it every job that ran."""
 
 
 class Pool:
     """One nursery and its running jobs.
 
     A real card and a virtual one need different nurseries: a virtual one's libraries are found first.
+
+    Attributes:
+        num_ended: jobs that have run to their end, however they ended.
     """
 
     def __init__(self, gpu: Gpu | RealGpu, *, families: Iterable[str] = ()) -> None:
@@ -72,6 +87,8 @@ class Pool:
         self._open = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
         self._running: dict[str, _Running] = {}
+        self._rooms: Rooms | None = None
+        self.num_ended = 0
         self._unread = b""
         self._selector = selectors.DefaultSelector()
 
@@ -79,52 +96,55 @@ class Pool:
         """Start the nursery and wait until it has imported everything.
 
         Raises:
-            EnvironmentUnfitError: it cannot start; the message carries its last words.
+            NurseryDiedError: it was killed while it started.
+            NurseryError: it cannot start; the message carries its last words.
+            EnvironmentUnfitError: a virtual GPU cannot work here, or there is no room for its files.
         """
         with ExitStack() as opening:
-            directory = Path(opening.enter_context(tempfile.TemporaryDirectory(prefix="peakvram-")))
-            log = directory / "stderr.txt"
-            self._process = process = self._start(directory, log)
+            self._rooms = rooms = opening.enter_context(Rooms(self._gpu))
+            log = rooms.directory / "stderr.txt"
+            self._process = process = self._start(rooms, log)
             opening.callback(self._end)
             assert process.stdout is not None
             self._selector.register(process.stdout, selectors.EVENT_READ)
             if not self._is_ready():
-                words = log.read_text(errors="replace").strip().splitlines()
-                raise EnvironmentUnfitError(
-                    f"the workers cannot start: {words[-1] if words else 'no answer'}",
-                    hint="`peakvram doctor` shows what is amiss",
-                )
+                raise self._why_not(log)
             self._open = opening.pop_all()
         return self
+
+    def workplace(self, job: PreparedJob) -> Workplace:
+        """Directories for a job; gone with the pool at the latest.
+
+        Raises:
+            EnvironmentUnfitError: there is no room for them.
+        """
+        return Workplace(job, rooms=self._rooms)
 
     def close(self) -> None:
         """End every job that runs, and the nursery."""
         self._open.close()
 
     def submit(self, workplace: Workplace) -> None:
-        """Start a job in its workplace.
-
-        Raises:
-            NurseryDiedError: nobody is there to start it.
-        """
-        order = {
-            "directory": str(workplace.directory),
-            "variables": workplace.variables,
-            "scratch": workplace.request.scratch,
-        }
+        """Start a job in its workplace; if nobody is there to do so, `wait` will tell."""
+        order = {"directory": str(workplace.directory), "variables": workplace.variables}
         assert self._process is not None
         assert self._process.stdin is not None
-        try:
+        self._running[str(workplace.directory)] = _Running()
+        with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
-        except OSError as error:
-            raise NurseryDiedError("the process that jobs are forked from is gone") from error
-        self._running[str(workplace.directory)] = _Running()
+
+    def has_started(self, directory: Path) -> bool:
+        """Whether a job that was submitted, and has not ended, has begun."""
+        return self._running[str(directory)].pid is not None
 
     def kill(self, directory: Path) -> None:
         """Kill a job with all that it has started; its end is told like any other's."""
         running = self._running.get(str(directory))
-        if running is not None and running.pid is not None:
+        if running is None:
+            return
+        running.is_doomed = True
+        if running.pid is not None:
             _kill_group(running.pid)
 
     def wait(self, timeout_s: float | None) -> Iterator[Answer]:
@@ -143,11 +163,18 @@ class Pool:
         *lines, self._unread = (self._unread + received).split(b"\n")
         for line in lines:
             answer = Answer.model_validate_json(line)
-            if answer.event == "started":
-                self._running[answer.directory].pid = answer.pid
-            elif answer.event == "ended":
-                del self._running[answer.directory]
+            self._note(answer)
             yield answer
+
+    def _note(self, answer: Answer) -> None:
+        if answer.event == "started":
+            running = self._running[answer.directory]
+            running.pid = answer.pid
+            if running.is_doomed:
+                _kill_group(answer.pid)
+        elif answer.event == "ended":
+            del self._running[answer.directory]
+            self.num_ended += 1
 
     def _is_ready(self) -> bool:
         try:
@@ -155,11 +182,27 @@ class Pool:
         except NurseryDiedError:
             return False
 
-    def _start(self, directory: Path, log: Path) -> subprocess.Popen[bytes]:
+    def _why_not(self, log: Path) -> NurseryError:
+        assert self._process is not None
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_LIMIT_S)
+        code = self._process.returncode
+        words = log.read_text(errors="replace").strip().splitlines()
+        if code is not None and code < 0:
+            return NurseryDiedError(
+                f"the workers cannot start: {signal.Signals(-code).name} ended them",
+                hint="the host may be short of memory",
+            )
+        return NurseryError(
+            f"the workers cannot start: {words[-1] if words else 'no answer'}",
+            hint="`peakvram doctor` shows what is amiss",
+        )
+
+    def _start(self, rooms: Rooms, log: Path) -> subprocess.Popen[bytes]:
         is_virtual = isinstance(self._gpu, Gpu)
         variables = worker_variables(os.environ, alloc_conf="", is_virtual=is_virtual)
         if isinstance(self._gpu, Gpu):
-            machine = directory / "machine"
+            machine = rooms.directory / "machine"
             machine.mkdir()
             variables = launch_machine(machine, self._gpu).environment(variables)
         variables |= {
@@ -171,7 +214,7 @@ class Pool:
         }
         with log.open("wb") as stderr:
             return subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, str(_PACKAGE_ROOT)],
+                [sys.executable, "-P", "-c", _PROGRAM, str(_PACKAGE_ROOT), str(os.getpid()), *rooms.paths],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -187,14 +230,23 @@ class Pool:
         self._running.clear()
         self._process.kill()
         self._process.wait()
+        self._wait_for_jobs()
         self._selector.close()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with suppress(BrokenPipeError):  # an order that was not taken any more
+                    pipe.close()
+
+    def _wait_for_jobs(self) -> None:
+        """Each holds the nursery's stdout: when it ends, all are gone, and nothing writes to a directory."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        deadline_s = time.monotonic() + _END_LIMIT_S
+        while self._selector.select(max(0.0, deadline_s - time.monotonic())):
+            if not os.read(self._process.stdout.fileno(), 1 << 16):
+                return
 
 
 def _kill_group(pid: int) -> None:
-    try:
+    with suppress(ProcessLookupError):  # it has just ended by itself
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return  # it has just ended by itself

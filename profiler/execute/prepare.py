@@ -15,6 +15,7 @@ from profiler.execute.environment import read_environment, worker_variables
 from profiler.execute.protocol import REQUEST, Request, Source, write_whole
 from profiler.hardware.catalogue import Gpu
 from profiler.hardware.idle import check_idle
+from profiler.records.files import reason_of
 from profiler.records.schema import Device, Environment
 from profiler.spec.job import Attention, JobSpec
 from profiler.spec.models import read_config, resolve_model
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from profiler.hardware.discovery import DeviceChoice
+    from profiler.hardware.nvml import RealGpu
     from profiler.spec.models import ModelSource
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -99,6 +101,41 @@ def job_environment(job: PreparedJob) -> Environment:
     return read_environment(alloc_conf=job.spec.alloc_conf, driver=job.driver, variables=variables)
 
 
+class Rooms:
+    """Where the workers of a pool have their directories: all in two, so that nothing is left of them.
+
+    Attributes:
+        directory: for messages and virtual machines.
+        scratch: for the workers' own files; on a virtual card in memory, as they hold no data there.
+    """
+
+    def __init__(self, gpu: Gpu | RealGpu) -> None:
+        """Makes both.
+
+        Raises:
+            EnvironmentUnfitError: there is no room, or no permission.
+        """
+        with ExitStack() as opening:
+            self.directory = _make_directory(opening, None)
+            self.scratch = _make_directory(opening, _scratch_parent(gpu))
+            self._open = opening.pop_all()
+
+    @property
+    def paths(self) -> tuple[str, str]:
+        """Both, as texts."""
+        return str(self.directory), str(self.scratch)
+
+    def __enter__(self) -> Self:
+        """The rooms themselves."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Removes both, with all that is in them."""
+        self._open.close()
+
+
 class Workplace:
     """The private directories of one worker, gone when it is left, however the worker ended.
 
@@ -108,26 +145,33 @@ class Workplace:
         request: what it is asked.
     """
 
-    def __init__(self, job: PreparedJob) -> None:
+    def __init__(self, job: PreparedJob, *, rooms: Rooms | None = None) -> None:
         """Lays everything out.
 
+        Args:
+            job: the worker's.
+            rooms: a pool's, to lay it out in; None for directories of its own.
+
         Raises:
-            EnvironmentUnfitError: a virtual GPU cannot work here.
+            EnvironmentUnfitError: a virtual GPU cannot work here, or there is no room for the files.
         """
-        self._open = ExitStack()
-        with self._open:
-            self.directory = self._make_directory(None)
+        with ExitStack() as opening:
+            self.directory = _make_directory(opening, rooms.directory if rooms else None)
+            scratch = _make_directory(opening, rooms.scratch if rooms else _scratch_parent(job.choice.gpu))
             self.request = Request(
                 spec=job.spec,
                 source=Source(**asdict(job.source)),
                 device=job.device,
                 driver=job.driver,
-                scratch=str(self._make_directory(_scratch_parent(job.choice))),
+                scratch=str(scratch),
                 notes=job.notes,
             )
-            write_whole(self.directory / REQUEST, self.request)
-            self.variables = self._variables(job)
-            self._open = self._open.pop_all()
+            try:
+                write_whole(self.directory / REQUEST, self.request)
+                self.variables = self._variables(job)
+            except OSError as error:
+                raise _no_room(self.directory, error) from error
+            self._open = opening.pop_all()
 
     def __enter__(self) -> Self:
         """The workplace itself."""
@@ -143,10 +187,6 @@ class Workplace:
         """Removes the directories."""
         self._open.close()
 
-    def _make_directory(self, parent: Path | None) -> Path:
-        made = tempfile.TemporaryDirectory(prefix="peakvram-", dir=parent, ignore_cleanup_errors=True)
-        return Path(self._open.enter_context(made))
-
     def _variables(self, job: PreparedJob) -> dict[str, str]:
         gpu = job.choice.gpu
         is_virtual = isinstance(gpu, Gpu)
@@ -158,10 +198,25 @@ class Workplace:
         return variables | {"CUDA_VISIBLE_DEVICES": gpu.uuid}
 
 
-def _scratch_parent(choice: DeviceChoice) -> Path | None:
+def _make_directory(stack: ExitStack, parent: Path | None) -> Path:
+    try:
+        made = tempfile.TemporaryDirectory(prefix="peakvram-", dir=parent, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise _no_room(parent or Path(tempfile.gettempdir()), error) from error
+    return Path(stack.enter_context(made))
+
+
+def _no_room(directory: Path, error: OSError) -> EnvironmentUnfitError:
+    return EnvironmentUnfitError(
+        f"cannot write to {directory}: {reason_of(error)}",
+        hint="free some room there, or set TMPDIR to another place",
+    )
+
+
+def _scratch_parent(gpu: Gpu | RealGpu) -> Path | None:
     # On a virtual card the weights are never read: in memory a sparse file costs nothing, and on a disk every
     # touch of one reads ahead. On a real card they are, page by page, which only a disk's cache gives back.
-    use_memory = choice.kind == "virtual" and os.access(_SHARED_MEMORY, os.W_OK)
+    use_memory = isinstance(gpu, Gpu) and os.access(_SHARED_MEMORY, os.W_OK)
     return _SHARED_MEMORY if use_memory else None
 
 

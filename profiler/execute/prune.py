@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from profiler.records.build import build_record
 from profiler.records.schema import Outcome, OutcomeStatus, Record, WorkerReport
+from profiler.spec.identity import job_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,6 +37,11 @@ class Family:
         """A job of this family is to run."""
         self._unfinished.add(_size(job))
 
+    def recall(self, record: Record) -> None:
+        """A job of this family has run before, and is not to run again."""
+        if record.outcome.status is OutcomeStatus.OOM:
+            self._ooms.append(record)
+
     def is_ready(self, job: JobSpec) -> bool:
         """Whether every smaller job has finished."""
         return not any(size != _size(job) and _is_within(size, _size(job)) for size in self._unfinished)
@@ -43,8 +49,8 @@ class Family:
     def finish(self, job: JobSpec, record: Record | None) -> None:
         """A job is over, with its record if it has one."""
         self._unfinished.discard(_size(job))
-        if record is not None and record.outcome.status is OutcomeStatus.OOM:
-            self._ooms.append(record)
+        if record is not None:
+            self.recall(record)
 
     def infer(self, job: JobSpec) -> Record | None:
         """The record of a job that is at least as large, in both, as one that ran out of memory."""
@@ -54,17 +60,27 @@ class Family:
         return None
 
 
-def families(jobs: Sequence[JobSpec]) -> dict[str, Family]:
-    """The families of these jobs, by `family_of`."""
+def families(jobs: Sequence[JobSpec], seen: Iterable[Record] = ()) -> dict[str, Family]:
+    """The families of these jobs, by `family_of`.
+
+    Args:
+        jobs: to be run.
+        seen: earlier records, in the same surroundings, of these jobs (which count no more) and others.
+    """
     found: dict[str, Family] = defaultdict(Family)
     for job in jobs:
         found[family_of(job)].add(job)
+    keys = {job_key(job) for job in jobs}
+    for record in seen:
+        if record.key not in keys:
+            found[family_of(record.spec)].recall(record)
     return dict(found)
 
 
 def family_of(job: JobSpec) -> str:
     """What a job shares with those that differ from it in batch size and length alone."""
-    return job.model_copy(update={"batch_size": 1, "seq_len": 1}).model_dump_json()
+    gpu = "real" if job.is_real_gpu_asked else job.gpu  # as in the key of a job
+    return job.model_copy(update={"batch_size": 1, "seq_len": 1, "gpu": gpu}).model_dump_json()
 
 
 def _size(job: JobSpec) -> tuple[int, int]:

@@ -12,80 +12,47 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from profiler.errors import PeakvramError
+from profiler.errors import EnvironmentUnfitError, PeakvramError
 from profiler.execute.claims import Claims
+from profiler.execute.interrupts import Interrupts
 from profiler.execute.judge import Ended, judge
-from profiler.execute.pool import NurseryDiedError
+from profiler.execute.pending import Rerun, pending_jobs
+from profiler.execute.pool import NurseryDiedError, NurseryError
 from profiler.execute.prepare import PreparedJob, Workplace, job_environment, prepare_job
 from profiler.execute.prune import Family, families, family_of, in_order
-from profiler.execute.slots import Slot, Slots
+from profiler.execute.slots import Slot, Slots, resolve_auto
+from profiler.execute.terms import Counts, SweepEvents, SweepOptions, SweepSummary
 from profiler.records.build import build_record
-from profiler.records.fingerprint import fingerprint
-from profiler.records.schema import OutcomeStatus, Record
+from profiler.records.fingerprint import fingerprint, fingerprint_of, identity_of
 from profiler.spec.identity import job_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from profiler.records.schema import Record
     from profiler.records.store import RecordStore
     from profiler.spec.job import JobSpec
+
+__all__ = ["SweepEvents", "SweepOptions", "SweepSummary", "run_sweep"]
 
 _IDLE_S = 0.5
 _ELSEWHERE_S = 2.0
 _MAX_ATTEMPTS = 2
-_FAILED = frozenset({OutcomeStatus.ERROR, OutcomeStatus.TIMEOUT, OutcomeStatus.KILLED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepOptions:
-    """How to run a sweep.
-
-    Attributes:
-        timeout_s: the time limit of each job; None for none.
-        fail_fast: stop at the first job that fails.
-        prune: infer that a job runs out of memory from a smaller one that did.
-        allow_busy: use real cards that other processes use.
-        num_workers: virtual jobs at a time; None for one a core. A real card takes one at a time.
-    """
-
-    timeout_s: float | None = None
-    fail_fast: bool = False
-    prune: bool = True
-    allow_busy: bool = False
-    num_workers: int | None = None
-
-
-class SweepEvents(Protocol):
-    """Who is told how a sweep goes on."""
-
-    def started(self, spec: JobSpec, worker: str) -> None:
-        """A job has been started."""
-
-    def finished(self, record: Record) -> None:
-        """A job is over and its record stored, inferred ones included."""
-
-    def refused(self, spec: JobSpec, error: PeakvramError) -> None:
-        """A job cannot be run as it was asked for; it has no record."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepSummary:
-    """How a sweep ended."""
-
-    num_done: int
-    num_oom: int
-    num_inferred: int
-    num_failed: int
-    num_refused: int
-    is_interrupted: bool
+@dataclass(slots=True, eq=False)
+class _Wanted:
+    spec: JobSpec
+    family: Family
+    again_s: float = 0.0  # when to look again at a job that another sweep has claimed
 
 
 @dataclass(slots=True, kw_only=True)
 class _Running:
+    wanted: _Wanted
     job: PreparedJob
-    asked: JobSpec
     key: str
     slot: Slot
     workplace: Workplace
@@ -94,57 +61,58 @@ class _Running:
     is_late: bool = False
 
 
-@dataclass(slots=True)
-class _Counts:
-    done: int = 0
-    oom: int = 0
-    inferred: int = 0
-    failed: int = 0
-    refused: int = 0
-
-    def add(self, record: Record) -> None:
-        status = record.outcome.status
-        self.done += status is OutcomeStatus.OK
-        self.oom += status is OutcomeStatus.OOM
-        self.inferred += record.outcome.inferred_from is not None
-        self.failed += status in _FAILED
-
-
 def run_sweep(
-    jobs: Sequence[JobSpec], store: RecordStore, options: SweepOptions, events: SweepEvents
+    jobs: Sequence[JobSpec],
+    store: RecordStore,
+    options: SweepOptions,
+    events: SweepEvents,
+    *,
+    seen: Sequence[Record] | None = None,
 ) -> SweepSummary:
     """Run these jobs, small ones first, and store a record of each as it ends.
+
+    Args:
+        jobs: to be run, whether they have a record or not.
+        store: where the records go.
+        options: how to run them.
+        events: told how it goes on.
+        seen: the sweep's records as they were when `jobs` were chosen (`Pending.seen`). A job with another
+            one has been run since, by another sweep, and is not run again. None looks for them now.
 
     Raises:
         EnvironmentUnfitError: nothing can be run here, or stored there; what was stored stays.
     """
-    with ExitStack() as stack:
-        claims = stack.enter_context(Claims(store.directory / ".claims"))
-        slots = stack.enter_context(Slots(jobs, options.num_workers))
-        return _Sweep(jobs, store, options, events, claims=claims, slots=slots).run()
+    jobs = resolve_auto(jobs)
+    if seen is None:
+        seen = pending_jobs(jobs, store, rerun=Rerun.ALL).seen
+    slots = Slots(jobs, num_workers=options.num_workers, allow_busy=options.allow_busy)
+    claims = Claims(store.directory / ".claims")
+    sweep = _Sweep(store, options, events, claims=claims, slots=slots)
+    with Interrupts() as interrupts, claims, ExitStack() as ending:
+        ending.callback(sweep.close)  # once the workers have ended
+        ending.enter_context(slots)
+        ending.callback(interrupts.ignore)  # a second Ctrl-C must not keep us from ending them
+        return sweep.run(jobs, seen)
 
 
 @dataclass(slots=True)
 class _Sweep:
-    jobs: Sequence[JobSpec]
     store: RecordStore
     options: SweepOptions
     events: SweepEvents
     claims: Claims = field(kw_only=True)
     slots: Slots = field(kw_only=True)
-    counts: _Counts = field(default_factory=_Counts)
-    todo: list[JobSpec] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counts)
+    todo: list[_Wanted] = field(default_factory=list)
     running: dict[str, _Running] = field(default_factory=dict)  # by the workplace's directory
-    families: dict[str, Family] = field(default_factory=dict)
     attempts: Counter[str] = field(default_factory=Counter)
-    elsewhere: dict[str, float] = field(
-        default_factory=dict
-    )  # jobs another sweep has claimed: when to look again
-    began_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    seen: frozenset[object] = frozenset()
+    unfit: list[EnvironmentUnfitError] = field(default_factory=list)
 
-    def run(self) -> SweepSummary:
-        self.todo = in_order(self.jobs)
-        self.families = families(self.todo)
+    def run(self, jobs: Sequence[JobSpec], seen: Sequence[Record]) -> SweepSummary:
+        self.seen = frozenset(_stamp(record) for record in seen)
+        family_by_name = families(jobs, seen)
+        self.todo = [_Wanted(job, family_by_name[family_of(job)]) for job in in_order(jobs)]
         is_interrupted = False
         try:
             while self.todo or self.running:
@@ -154,82 +122,94 @@ class _Sweep:
                 self._wait()
         except KeyboardInterrupt:
             is_interrupted = True
-        finally:
-            for running in self.running.values():
-                running.workplace.close()
-        counts = self.counts
-        return SweepSummary(
-            num_done=counts.done,
-            num_oom=counts.oom,
-            num_inferred=counts.inferred,
-            num_failed=counts.failed,
-            num_refused=counts.refused,
-            is_interrupted=is_interrupted,
-        )
+        if self.unfit and len(self.unfit) == len(jobs):
+            raise self.unfit[0]
+        return self.counts.summary(is_interrupted=is_interrupted)
+
+    def close(self) -> None:
+        for running in self.running.values():
+            running.workplace.close()
 
     # ---- starting ----
 
     def _start_what_can_be(self) -> None:
-        for job in list(self.todo):
-            if time.monotonic() < self.elsewhere.get(job.model_dump_json(), 0):
+        full: set[str] = set()  # cards that have been asked for in vain
+        for wanted in list(self.todo):
+            if wanted.spec.gpu in full or time.monotonic() < wanted.again_s:
                 continue
-            family = self.families[family_of(job)]
-            if self.options.prune and not family.is_ready(job):
+            if self.options.prune and not wanted.family.is_ready(wanted.spec):
                 continue
-            if self.options.prune and (record := family.infer(job)) is not None:
-                self._finish(job, record)
+            if self.options.prune and (record := wanted.family.infer(wanted.spec)) is not None:
+                self._infer(wanted, record)
                 continue
             if self.slots.are_all_taken:
                 return
             try:
-                slot = self.slots.take(job)
+                slot = self.slots.take(wanted.spec)
+            except NurseryError:
+                raise
             except PeakvramError as error:
-                self._refuse(job, error)
+                self._refuse(wanted, error)
                 continue
-            if slot is not None:
-                self._start(job, slot)
+            if slot is None:
+                full.add(wanted.spec.gpu)
+            else:
+                self._start(wanted, slot)
 
-    def _start(self, asked: JobSpec, slot: Slot) -> None:
+    def _infer(self, wanted: _Wanted, record: Record) -> None:
+        key = record.key
+        if not self.claims.take(key):
+            wanted.again_s = time.monotonic() + _ELSEWHERE_S
+            return
+        found = self._find_new(key, fingerprint_of(record))
+        if found is None:
+            self._finish(wanted, record)
+        else:
+            self._account(wanted, found)
+        self.claims.release(key)
+
+    def _start(self, wanted: _Wanted, slot: Slot) -> None:
         try:
-            job = prepare_job(asked, slot.choice, allow_busy=self.options.allow_busy)
-            key = job_key(job.spec)
-            if not self._claim(asked, job, key):
-                self.slots.give(slot)
-                return
-            workplace = Workplace(job)
+            job = prepare_job(wanted.spec, slot.choice, allow_busy=self.options.allow_busy)
         except PeakvramError as error:
             self.slots.give(slot)
-            self._refuse(asked, error)
+            self._refuse(wanted, error)
             return
-        name = str(workplace.directory)
+        key = job_key(job.spec)
+        if not self._claim(wanted, job, key):
+            self.slots.give(slot)
+            return
+        workplace = slot.pool.workplace(job)
         limit_s = self.options.timeout_s
-        self.running[name] = _Running(
+        self.running[str(workplace.directory)] = _Running(
+            wanted=wanted,
             job=job,
-            asked=asked,
             key=key,
             slot=slot,
             workplace=workplace,
             deadline_s=None if limit_s is None else time.monotonic() + limit_s,
             created_at=datetime.now(UTC),
         )
-        self.todo.remove(asked)
+        self.todo.remove(wanted)
         slot.pool.submit(workplace)
         self.events.started(job.spec, slot.name)
 
-    def _claim(self, asked: JobSpec, job: PreparedJob, key: str) -> bool:
+    def _claim(self, wanted: _Wanted, job: PreparedJob, key: str) -> bool:
         """Whether this sweep is to run the job: not if another one runs it now, or has just done so."""
         if not self.claims.take(key):
-            self.elsewhere[asked.model_dump_json()] = time.monotonic() + _ELSEWHERE_S
+            wanted.again_s = time.monotonic() + _ELSEWHERE_S
             return False
-        found = self.store.find(key, fingerprint(job_environment(job), job.device))
-        if found is None or found.created_at < self.began_at:
+        found = self._find_new(key, fingerprint(job_environment(job), job.device))
+        if found is None:
             return True
+        self._account(wanted, found)
         self.claims.release(key)
-        self.todo.remove(asked)
-        self.families[family_of(asked)].finish(asked, found)
-        self.counts.add(found)
-        self.events.finished(found)
         return False
+
+    def _find_new(self, key: str, print_: str | None) -> Record | None:
+        """What another sweep has stored of a job since this one was planned."""
+        found = self.store.find(key, print_)
+        return None if found is None or _stamp(found) in self.seen else found
 
     # ---- waiting and ending ----
 
@@ -253,51 +233,57 @@ class _Sweep:
                 running.slot.pool.kill(running.workplace.directory)
 
     def _end(self, running: _Running, exit_code: int) -> None:
+        self.slots.give(running.slot)
+        limit_s = self.options.timeout_s if running.is_late else None
         try:
             with running.workplace as place:
-                limit_s = self.options.timeout_s if running.is_late else None
                 ended = judge(place.directory, place.request, exit_code, time_limit_s=limit_s)
         except PeakvramError as error:
-            self._refuse(running.asked, error)
-            self.claims.release(running.key)
-            return
-        finally:
-            self.slots.give(running.slot)
-        self._finish(running.asked, _record(running, ended))
+            self._refuse(running.wanted, error)
+        else:
+            self._finish(running.wanted, _record(running, ended))
         self.claims.release(running.key)
 
     def _run_again(self, interrupted: list[_Running]) -> None:
         """The nursery died with these: not their fault, unless it happens twice to the same job."""
         for running in interrupted:
+            self.attempts[running.key] += running.slot.pool.has_started(running.workplace.directory)
             del self.running[str(running.workplace.directory)]
+            if self.attempts[running.key] >= _MAX_ATTEMPTS:
+                self._end(running, -signal.SIGKILL)
+                continue
             self.slots.give(running.slot)
-            self.attempts[running.key] += 1
-            if self.attempts[running.key] < _MAX_ATTEMPTS:
-                running.workplace.close()
-                self.todo.insert(0, running.asked)
-            else:
-                with running.workplace as place:
-                    ended = judge(place.directory, place.request, -signal.SIGKILL)
-                self._finish(running.asked, _record(running, ended))
+            running.workplace.close()
+            self.todo.insert(0, running.wanted)
             self.claims.release(running.key)
 
-    def _finish(self, asked: JobSpec, record: Record) -> None:
+    def _finish(self, wanted: _Wanted, record: Record) -> None:
         self.store.put(record)
-        if asked in self.todo:
-            self.todo.remove(asked)
-        self.families[family_of(asked)].finish(asked, record)
+        self._account(wanted, record)
+
+    def _account(self, wanted: _Wanted, record: Record) -> None:
+        self._forget(wanted, record)
         self.counts.add(record)
         self.events.finished(record)
 
-    def _refuse(self, asked: JobSpec, error: PeakvramError) -> None:
-        if asked in self.todo:
-            self.todo.remove(asked)
-        self.families[family_of(asked)].finish(asked, None)
+    def _refuse(self, wanted: _Wanted, error: PeakvramError) -> None:
+        self._forget(wanted, None)
         self.counts.refused += 1
-        self.events.refused(asked, error)
+        if isinstance(error, EnvironmentUnfitError):
+            self.unfit.append(error)
+        self.events.refused(wanted.spec, error)
+
+    def _forget(self, wanted: _Wanted, record: Record | None) -> None:
+        if wanted in self.todo:
+            self.todo.remove(wanted)
+        wanted.family.finish(wanted.spec, record)
 
 
 def _record(running: _Running, ended: Ended) -> Record:
     return build_record(
         spec=running.job.spec, report=ended.report, outcome=ended.outcome, created_at=running.created_at
     )
+
+
+def _stamp(record: Record) -> object:
+    return identity_of(record), record.created_at

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 
 from profiler.errors import ConfigError, PeakvramError
-from profiler.execute.environment import read_environment
+from profiler.execute.environment import ALLOC_CONF_VARIABLES, read_environment
 from profiler.execute.protocol import REFUSAL, REPORT, REQUEST, Refusal, Request, write_whole
 from profiler.hardware.discovery import find_real_gpus
 from profiler.hardware.sampler import UsedMemorySampler
@@ -47,6 +47,7 @@ class Worker:
         """Prepares the report; nothing is run yet."""
         self._directory = directory
         self._request = request
+        self._meter = meter
         self._state = state
         self._values = TrueValues() if state is not None else None
         self._requested_bytes: int | None = None
@@ -113,6 +114,9 @@ class Worker:
         if self._state is not None:
             changes["managed_bytes"] = self._state.managed_peak_bytes
             changes["notes"] = (*self._request.notes, *_virtual_notes(self._state))
+        if self._meter.problem:
+            note = f"some device figures are missing: {self._meter.problem}"
+            changes["notes"] = (*self._request.notes, note)
         self._report = self._report.model_copy(update=changes)
         write_whole(self._directory / REPORT, self._report)
 
@@ -144,6 +148,27 @@ def _virtual_notes(state: StateLayout) -> list[str]:
         names = ", ".join(state.unknown[i].value.decode() for i in range(state.num_unknown))
         notes.append(f"the virtual GPU does not implement these functions, which answered an error: {names}")
     return notes
+
+
+def _apply_alloc_conf(text: str) -> None:
+    """Give the allocator its settings where they can be refused: in the environment, wrong ones abort torch.
+
+    Raises:
+        ConfigError: this torch does not take them.
+    """
+    apply = getattr(torch._C, "_accelerator_setAllocatorSettings", None)
+    if not text or apply is None:  # torch before 2.9 reads the environment alone
+        return
+    set_aside = {name: os.environ.pop(name) for name in ALLOC_CONF_VARIABLES if name in os.environ}
+    try:
+        apply(text)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"torch {torch.__version__} does not take alloc_conf {text!r}: {error}",
+            hint="its documentation lists the settings under PYTORCH_ALLOC_CONF",
+        ) from error
+    finally:
+        os.environ.update(set_aside)
 
 
 def _run_virtual(directory: Path, request: Request) -> None:
@@ -207,6 +232,7 @@ def main(directory: Path) -> int:
     """Run the request in `directory`. 0 if its report says how it ended; a refusal's own exit code."""
     request = Request.model_validate_json((directory / REQUEST).read_text())
     try:
+        _apply_alloc_conf(request.spec.alloc_conf)
         if request.device.kind == "virtual":
             _run_virtual(directory, request)
         else:

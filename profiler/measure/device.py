@@ -32,9 +32,15 @@ class DeviceMeter(Protocol):
     def peak(self) -> DevicePeak:
         """The highest figures of the span so far."""
 
+    @property
+    def problem(self) -> str:
+        """Why some figures are missing, where it was not to be expected; else empty."""
+
 
 class ExactMeter:
     """A virtual card's own counters: every allocation is seen, so the peak is exact."""
+
+    problem = ""
 
     def __init__(self, state: StateLayout) -> None:
         """Reads the first device of the machine's live state; the machine is this process's own."""
@@ -66,9 +72,16 @@ class SampledMeter:
         self._sampler.sample()
         return DevicePeak(used_bytes=self._sampler.peak_bytes, process_bytes=self._sampler.process_peak_bytes)
 
+    @property
+    def problem(self) -> str:
+        """What samples failed of, if any did."""
+        return self._sampler.problem or ""
+
 
 class NoMeter:
     """A card whose driver does not tell."""
+
+    problem = ""
 
     def reset_peak(self) -> None:
         """Nothing to begin."""

@@ -28,8 +28,8 @@ VIRTUAL = (
 )
 _LEGEND = (
     "`OOM`: the job ran out of the card's memory. `OOM*`: inferred, not run, because the same job with a "
-    "smaller batch or length ran out of memory. `-`: not in the study. All figures are peaks over "
-    "a whole run, loading included, in GiB (2^30 bytes). *Allocated* is what live tensors take, *reserved* what "
+    "smaller batch or length ran out of memory. `-`: not in the study. All figures are peaks over a whole "
+    "run, loading included, in GiB (2^30 bytes). *Allocated* is what live tensors take, *reserved* what "
     "PyTorch's allocator holds for them, *device* what the card has to have: reserved and the CUDA context. "
     "A job fits if its device figure does."
 )
@@ -182,8 +182,12 @@ def _other_parts(arrangement: Arrangement, *, card: str, source: str) -> Iterato
     if arrangement.others:
         yield f"### {escape(f'Other jobs, GiB, {card}')}\n"
         yield source
-        rows = ([escape(describe_job(record.spec)), *_figures(record)] for record in arrangement.others)
+        rows = ([escape(_describe_whole(record)), *_figures(record)] for record in arrangement.others)
         yield table(["job", *_headings()], rows, num_left=1)
+
+
+def _describe_whole(record: Record) -> str:
+    return describe_job(record.spec.model_copy(update={"model": short_model(record.spec.model)}))
 
 
 def _headings() -> list[str]:
@@ -213,11 +217,18 @@ def _largest_batch(grid: Grid, row: Row, length: int) -> str:
         for seq, batch in grid.columns
         if seq == length and (row, (seq, batch)) in grid.cells
     }
-    fitting = [batch for batch, record in found.items() if record.outcome.status is OutcomeStatus.OK]
+    fitting = [batch for batch, record in found.items() if _is_fitting(record)]
     if fitting:
         return str(max(fitting))
     labels = [_cell(record, _FIGURES[0]) for record in found.values()]
     return labels[0] if labels else _NOT_RUN
+
+
+def _is_fitting(record: Record) -> bool:
+    """Whether a job ran, and held no more than its card has: some drivers lend it the host's memory."""
+    used = device_peak_bytes(record)
+    is_within = used is None or record.device is None or used <= record.device.total_bytes
+    return record.outcome.status is OutcomeStatus.OK and is_within
 
 
 def _device(card: Card) -> Device:

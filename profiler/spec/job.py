@@ -247,11 +247,17 @@ class JobSpec(_Part):
     @classmethod
     def _check_alloc_conf(cls, value: str) -> str:
         try:
-            return format_alloc_conf(parse_alloc_conf(value))
+            options = parse_alloc_conf(value)
         except ValueError as error:
             raise _refuse(
                 str(error), hint="write key:value,key:value as PYTORCH_ALLOC_CONF takes it"
             ) from None
+        if options.get("backend", "native") != "native":
+            raise _refuse(
+                f"the allocator backend {options['backend']!r} keeps no figures of blocks to read",
+                hint="only torch's native allocator can be measured",
+            )
+        return format_alloc_conf(options)
 
     @field_validator("gpu")
     @classmethod

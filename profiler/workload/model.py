@@ -53,7 +53,7 @@ def load_config(source: ModelSource) -> PretrainedConfig:
         )
     except Exception as error:  # it is the user's file that was read, whatever transformers says of it
         raise ConfigError(
-            f"the config of {source.location!r} cannot be loaded: {_in_one_line(error)}",
+            f"the config of {source.location!r} cannot be loaded: {_first_line(error)}",
             hint="check the name; a gated model needs `hf auth login`; offline, use a preset or a directory",
         ) from error
     if type(config) not in AutoModelForCausalLM._model_mapping:
@@ -104,7 +104,7 @@ def load_model(spec: JobSpec, location: str, revision: str | None) -> PreTrained
         _randomize(model)
     elif missing:  # transformers makes them up, and warns
         raise ConfigError(
-            f"the checkpoint of {spec.model!r} lacks tensors of its model ({len(missing)}: {min(missing)}, ...)",
+            f"the checkpoint of {spec.model!r} lacks {len(missing)} tensors, such as {min(missing)}",
             hint=_INCOMPLETE_HINT,
         )
     model.train()
@@ -168,9 +168,9 @@ def _explain(error: Exception, spec: JobSpec) -> ConfigError | None:
     return None
 
 
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """The first line of an error, and the second where the first only announces it."""
+    first, _, rest = str(error).strip().partition("\n")
+    if first.endswith(":"):
+        first = f"{first} {rest.strip().partition(chr(10))[0]}"
+    return first or type(error).__name__

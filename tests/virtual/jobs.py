@@ -15,9 +15,9 @@ from unittest import mock
 
 from profiler.errors import PeakvramError
 from profiler.execute.protocol import REQUEST, Request
-from profiler.records.schema import PhaseName, PhaseReading, Record
+from profiler.records.schema import Components, PhaseName, PhaseReading, Record
 from profiler.spec.job import JobSpec
-from profiler.virtual.state import STATE_VARIABLE
+from profiler.virtual.state import STATE_VARIABLE, Quirk, open_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,6 +72,13 @@ def phase(record: Record, name: PhaseName, step: int | None = None) -> PhaseRead
     return reading
 
 
+def components(record: Record, name: PhaseName, step: int | None = None) -> Components:
+    """What was allocated at the end of one phase."""
+    counted = phase(record, name, step).components
+    assert counted is not None
+    return counted
+
+
 def without_times(record: Record) -> list[dict[str, object]]:
     """Every figure of every phase but how long it took."""
     return [reading.model_dump(exclude={"elapsed_s"}) for reading in record.phases]
@@ -93,7 +100,7 @@ def run_forked(
         machine: whose cards `run_job` takes for real ones; None for a machine without a card.
         variables: the environment of `run_job`, besides.
         options: `allow_busy` and `timeout_s`, as `run_job` takes them; `signals`, a signal's number by the
-            phase after which the worker is to get it.
+            phase after which the worker gets it; `lost_after`, the phase after which NVML loses the card.
 
     Returns:
         The record, or the error's `message`, `hint` and `exit_code`.
@@ -114,11 +121,13 @@ def _run_job(spec: str, options: dict[str, Any], machine: str | None) -> dict[st
     if machine:
         os.environ[STATE_VARIABLE] = str(Path(machine, "state"))
         _attach(os.environ)
-    signals = options.pop("signals", {})
+    signals, lost_after = options.pop("signals", {}), options.pop("lost_after", None)
 
     def on_phase(reading: PhaseReading) -> None:
         if reading.name in signals:
             os.kill(ForkedWorker.last_pid, signals.pop(reading.name))
+        if reading.name == lost_after:
+            open_state(Path(os.environ[STATE_VARIABLE])).quirks = int(Quirk.LOST)
 
     parts = SimpleNamespace(Popen=ForkedWorker, DEVNULL=subprocess.DEVNULL)
     with mock.patch.object(local, "subprocess", parts):

@@ -249,6 +249,20 @@ def test_a_lost_card_is_told_and_another_one_takes_the_job(workshop: Workshop) -
     assert workshop.run(quirks=Quirk.LOST, count=2).used == [False, True]
 
 
+def test_a_card_whose_driver_falls_silent_is_recorded_as_far_as_it_spoke(
+    workshop: Workshop, virtual_gpu: WarmMachines
+) -> None:
+    job = workshop.job().model_copy(update={"steps": 20})
+    told = run_forked(virtual_gpu, job, machine=workshop.machine(), lost_after=PhaseName.OPTIMIZER)
+    record = Record.model_validate(told)
+    assert record.outcome.status is OutcomeStatus.OK
+    assert record.phases[0].device_used_peak_bytes is not None
+    assert record.phases[-1].device_used_peak_bytes is None
+    assert record.notes == (
+        "some device figures are missing: a GPU is lost: it fell off the bus or stopped answering",
+    )
+
+
 def test_a_card_with_no_room_for_a_context_is_out_of_memory_there(workshop: Workshop) -> None:
     told = workshop.run(other_bytes=A100.total_bytes - 100 * MIB, allow_busy=True).told
     assert told["outcome"]["status"] == OutcomeStatus.OOM

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from profiler.cli.app import run_command
+from profiler.records.store import RecordStore
+from tests.builders import a_job, a_record
+from tests.unit.cli.scheduler import OOM, SWEEP
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.unit.cli.scheduler import Scheduler
+
+
+def test_a_plan_shows_what_is_stored_what_is_to_run_and_what_cannot_be(
+    scheduler: Scheduler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("sweep.yaml").write_text(
+        SWEEP.replace("[512, 1024]", "[1, 512, 1024]") + "zip: {attention_mask: [full, padded]}\n"
+        "exclude: [{seq_len: 512, batch_size: 2}]\n"
+    )
+    store = RecordStore(Path("results/test"))
+    store.put(a_record(spec=a_job(seq_len=1024), outcome=OOM))
+    assert run_command(["plan", "sweep.yaml"]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[:2] == ["test", "Two lengths and two batches."]
+    assert lines[3].startswith("Jobs, all with model llama-3.1-8b, method qlora r16, gpu rtx-4090")
+    assert lines[5].split() == ["1", "1024", "full", "stored:", "OOM"]
+    assert sum(line.endswith("to run") for line in lines) == 7
+    assert "seq_len 1, batch_size 1, attention_mask padded   a padded batch needs seq_len above 1" in lines
+    assert lines[-1] == "8 jobs: 1 stored in results/test, 7 to run; 2 excluded; 2 that are no job"
+    assert scheduler.asked == []
+
+
+def test_a_plan_as_json_holds_the_same(scheduler: Scheduler, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["plan", "sweep.yaml", "--json", "--out", "there", "--gpu", "a40"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["num_jobs"], plan["num_stored"], plan["directory"]) == (4, 0, "there")
+    assert [job["spec"]["gpu"] for job in plan["jobs"]] == ["a40"] * 4
+    assert [job["outcome"] for job in plan["jobs"]] == [None] * 4
+    assert not Path("there").exists()
+    assert scheduler.asked == []

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from profiler.errors import ConfigError
+from profiler.records.build import build_record
+from profiler.records.fingerprint import fingerprint_of
+from profiler.records.frame import table_columns, to_frame, write_table
+from profiler.records.schema import Outcome, OutcomeStatus
+from profiler.records.store import record_file_name
+from profiler.spec.job import METHODS
+from profiler.units import GIB
+from tests.builders import AT, a_job, a_record, a_report, an_environment
+
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "records-table.md"
+
+
+def test_a_record_is_a_row() -> None:
+    record = a_record(spec=a_job(method={"kind": "lora", "targets": "v,q"}))
+    row = to_frame([record]).iloc[0]
+    expected = {
+        "record": record_file_name(record),
+        "key": record.key,
+        "fingerprint": fingerprint_of(record),
+        "created_at": pd.Timestamp(AT),
+        "model": "llama-3.1-8b",
+        "method.kind": "lora",
+        "method.targets": "q,v",
+        "gradient_checkpointing.enabled": True,
+        "outcome.status": "ok",
+        "device.kind": "virtual",
+        "environment.torch": "2.14.1",
+        "peak.allocated_bytes": 10 * GIB,
+        "peak_load.allocated_bytes": 6 * GIB,
+        "steady.allocated_end_bytes": 6 * GIB,
+        "components.optimizer_bytes": GIB,
+        "components_at.phase": "forward",
+        "last_step.backward.allocated_peak_bytes": 10 * GIB,
+        "parameters.trainable": 41_943_040,
+        "num_ooms": 0,
+    }
+    assert {name: row[name] for name in expected} == expected
+
+
+def test_what_a_record_does_not_have_is_missing_not_zero() -> None:
+    killed = Outcome(status=OutcomeStatus.KILLED, signal=9)
+    record = build_record(spec=a_job(method="full"), report=None, outcome=killed, created_at=AT)
+    row = to_frame([record]).iloc[0]
+    for name in ("method.rank", "method.double_quant", "peak.allocated_bytes", "fingerprint", "device.kind"):
+        assert pd.isna(row[name]), name
+    assert row["outcome.signal"] == 9
+
+
+def test_every_table_has_the_same_columns_and_types() -> None:
+    frames = [to_frame([]), to_frame([a_record(spec=a_job(method=kind)) for kind in METHODS])]
+    for frame in frames:
+        assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == dict(table_columns())
+    assert len(frames[1]) == len(METHODS)
+
+
+def test_bytes_are_whole_numbers_however_many_are_missing() -> None:
+    assert {dtype for name, dtype in table_columns().items() if name.endswith("_bytes")} == {"Int64"}
+
+
+def test_recorded_variables_are_one_text() -> None:
+    environment = an_environment(variables={"B": "2", "A": "1"})
+    row = to_frame([a_record(report=a_report(environment=environment))]).iloc[0]
+    assert row["environment.variables"] == "A=1 B=2"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_written_table_is_read_back(suffix: str, tmp_path: Path) -> None:
+    records = [a_record(spec=a_job(method=kind)) for kind in METHODS]
+    path = tmp_path / "new" / f"records{suffix}"
+    write_table(records, path)
+    if suffix == ".csv":
+        read = pd.read_csv(path, dtype={n: d for n, d in table_columns().items() if n != "created_at"})
+        assert list(read.columns) == list(table_columns())
+        assert list(read["method.rank"].fillna(0)) == [0, 16, 16, 16]
+    else:
+        pd.testing.assert_frame_equal(pd.read_parquet(path), to_frame(records))
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_same_records_give_the_same_file(tmp_path: Path) -> None:
+    for name in ("a.parquet", "b.parquet", "a.csv", "b.csv"):
+        write_table([a_record()], tmp_path / name)
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"neither .csv nor .parquet"):
+        write_table([a_record()], tmp_path / "records.xlsx")
+
+
+def test_the_documentation_lists_every_column_once() -> None:
+    documented = re.findall(r"^\| `([\w.]+)` \|", DOCUMENT.read_text(), flags=re.MULTILINE)
+    assert sorted(documented) == sorted(table_columns())
