@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import resource
+import signal
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from profiler.records.build import build_record
 from profiler.records.schema import (
@@ -21,8 +24,24 @@ from profiler.records.schema import (
 from profiler.spec.job import JobSpec
 from profiler.units import GIB, MIB
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 OK = Outcome(status=OutcomeStatus.OK)
 AT = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
+
+
+@contextmanager
+def no_room(limit_bytes: int) -> Iterator[None]:
+    """A real limit on the size of files, as a full disk is; nothing else may write within, pytest neither."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def a_job(**changes: Any) -> JobSpec:

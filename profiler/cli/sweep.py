@@ -80,7 +80,7 @@ def sweep(  # noqa: PLR0913 - one parameter a flag
         timeout_s=timeout_s, fail_fast=fail_fast, prune=prune, allow_busy=allow_busy, num_workers=workers
     )
     with sweep_progress(len(todo)) as events:
-        summary = run_sweep(todo, study.store, options, events)
+        summary = run_sweep(todo, study.store, options, events, seen=pending.seen)
     _deliver(study, pending, summary, num_todo=len(todo), as_json=json)
     if summary.is_interrupted:
         raise InterruptedSweepError("interrupted", hint="the same command goes on where this one stopped")

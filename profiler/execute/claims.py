@@ -36,7 +36,8 @@ class Claims:
         Raises:
             EnvironmentUnfitError: the directory cannot be written to.
         """
-        while (descriptor := self._open_file(name)) is not None:
+        while True:
+            descriptor = self._open_file(name)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -46,7 +47,6 @@ class Claims:
                 self._held[name] = descriptor
                 return True
             os.close(descriptor)  # its holder let go of it, and removed the file, just now
-        return False
 
     def release(self, name: str) -> None:
         """Let go of a lock that is held."""
@@ -67,21 +67,22 @@ class Claims:
         with suppress(OSError):  # others hold locks in it, or it was never made
             self._directory.rmdir()
 
-    def _open_file(self, name: str) -> int | None:
-        """None if others remove the directory as fast as it is made: whoever is last does."""
+    def _open_file(self, name: str) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        for _ in range(_MAX_TRIES):
+        num_tries = 0
+        while True:
+            num_tries += 1
             try:
                 self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
                 return os.open(self._path(name), flags, 0o600)
-            except FileNotFoundError:
-                continue
             except OSError as error:
+                # Whoever is last of several removes the directory, perhaps while it is made here.
+                if isinstance(error, FileNotFoundError | FileExistsError) and num_tries < _MAX_TRIES:
+                    continue
                 raise EnvironmentUnfitError(
                     f"cannot write to {self._directory}: {reason_of(error)}",
                     hint="free some room, or choose another place with --out",
                 ) from error
-        return None
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.lock"

@@ -36,6 +36,7 @@ class Rerun(StrEnum):
 class Pending:
     todo: tuple[JobSpec, ...]
     stored: tuple[Record, ...]
+    seen: tuple[Record, ...] = ()
 
 
 @dataclass
@@ -73,12 +74,20 @@ class Scheduler:
         if rerun is Rerun.ALL:
             known = {}
         stored = tuple(known[job_key(job)] for job in jobs if job_key(job) in known)
-        return Pending(todo=tuple(job for job in jobs if job_key(job) not in known), stored=stored)
+        return Pending(
+            todo=tuple(job for job in jobs if job_key(job) not in known), stored=stored, seen=stored
+        )
 
     def run_sweep(
-        self, jobs: Sequence[JobSpec], store: RecordStore, options: SweepOptions, events: Any
+        self,
+        jobs: Sequence[JobSpec],
+        store: RecordStore,
+        options: SweepOptions,
+        events: Any,
+        *,
+        seen: Sequence[Record] | None = None,
     ) -> SweepSummary:
-        self.options, summary = options, SweepSummary()
+        self.options, self.seen, summary = options, seen, SweepSummary()
         for number, job in enumerate(jobs):
             if number == self.interrupt_after:
                 summary.is_interrupted = True

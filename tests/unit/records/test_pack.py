@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import resource
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,10 +11,9 @@ from profiler.records.files import write_file
 from profiler.records.fingerprint import fingerprint_of
 from profiler.records.pack import pack_study
 from profiler.records.store import RecordStore
-from tests.builders import a_job, a_record
+from tests.builders import a_job, a_record, no_room
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from profiler.records.schema import Record
@@ -28,19 +25,6 @@ def store(tmp_path: Path) -> RecordStore:
     for length in (512, 1024, 2048):
         store.put(a_record(spec=a_job(seq_len=length)))
     return store
-
-
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """A real limit on the size of files, as a full disk is: a write past 100 bytes fails."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def records_of(store: RecordStore) -> list[Record]:
@@ -107,9 +91,8 @@ def test_a_record_put_anew_while_packing_is_kept(store: RecordStore, monkeypatch
     ]
 
 
-def test_without_room_nothing_is_lost(store: RecordStore, request: pytest.FixtureRequest) -> None:
-    request.getfixturevalue("small_files")
-    with pytest.raises(EnvironmentUnfitError, match="cannot write"):
+def test_without_room_nothing_is_lost(store: RecordStore) -> None:
+    with no_room(100), pytest.raises(EnvironmentUnfitError, match="cannot write"):
         pack_study(store, remove=True)
     assert len(records_of(store)) == 3
     assert not store.pack_path.exists()

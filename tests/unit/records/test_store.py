@@ -2,14 +2,11 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import signal
 import subprocess
 import sys
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given
@@ -19,25 +16,9 @@ from profiler.errors import ConfigError, EnvironmentUnfitError
 from profiler.records.fingerprint import fingerprint_of
 from profiler.records.schema import Record
 from profiler.records.store import RecordStore, check_directory, read_record, record_file_name, write_record
-from tests.builders import AT, a_job, a_record, a_report, an_environment
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.builders import AT, a_job, a_record, a_report, an_environment, no_room
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """A real limit on the size of files, as a full disk is: a write past 1 KiB fails."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_record_is_read_back_as_it_was_written(tmp_path: Path) -> None:
@@ -75,18 +56,19 @@ def test_a_local_directory_gives_the_file_its_own_name_alone() -> None:
     assert name.startswith("my-model--qlora--")
 
 
-@pytest.mark.usefixtures("small_files")
 def test_without_room_nothing_is_left_behind_and_the_error_says_so(tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentUnfitError, match=r"cannot write .*: file too large") as caught:
+    with (
+        no_room(1024),
+        pytest.raises(EnvironmentUnfitError, match=r"cannot write .*: file too large") as caught,
+    ):
         write_record(tmp_path, a_record())
     assert "--out" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_room_the_record_there_stays_whole(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_without_room_the_record_there_stays_whole(tmp_path: Path) -> None:
     path = write_record(tmp_path, a_record())
-    request.getfixturevalue("small_files")
-    with pytest.raises(EnvironmentUnfitError):
+    with no_room(1024), pytest.raises(EnvironmentUnfitError):
         write_record(tmp_path, a_record().model_copy(update={"notes": ("more",)}))
     assert read_record(path) == a_record()
     assert list(tmp_path.iterdir()) == [path]
