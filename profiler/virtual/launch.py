@@ -21,24 +21,24 @@ PROVEN_CUDA_MAJORS = (12, 13)
 _INSTALL_HINT = "use Linux on x86-64 with the CUDA build of torch (`pip install torch`); it needs no GPU"
 
 
-def launch_machine(directory: Path, gpu: Gpu, *, total_bytes: int | None = None, count: int = 1) -> Machine:
+def launch_machine(directory: Path, gpu: Gpu, *, count: int = 1) -> Machine:
     """Lay out a machine with `count` virtual cards of one kind in an existing, private directory.
-
-    Args:
-        directory: receives the machine's files.
-        gpu: the card.
-        total_bytes: capacity in place of the card's own.
-        count: how many of it.
 
     Raises:
         EnvironmentUnfitError: a virtual GPU cannot work here; the message says why.
     """
     cuda_version = check_possible()
-    capacity_bytes = gpu.total_bytes if total_bytes is None else total_bytes
-    device = VirtualDevice(
+    return create_machine(
+        directory, [as_device(gpu)] * count, library=library_path(), cuda_version=cuda_version
+    )
+
+
+def as_device(gpu: Gpu) -> VirtualDevice:
+    """A card of the catalogue as the virtual device shows it."""
+    return VirtualDevice(
         name=gpu.name,
-        total_bytes=capacity_bytes,
-        nvml_total_bytes=max(capacity_bytes, gpu.nvml_total_bytes) if total_bytes is None else capacity_bytes,
+        total_bytes=gpu.total_bytes,
+        nvml_total_bytes=max(gpu.total_bytes, gpu.nvml_total_bytes),
         context_bytes=gpu.context_bytes,
         compute_capability=gpu.compute_capability,
         num_sms=gpu.num_sms,
@@ -49,7 +49,6 @@ def launch_machine(directory: Path, gpu: Gpu, *, total_bytes: int | None = None,
         l2_cache_bytes=gpu.l2_cache_bytes or 0,
         memory_bus_width_bits=gpu.memory_bus_width_bits or 0,
     )
-    return create_machine(directory, [device] * count, library=library_path(), cuda_version=cuda_version)
 
 
 def check_possible() -> int:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 from profiler.execute.environment import ALLOC_CONF_VARIABLES
 from profiler.hardware.catalogue import find_gpu
 from profiler.hardware.torch_build import find_torch_build
+from profiler.virtual.launch import as_device
 from profiler.virtual.state import (
     Machine,
     Quirk,
     StateLayout,
-    VirtualDevice,
     create_machine,
     library_path,
     open_state,
@@ -51,21 +51,7 @@ def a_machine(
     **changes: Any,
 ) -> Machine:
     """A machine with `count` cards of one kind; `changes` replace figures of `VirtualDevice`."""
-    gpu = find_gpu(gpu_id)
-    device = VirtualDevice(
-        name=gpu.name,
-        total_bytes=gpu.total_bytes,
-        nvml_total_bytes=gpu.nvml_total_bytes,
-        context_bytes=gpu.context_bytes,
-        compute_capability=gpu.compute_capability,
-        num_sms=gpu.num_sms,
-        max_threads_per_sm=gpu.max_threads_per_sm,
-        max_blocks_per_sm=gpu.max_blocks_per_sm,
-        shared_memory_per_block_optin_bytes=gpu.max_shared_memory_per_block_optin_bytes,
-        shared_memory_per_sm_bytes=gpu.shared_memory_per_sm_bytes,
-        l2_cache_bytes=gpu.l2_cache_bytes or 0,
-        memory_bus_width_bits=gpu.memory_bus_width_bits or 0,
-    )
+    device = as_device(find_gpu(gpu_id))
     build = find_torch_build()
     assert build is not None
     assert build.cuda_version is not None

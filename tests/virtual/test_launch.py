@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from profiler.hardware.catalogue import find_gpu
+from profiler.hardware.catalogue import Gpu, find_gpu
+from profiler.hardware.discovery import choose_device
 from profiler.hardware.torch_build import find_torch_build
 from profiler.virtual.launch import check_possible, launch_machine
 from profiler.virtual.state import open_state
@@ -119,8 +120,11 @@ def test_a_launched_machine_shows_the_cards_of_the_catalogue(tmp_path: Path) -> 
 
 
 def test_a_launched_machine_has_the_capacity_that_was_asked_for(tmp_path: Path) -> None:
-    state = open_state(launch_machine(tmp_path, find_gpu("rtx-4090"), total_bytes=2 << 40).state_path)
-    assert state.devices[0].total_bytes == state.devices[0].nvml_total_bytes == 2 << 40
+    gpu = choose_device("rtx-4090", gpu_memory_bytes=2 << 40).gpu
+    assert isinstance(gpu, Gpu)
+    device = open_state(launch_machine(tmp_path, gpu).state_path).devices[0]
+    assert device.total_bytes == 2 << 40
+    assert device.nvml_total_bytes == gpu.nvml_total_bytes >= 2 << 40
 
 
 def test_the_environment_hides_real_gpus_and_keeps_what_was_preloaded(tmp_path: Path) -> None:
