@@ -1,0 +1,1 @@
+"""Formulas for GPU memory: one formula a module, one function a term, each with its source."""

@@ -1,0 +1,278 @@
+"""The shapes a formula needs of a model, read from its config without loading it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+from profiler.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linear:
+    """One linear layer of a block.
+
+    Attributes:
+        name: the module's own name, such as `q_proj`.
+        in_features: width of its input.
+        out_features: width of its output.
+        has_bias: whether it adds one.
+    """
+
+    name: str
+    in_features: int
+    out_features: int
+    has_bias: bool = False
+
+    @property
+    def num_weights(self) -> int:
+        """Elements of the matrix."""
+        return self.in_features * self.out_features
+
+    @property
+    def num_parameters(self) -> int:
+        """Elements of the matrix and the bias."""
+        return self.num_weights + (self.out_features if self.has_bias else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockKind:
+    """One kind of block, in a model that has several.
+
+    Attributes:
+        count: how many blocks of the model are such.
+        linears: the linear layers of one of them.
+        norm_widths: the widths of its norms.
+        num_experts: expert MLPs of one of them.
+        expert_linears: the linear layers of one expert.
+        num_other_parameters: elements in tensors that are neither: a convolution, a vector a head.
+    """
+
+    count: int
+    linears: tuple[Linear, ...]
+    norm_widths: tuple[int, ...]
+    num_experts: int = 0
+    expert_linears: tuple[Linear, ...] = ()
+    num_other_parameters: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A decoder-only transformer, as its config describes it.
+
+    Attributes:
+        model_type: the family, by transformers' own name.
+        num_layers: blocks.
+        hidden_size: width of the residual stream.
+        intermediate_size: width of the MLP between its matrices.
+        num_heads: query heads.
+        num_kv_heads: key and value heads.
+        head_dim: width of a head.
+        vocab_size: rows of the embedding.
+        tie_word_embeddings: whether the output matrix is the embedding itself.
+        sliding_window: tokens a window spans; None for full attention.
+        linears: the linear layers of one block, in the order the forward pass uses them.
+        norm_widths: the widths of the norms of one block.
+        has_norm_bias: whether a norm has a bias beside its scale (a layer norm; an RMS norm has none).
+        has_output_bias: whether the output matrix adds a bias.
+        num_positions: rows of a learned table of positions; 0 where positions are rotations.
+        num_experts: expert MLPs of one block; 0 for a dense model.
+        num_experts_per_token: how many of them a token passes through.
+        expert_linears: the linear layers of one expert. transformers 5 keeps those of all experts, and the
+            router, in one tensor each, which are no `nn.Linear`.
+        odd_blocks: blocks, among `num_layers`, that `linears` and `norm_widths` do not describe.
+    """
+
+    model_type: str
+    num_layers: int
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    tie_word_embeddings: bool
+    sliding_window: int | None
+    linears: tuple[Linear, ...]
+    norm_widths: tuple[int, ...]
+    has_norm_bias: bool = False
+    has_output_bias: bool = False
+    num_positions: int = 0
+    num_experts: int = 0
+    num_experts_per_token: int = 0
+    expert_linears: tuple[Linear, ...] = ()
+    odd_blocks: tuple[BlockKind, ...] = ()
+
+    @property
+    def q_width(self) -> int:
+        """Width of all queries of a token."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_width(self) -> int:
+        """Width of all keys of a token; of all values too."""
+        return self.num_kv_heads * self.head_dim
+
+    @property
+    def has_head_norms(self) -> bool:
+        """Whether queries and keys are normed head by head."""
+        return self.head_dim in self.norm_widths
+
+    @property
+    def num_embedding_parameters(self) -> int:
+        """Elements of the embedding matrix; an untied output matrix has as many."""
+        return self.vocab_size * self.hidden_size
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether every token passes through every weight."""
+        return self.num_experts == 0
+
+    @property
+    def num_norm_parameters_per_width(self) -> int:
+        """Parameters of a norm by its width: a scale, and a bias where it has one."""
+        return 2 if self.has_norm_bias else 1
+
+    @cached_property
+    def blocks(self) -> tuple[BlockKind, ...]:
+        """Every kind of block and how many there are of it, the one that `linears` describes first."""
+        regular = BlockKind(
+            count=self.num_layers - sum(block.count for block in self.odd_blocks),
+            linears=self.linears,
+            norm_widths=self.norm_widths,
+            num_experts=self.num_experts,
+            expert_linears=self.expert_linears,
+        )
+        return (regular, *self.odd_blocks)
+
+    @cached_property
+    def num_block_parameters(self) -> int:
+        """Parameters of one block, of the kind that `linears` describes."""
+        return self._num_parameters_of(self.blocks[0])
+
+    @cached_property
+    def num_output_parameters(self) -> int:
+        """Elements of an output matrix of its own, with its bias; 0 where the embedding serves for it."""
+        matrix = 0 if self.tie_word_embeddings else self.num_embedding_parameters
+        return matrix + (self.vocab_size if self.has_output_bias else 0)
+
+    @cached_property
+    def num_parameters(self) -> int:
+        """All parameters; tied embeddings count once. Equal to transformers' own count."""
+        positions = self.num_positions * self.hidden_size
+        blocks = sum(block.count * self._num_parameters_of(block) for block in self.blocks)
+        final_norm = self.num_norm_parameters_per_width * self.hidden_size
+        return self.num_embedding_parameters + positions + blocks + final_norm + self.num_output_parameters
+
+    def _num_parameters_of(self, block: BlockKind) -> int:
+        expert = sum(linear.num_parameters for linear in block.expert_linears)
+        router = self.hidden_size
+        return (
+            sum(linear.num_parameters for linear in block.linears)
+            + self.num_norm_parameters_per_width * sum(block.norm_widths)
+            + block.num_experts * (expert + router)
+            + block.num_other_parameters
+        )
+
+
+LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
+"""Families whose blocks are attention and a gated MLP, each behind an RMS norm."""
+
+
+def read_architecture(config: Mapping[str, object]) -> Architecture:
+    """The shapes of the model a Hugging Face config describes.
+
+    Raises:
+        ConfigError: the family is not known here, or the config lacks a figure.
+    """
+    from profiler.formula.families import OTHER_FAMILIES  # noqa: PLC0415 - it needs the classes above
+
+    model_type = str(config.get("model_type"))
+    if model_type in LLAMA_LIKE:
+        return _read_llama_like(config, model_type=model_type)
+    if model_type in OTHER_FAMILIES:
+        return OTHER_FAMILIES[model_type](config)
+    known = ", ".join((*LLAMA_LIKE, *OTHER_FAMILIES))
+    raise ConfigError(
+        f"no formula knows the shapes of a {model_type} model",
+        hint=f"formulas know {known}; `peakvram run` runs any model on a virtual card",
+    )
+
+
+@lru_cache(maxsize=64)
+def architecture_of(model: str, *, revision: str | None = None) -> Architecture:
+    """The shapes of a preset, of a directory's model, or of a model on the Hub.
+
+    A Hub repository's config is fetched where this machine has none of it yet.
+
+    Raises:
+        ConfigError: the name stands for nothing, or for a model whose shapes are not known here.
+        EnvironmentUnfitError: the config is on the Hub, and the Hub does not give it.
+    """
+    from profiler.spec.job import Weights  # noqa: PLC0415 - the classes above need no pydantic
+    from profiler.spec.models import read_config, resolve_model  # noqa: PLC0415
+
+    source = resolve_model(model, weights=Weights.RANDOM, revision=revision)
+    if source.kind == "hub":
+        from profiler.formula.hub import fetch_config  # noqa: PLC0415 - few jobs need it
+
+        return read_architecture(fetch_config(source.location, revision=source.revision))
+    return read_architecture(read_config(source))
+
+
+def _read_llama_like(config: Mapping[str, object], *, model_type: str) -> Architecture:
+    hidden = count_in(config, "hidden_size")
+    inner = count_in(config, "intermediate_size")
+    heads = count_in(config, "num_attention_heads")
+    kv_heads = count_in(config, "num_key_value_heads", default=heads)
+    head_dim = count_in(config, "head_dim", default=hidden // heads)
+    q_width, kv_width = heads * head_dim, kv_heads * head_dim
+    # Qwen2 has biases on q, k and v and none on o, whatever its config says (modeling_qwen2.py).
+    has_bias = model_type == "qwen2" or config.get("attention_bias") is True
+    has_o_bias = model_type != "qwen2" and config.get("attention_bias") is True
+    has_mlp_bias = config.get("mlp_bias") is True
+    window = config.get("sliding_window")
+    uses_window = config.get("use_sliding_window", True) is True and isinstance(window, int)
+    return Architecture(
+        model_type=model_type,
+        num_layers=count_in(config, "num_hidden_layers"),
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        vocab_size=count_in(config, "vocab_size"),
+        tie_word_embeddings=config.get("tie_word_embeddings") is True,
+        sliding_window=window if uses_window and isinstance(window, int) else None,
+        linears=(
+            Linear(name="q_proj", in_features=hidden, out_features=q_width, has_bias=has_bias),
+            Linear(name="k_proj", in_features=hidden, out_features=kv_width, has_bias=has_bias),
+            Linear(name="v_proj", in_features=hidden, out_features=kv_width, has_bias=has_bias),
+            Linear(name="o_proj", in_features=q_width, out_features=hidden, has_bias=has_o_bias),
+            Linear(name="gate_proj", in_features=hidden, out_features=inner, has_bias=has_mlp_bias),
+            Linear(name="up_proj", in_features=hidden, out_features=inner, has_bias=has_mlp_bias),
+            Linear(name="down_proj", in_features=inner, out_features=hidden, has_bias=has_mlp_bias),
+        ),
+        norm_widths=(hidden, hidden, head_dim, head_dim) if model_type == "qwen3" else (hidden, hidden),
+    )
+
+
+def count_in(config: Mapping[str, object], name: str, *, default: int | None = None) -> int:
+    """A figure of a config; the default stands for one that is absent or null.
+
+    Raises:
+        ConfigError: the figure is not there, or is no count.
+    """
+    value = config.get(name)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(
+            f"the model's config gives no {name}",
+            hint="a Hugging Face config.json gives it as a whole number above 0",
+        )
+    return value

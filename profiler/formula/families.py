@@ -1,0 +1,260 @@
+"""The shapes of the families that are not Llama-like, read from their configs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from profiler.errors import ConfigError
+from profiler.formula.architecture import Architecture, BlockKind, Linear, count_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def _read_gemma2(config: Mapping[str, object]) -> Architecture:
+    """Gemma 2: a gated MLP, four norms a block, tied embeddings; every other block attends to a window.
+
+    Defaults are those of `Gemma2Config`, whose files leave out what does not differ from them.
+    """
+    hidden, inner, heads = _widths(config)
+    kv_heads = count_in(config, "num_key_value_heads", default=4)
+    head_dim = count_in(config, "head_dim", default=256)
+    return Architecture(
+        model_type="gemma2",
+        num_layers=count_in(config, "num_hidden_layers"),
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        vocab_size=count_in(config, "vocab_size"),
+        tie_word_embeddings=config.get("tie_word_embeddings", True) is True,
+        sliding_window=count_in(config, "sliding_window", default=4096),
+        linears=(
+            *_attention(
+                hidden, heads * head_dim, kv_heads * head_dim, has_bias=config.get("attention_bias") is True
+            ),
+            *_gated_mlp(hidden, inner),
+        ),
+        norm_widths=(hidden,) * 4,
+    )
+
+
+def _read_phi(config: Mapping[str, object]) -> Architecture:
+    """Phi-1 and Phi-2: attention and a plain MLP side by side behind one layer norm; biases everywhere."""
+    if config.get("qk_layernorm") is True:
+        raise ConfigError("no formula knows the shapes of a phi model with qk_layernorm")
+    hidden, inner, heads = _widths(config)
+    kv_heads = count_in(config, "num_key_value_heads", default=heads)
+    head_dim = hidden // heads
+    return Architecture(
+        model_type="phi",
+        num_layers=count_in(config, "num_hidden_layers"),
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        vocab_size=count_in(config, "vocab_size"),
+        tie_word_embeddings=config.get("tie_word_embeddings") is True,
+        sliding_window=None,
+        linears=(
+            *_attention(hidden, hidden, kv_heads * head_dim, has_bias=True, output="dense"),
+            Linear(name="fc1", in_features=hidden, out_features=inner, has_bias=True),
+            Linear(name="fc2", in_features=inner, out_features=hidden, has_bias=True),
+        ),
+        norm_widths=(hidden,),
+        has_norm_bias=True,
+        has_output_bias=True,
+    )
+
+
+def _read_gpt2(config: Mapping[str, object]) -> Architecture:
+    """GPT-2: one matrix for q, k and v, a plain MLP, layer norms, a learned table of positions."""
+    hidden = count_in(config, "n_embd")
+    heads = count_in(config, "n_head")
+    inner = count_in(config, "n_inner", default=4 * hidden)
+    return Architecture(
+        model_type="gpt2",
+        num_layers=count_in(config, "n_layer"),
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=hidden // heads,
+        vocab_size=count_in(config, "vocab_size"),
+        tie_word_embeddings=config.get("tie_word_embeddings", True) is True,
+        sliding_window=None,
+        linears=(
+            Linear(name="c_attn", in_features=hidden, out_features=3 * hidden, has_bias=True),
+            Linear(name="c_proj", in_features=hidden, out_features=hidden, has_bias=True),
+            Linear(name="c_fc", in_features=hidden, out_features=inner, has_bias=True),
+            Linear(name="c_proj", in_features=inner, out_features=hidden, has_bias=True),
+        ),
+        norm_widths=(hidden, hidden),
+        has_norm_bias=True,
+        num_positions=count_in(config, "n_positions"),
+    )
+
+
+def _read_mixtral(config: Mapping[str, object]) -> Architecture:
+    """Mixtral: Mistral's attention, and in place of the MLP gated experts behind a router."""
+    hidden, inner, heads = _widths(config)
+    kv_heads = count_in(config, "num_key_value_heads", default=heads)
+    head_dim = count_in(config, "head_dim", default=hidden // heads)
+    window = config.get("sliding_window")
+    return Architecture(
+        model_type="mixtral",
+        num_layers=count_in(config, "num_hidden_layers"),
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        vocab_size=count_in(config, "vocab_size"),
+        tie_word_embeddings=config.get("tie_word_embeddings") is True,
+        sliding_window=window if isinstance(window, int) else None,
+        linears=_attention(hidden, heads * head_dim, kv_heads * head_dim),
+        norm_widths=(hidden, hidden),
+        num_experts=count_in(config, "num_local_experts"),
+        num_experts_per_token=count_in(config, "num_experts_per_tok"),
+        expert_linears=_gated_mlp(hidden, inner),
+    )
+
+
+def _read_qwen3_moe(config: Mapping[str, object]) -> Architecture:
+    """Qwen3-MoE: Qwen3's attention, and gated experts behind a router; some blocks may have a plain MLP."""
+    hidden, inner, heads = _widths(config)
+    kv_heads = count_in(config, "num_key_value_heads", default=heads)
+    head_dim = count_in(config, "head_dim", default=hidden // heads)
+    attention = _attention(
+        hidden, heads * head_dim, kv_heads * head_dim, has_bias=config.get("attention_bias") is True
+    )
+    norm_widths = (hidden, hidden, head_dim, head_dim)
+    num_layers = count_in(config, "num_hidden_layers")
+    num_dense = _num_dense_blocks(config, num_layers=num_layers)
+    dense = BlockKind(
+        count=num_dense, linears=(*attention, *_gated_mlp(hidden, inner)), norm_widths=norm_widths
+    )
+    window = config.get("sliding_window")
+    return Architecture(
+        model_type="qwen3_moe",
+        num_layers=num_layers,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        vocab_size=count_in(config, "vocab_size"),
+        tie_word_embeddings=config.get("tie_word_embeddings") is True,
+        sliding_window=window
+        if config.get("use_sliding_window") is True and isinstance(window, int)
+        else None,
+        linears=attention,
+        norm_widths=norm_widths,
+        num_experts=count_in(config, "num_experts"),
+        num_experts_per_token=count_in(config, "num_experts_per_tok"),
+        expert_linears=_gated_mlp(hidden, count_in(config, "moe_intermediate_size")),
+        odd_blocks=(dense,) if num_dense else (),
+    )
+
+
+def _num_dense_blocks(config: Mapping[str, object], *, num_layers: int) -> int:
+    """Blocks with one MLP, by the rule of `Qwen3MoeDecoderLayer`."""
+    plain = config.get("mlp_only_layers")
+    only_mlp = set(plain) if isinstance(plain, list) else set()
+    step = count_in(config, "decoder_sparse_step", default=1)
+    return sum(layer in only_mlp or (layer + 1) % step != 0 for layer in range(num_layers))
+
+
+def _read_qwen3_5_text(config: Mapping[str, object]) -> Architecture:
+    """The language model of Qwen3.5: most blocks have linear attention (a gated delta net), some softmax.
+
+    `linears` describes the blocks with softmax attention, whose queries carry an output gate.
+    """
+    hidden, inner, heads = _widths(config)
+    kv_heads = count_in(config, "num_key_value_heads", default=heads)
+    head_dim = count_in(config, "head_dim", default=256)
+    types = config.get("layer_types")
+    if not isinstance(types, list):
+        raise ConfigError("the model's config gives no layer_types", hint="a Qwen3.5 config lists them")
+    mlp = _gated_mlp(hidden, inner)
+    return Architecture(
+        model_type="qwen3_5_text",
+        num_layers=len(types),
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        vocab_size=count_in(config, "vocab_size"),
+        tie_word_embeddings=config.get("tie_word_embeddings") is True,
+        sliding_window=None,
+        linears=(
+            Linear(name="q_proj", in_features=hidden, out_features=2 * heads * head_dim),
+            *_attention(hidden, heads * head_dim, kv_heads * head_dim)[1:],
+            *mlp,
+        ),
+        norm_widths=(hidden, hidden, head_dim, head_dim),
+        odd_blocks=(_delta_net(config, hidden, mlp, count=types.count("linear_attention")),),
+    )
+
+
+def _delta_net(
+    config: Mapping[str, object], hidden: int, mlp: tuple[Linear, ...], *, count: int
+) -> BlockKind:
+    num_value_heads = count_in(config, "linear_num_value_heads")
+    value_head_dim = count_in(config, "linear_value_head_dim")
+    key_width = count_in(config, "linear_num_key_heads") * count_in(config, "linear_key_head_dim")
+    value_width = num_value_heads * value_head_dim
+    qkv_width = 2 * key_width + value_width
+    convolution = qkv_width * count_in(config, "linear_conv_kernel_dim")
+    return BlockKind(
+        count=count,
+        linears=(
+            Linear(name="in_proj_qkv", in_features=hidden, out_features=qkv_width),
+            Linear(name="in_proj_z", in_features=hidden, out_features=value_width),
+            Linear(name="in_proj_b", in_features=hidden, out_features=num_value_heads),
+            Linear(name="in_proj_a", in_features=hidden, out_features=num_value_heads),
+            Linear(name="out_proj", in_features=value_width, out_features=hidden),
+            *mlp,
+        ),
+        norm_widths=(hidden, hidden, value_head_dim),
+        num_other_parameters=convolution + 2 * num_value_heads,  # dt_bias and A_log, one element a head
+    )
+
+
+def _widths(config: Mapping[str, object]) -> tuple[int, int, int]:
+    """Width of the stream, width of the MLP, query heads."""
+    hidden, inner = count_in(config, "hidden_size"), count_in(config, "intermediate_size")
+    return hidden, inner, count_in(config, "num_attention_heads")
+
+
+def _attention(
+    hidden: int, q_width: int, kv_width: int, *, has_bias: bool = False, output: str = "o_proj"
+) -> tuple[Linear, ...]:
+    return (
+        Linear(name="q_proj", in_features=hidden, out_features=q_width, has_bias=has_bias),
+        Linear(name="k_proj", in_features=hidden, out_features=kv_width, has_bias=has_bias),
+        Linear(name="v_proj", in_features=hidden, out_features=kv_width, has_bias=has_bias),
+        Linear(name=output, in_features=q_width, out_features=hidden, has_bias=has_bias),
+    )
+
+
+def _gated_mlp(hidden: int, inner: int) -> tuple[Linear, ...]:
+    return (
+        Linear(name="gate_proj", in_features=hidden, out_features=inner),
+        Linear(name="up_proj", in_features=hidden, out_features=inner),
+        Linear(name="down_proj", in_features=inner, out_features=hidden),
+    )
+
+
+OTHER_FAMILIES: Mapping[str, Callable[[Mapping[str, object]], Architecture]] = {
+    "gemma2": _read_gemma2,
+    "phi": _read_phi,
+    "gpt2": _read_gpt2,
+    "mixtral": _read_mixtral,
+    "qwen3_moe": _read_qwen3_moe,
+    "qwen3_5_text": _read_qwen3_5_text,
+}
+"""What reads a config, by the family's own name (transformers' `model_type`)."""

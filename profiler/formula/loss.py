@@ -1,0 +1,78 @@
+"""What the output matrix, the logits and the loss hold, forward and backward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from profiler.formula.ledger import Ledger
+from profiler.formula.linear import FLOAT32
+from profiler.spec.job import Loop
+
+if TYPE_CHECKING:
+    from profiler.formula.architecture import Architecture
+    from profiler.formula.breakdown import Quantity, Shape
+    from profiler.formula.scheme import Scheme
+    from profiler.spec.job import JobSpec
+
+INT64 = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossCost:
+    """Bytes of logits and loss.
+
+    Attributes:
+        saved: what the last norm saves for its backward pass, and the output matrix of its input.
+        forward: the most that is held while the loss is computed, besides `saved`.
+        backward: the most that is held while it is differentiated, besides `saved`.
+        kept: what the training loop itself keeps of it through the whole backward pass.
+    """
+
+    saved: Quantity
+    forward: Quantity
+    backward: Quantity
+    kept: Quantity
+
+
+def loss_cost(job: JobSpec, architecture: Architecture, scheme: Scheme, shape: Shape) -> LossCost:
+    """Follows the last norm, the output matrix and the cross entropy (transformers `loss_utils.py`)."""
+    ledger = Ledger()
+    tokens, hidden, rows = shape.tokens, architecture.hidden_size, architecture.vocab_size
+    size = scheme.matmul if scheme.base == "plain" else _logit_bytes(scheme)
+    logits, wide = tokens * (rows * size), tokens * (rows * FLOAT32)
+    saved = _saved_bytes(scheme, tokens, hidden, rows)
+    ledger.hold("logits", logits)
+    if size < FLOAT32:
+        ledger.hold("logits.wide", wide)
+    ledger.hold("labels", tokens * INT64)
+    ledger.hold("log_softmax", wide)
+    forward = ledger.peak_bytes
+    ledger.release_if_held("logits.wide")
+    if job.loop is Loop.TRAINER:
+        ledger.release("logits")
+    ledger.restart_peak()
+    ledger.pulse(wide, wide)  # the gradient of the log-probabilities, then that of the logits
+    return LossCost(
+        saved=saved,
+        forward=forward,
+        backward=ledger.peak_bytes,
+        kept=0 if job.loop is Loop.TRAINER else logits,
+    )
+
+
+def _logit_bytes(scheme: Scheme) -> int:
+    return 2 if scheme.autocast else scheme.others
+
+
+def _saved_bytes(scheme: Scheme, tokens: Quantity, hidden: int, num_rows: int) -> Quantity:
+    """The last norm's input as float32, and where weights train its result and the matrix's input.
+
+    Under autocast also the output matrix's 16-bit copy.
+    """
+    saved = tokens * (hidden * FLOAT32)
+    if scheme.trains_weights:
+        saved = saved + tokens * (hidden * (scheme.stream + scheme.matmul))
+    if scheme.autocast and scheme.others == FLOAT32:
+        saved = saved + hidden * num_rows * scheme.matmul
+    return saved
