@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from profiler.virtual.backward import unwatched_engine
 from profiler.virtual.operations import (
     INDEXED,
     SIZED_BY_VALUES,
@@ -36,6 +38,7 @@ from profiler.virtual.reads import UnknownReads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import TracebackType
 
     from torch._ops import OpOverload
 
@@ -63,6 +66,26 @@ class TrueValues(TorchDispatchMode):
         for function in (self._open, self._recall, self._wipe):
             function.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
         self._wipe.restype = None
+        self._indexes_by_masks = False
+        self._engine = ExitStack()
+        self._depth = 0
+
+    def __enter__(self) -> Self:
+        """Begins to follow values; backward passes are another matter (`unwatched_engine`)."""
+        if self._depth == 0:
+            self._engine.enter_context(unwatched_engine(self, has_masks=lambda: self._indexes_by_masks))
+        self._depth += 1
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends what `__enter__` began."""
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
+        self._depth -= 1
+        if self._depth == 0:
+            self._engine.close()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -173,7 +196,9 @@ class TrueValues(TorchDispatchMode):
         for index in args[1]:
             if index is None or index.dtype not in (torch.bool, torch.uint8) or not index.is_cuda:
                 indices.append(index)
-            elif self._is_known(index):
+                continue
+            self._indexes_by_masks = True
+            if self._is_known(index):
                 # One tensor for all dimensions, a row for each, as nonzero lays it out on a device.
                 positions = self._host(index).nonzero().t().contiguous()
                 indices.extend(self._to_device(positions, index.device).unbind(0))
