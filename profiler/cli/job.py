@@ -28,6 +28,9 @@ _PATHS = {
     "double_quant": "method.double_quant",
     "kbit_prepare": "method.kbit_prepare",
     "compute_dtype": "method.compute_dtype",
+    "dora": "method.use_dora",
+    "rslora": "method.use_rslora",
+    "new_tokens": "method.new_tokens",
     "precision": "precision",
     "optimizer": "optimizer",
     "batch_size": "batch_size",
@@ -43,7 +46,7 @@ _PATHS = {
     "gpu_memory": "gpu_memory_bytes",
 }
 """Where in a job each flag's value goes."""
-_NUMBERS = {"rank", "alpha", "dropout", "batch_size", "seq_len", "steps"}
+_NUMBERS = {"rank", "alpha", "dropout", "batch_size", "seq_len", "steps", "new_tokens"}
 
 
 def read_job(

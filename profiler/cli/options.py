@@ -56,7 +56,7 @@ Loop: TypeAlias = Annotated[
 
 Method: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="full, lora, qlora or int8-lora (default qlora)"),
+    typer.Option(metavar="NAME", help="full, lora, qlora, int8-lora or inference (default qlora)"),
 ]
 Rank: TypeAlias = Annotated[str | None, typer.Option(metavar="R", help="Rank of the adapters (default 16)")]
 Alpha: TypeAlias = Annotated[str | None, typer.Option(metavar="A", help="Scale of the adapters (default 32)")]
@@ -73,7 +73,33 @@ Targets: TypeAlias = Annotated[
 ]
 Quant: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="TYPE", help="4-bit type of the weights: nf4 or fp4 (default nf4)"),
+    typer.Option(
+        metavar="TYPE",
+        help="4-bit type of the weights: nf4 or fp4 (default nf4); inference also takes none, its default, "
+        "and int8",
+    ),
+]
+Dora: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--dora/--no-dora",
+        help="Train the weights' magnitudes too, as DoRA does (default off)",
+        metavar="",
+        show_default=False,
+    ),
+]
+RsLora: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--rslora/--no-rslora",
+        help="Scale adapters by the root of their rank, as rsLoRA does (default off)",
+        metavar="",
+        show_default=False,
+    ),
+]
+NewTokens: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Tokens that inference generates after the prompt (default 32)"),
 ]
 DoubleQuant: TypeAlias = Annotated[
     bool | None,
@@ -102,7 +128,9 @@ ComputeDtype: TypeAlias = Annotated[
 ]
 
 BatchSize: TypeAlias = Annotated[str | None, typer.Option(metavar="N", help="Rows a step (default 1)")]
-SeqLen: TypeAlias = Annotated[str | None, typer.Option(metavar="N", help="Tokens a row (default 2048)")]
+SeqLen: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="N", help="Tokens a row, or of inference's prompt (default 2048)")
+]
 Checkpointing: TypeAlias = Annotated[
     bool | None,
     typer.Option(
@@ -133,7 +161,8 @@ Precision: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="TYPE",
-        help="fp32, bf16, fp16, bf16-amp or fp16-amp; amp is float32 weights under autocast (default bf16)",
+        help="fp32, bf16, fp16; float32 weights under autocast: bf16-amp, fp16-amp; 16-bit ones under it: "
+        "bf16-autocast, fp16-autocast (default bf16)",
     ),
 ]
 Steps: TypeAlias = Annotated[

@@ -35,6 +35,9 @@ def run(  # noqa: PLR0913 - one parameter a flag
     double_quant: o.DoubleQuant = None,
     kbit_prepare: o.KbitPrepare = None,
     compute_dtype: o.ComputeDtype = None,
+    dora: o.Dora = None,
+    rslora: o.RsLora = None,
+    new_tokens: o.NewTokens = None,
     batch_size: o.BatchSize = None,
     seq_len: o.SeqLen = None,
     gradient_checkpointing: o.Checkpointing = None,
@@ -61,6 +64,7 @@ def run(  # noqa: PLR0913 - one parameter a flag
     peakvram run llama-3.1-8b --method qlora --gpu rtx-4090
     peakvram run Qwen/Qwen3-8B --method lora --rank 8 --targets q_proj,v_proj
     peakvram run mistral-7b-v0.1 --method full --batch-size 4 --gpu a100-80gb
+    peakvram run llama-3.1-8b --method inference --quant nf4 --new-tokens 128 --gpu rtx-4090
     peakvram run --config job.yaml --set method.rank=64 --json
 
     Exit codes: 0 done (out of memory is a result), 1 the job failed, 2 usage, 3 unfit environment,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeAlias
 
 from profiler.execute.environment import read_environment, worker_variables
 from profiler.execute.protocol import REFUSAL, REPORT, STDERR, Refusal, Request
-from profiler.records.schema import Outcome, OutcomeStatus, PhaseName, WorkerReport
+from profiler.records.schema import GENERATION_PHASES, Outcome, OutcomeStatus, PhaseName, WorkerReport
+from profiler.spec.job import Inference
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 _STDERR_LINES = 12
 _STEP_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.CLIP, PhaseName.STEP, PhaseName.ZERO_GRAD)
+_INFERENCE_PHASES = (PhaseName.CONTEXT, PhaseName.LOAD, *GENERATION_PHASES)
+_Place: TypeAlias = tuple[PhaseName | None, int | None]
+"""A phase and its step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +57,8 @@ def judge(directory: Path, request: Request, exit_code: int, *, time_limit_s: fl
     report = read_report(directory) or _empty_report(request)
     if report.outcome is not None:
         return Ended(report=report, outcome=report.outcome)
-    return Ended(report=report, outcome=_guess(directory, report, exit_code, time_limit_s))
+    interrupted = _interrupted_phase(report.phases, is_inference=isinstance(request.spec.method, Inference))
+    return Ended(report=report, outcome=_guess(directory, interrupted, exit_code, time_limit_s))
 
 
 def _empty_report(request: Request) -> WorkerReport:
@@ -66,9 +72,9 @@ def _empty_report(request: Request) -> WorkerReport:
     )
 
 
-def _guess(directory: Path, report: WorkerReport, exit_code: int, time_limit_s: float | None) -> Outcome:
+def _guess(directory: Path, interrupted: _Place, exit_code: int, time_limit_s: float | None) -> Outcome:
     """The outcome of a worker that died before it could say."""
-    phase, step = _interrupted_phase(report.phases)
+    phase, step = interrupted
     told = _last_words(directory / STDERR)
     if time_limit_s is not None:
         message = f"killed after the time limit of {time_limit_s:g} s"
@@ -84,13 +90,15 @@ def _guess(directory: Path, report: WorkerReport, exit_code: int, time_limit_s: 
     return Outcome(status=OutcomeStatus.ERROR, phase=phase, step=step, message=message, exit_code=exit_code)
 
 
-def _interrupted_phase(completed: tuple[PhaseReading, ...]) -> tuple[PhaseName | None, int | None]:
+def _interrupted_phase(completed: tuple[PhaseReading, ...], *, is_inference: bool) -> _Place:
     """The phase that a worker which died without a word was in: the one after the last it completed."""
     if not completed:
         return None, None
     last = completed[-1]
     if not last.is_complete:
         return last.name, last.step
+    if is_inference:
+        return dict(pairwise(_INFERENCE_PHASES)).get(last.name), None
     if last.step is None:
         names = list(PhaseName)
         following = names[names.index(last.name) + 1]

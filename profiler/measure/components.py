@@ -41,6 +41,7 @@ class Holdings:
     model: torch.nn.Module | None = None
     optimizer: torch.optim.Optimizer | None = None
     batch: dict[str, torch.Tensor] = field(default_factory=dict)
+    kv_cache: object | None = None  # as transformers made it
     num_threads_with_workspace: int = 0  # that have run a matrix product: the main one, then autograd's
     other_before_step_bytes: int | None = None  # unclaimed before the step: not its activations
     _members: _Members | None = None
@@ -69,6 +70,12 @@ def count_components(holdings: Holdings) -> Components:
     )
 
 
+def unclaimed_bytes(holdings: Holdings) -> int:
+    """What no tensor of the job claims right now, workspaces aside."""
+    components = count_components(holdings)
+    return components.activations_bytes + components.other_bytes
+
+
 def _claims(holdings: Holdings) -> Iterator[tuple[str, Iterable[torch.Tensor]]]:
     """Components and the tensors that belong to them, the more particular before the more general."""
     if holdings.model is not None:
@@ -83,6 +90,7 @@ def _claims(holdings: Holdings) -> Iterator[tuple[str, Iterable[torch.Tensor]]]:
         state = chain(holdings.optimizer.state.values(), [getattr(holdings.optimizer, "name2qmap", {})])
         yield "optimizer_bytes", _tensors_in(list(state))
     yield "batch_bytes", holdings.batch.values()
+    yield "kv_cache_bytes", _cached(holdings.kv_cache)
 
 
 def _list_members(model: torch.nn.Module) -> _Members:
@@ -122,6 +130,13 @@ def _quantization_state(module: torch.nn.Module) -> Iterator[torch.Tensor]:
     yield from _tensors_in(
         [getattr(weight, "SCB", None), getattr(getattr(module, "state", None), "SCB", None)]
     )
+
+
+def _cached(cache: object | None) -> Iterator[torch.Tensor]:
+    """The tensors of a cache of transformers: each layer has its own; in version 4 the cache has lists."""
+    if cache is not None:
+        layers = getattr(cache, "layers", [])
+        yield from _tensors_in([vars(cache), [vars(layer) for layer in layers]])
 
 
 def _tensors_in(value: Any) -> Iterator[torch.Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiler.records.schema import (
+    GENERATION_PHASES,
     ComponentsAt,
     Outcome,
     Peak,
@@ -50,7 +51,7 @@ def build_record(
         outcome=outcome,
         peak=_peak(phases),
         peak_load=_peak([phase for phase in phases if phase.name is PhaseName.LOAD]),
-        peak_step=_peak([phase for phase in phases if phase.step is not None]),
+        peak_step=_peak([p for p in phases if p.step is not None or p.name in GENERATION_PHASES]),
         steady=_steady(phases),
         components=at_largest.components if at_largest else None,
         components_at=ComponentsAt(phase=at_largest.name, step=at_largest.step) if at_largest else None,
@@ -79,13 +80,14 @@ def _steady(phases: Sequence[PhaseReading]) -> Steady | None:
 
 
 def _phase_to_explain(phases: Sequence[PhaseReading]) -> PhaseReading | None:
-    """The phase whose end holds most in the last complete step; without one, the last phase.
+    """The phase whose end holds most in the last complete step, or of inference; else the last phase.
 
     Only phases whose components were counted can be explained; of equals the earlier one is taken.
     """
     counted = [phase for phase in phases if phase.components is not None]
     complete = [phase.step for phase in phases if phase.name is _STEP_END and phase.is_complete]
     of_last_step = [phase for phase in counted if complete and phase.step == complete[-1]]
-    if of_last_step:
-        return max(of_last_step, key=lambda phase: phase.allocated_end_bytes)
+    candidates = of_last_step or [phase for phase in counted if phase.name in GENERATION_PHASES]
+    if candidates:
+        return max(candidates, key=lambda phase: phase.allocated_end_bytes)
     return counted[-1] if counted else None

@@ -12,6 +12,7 @@ from profiler.errors import ConfigError
 from profiler.records.files import write_file
 from profiler.records.fingerprint import fingerprint_of
 from profiler.records.schema import (
+    GENERATION_PHASES,
     Components,
     ComponentsAt,
     Device,
@@ -38,7 +39,7 @@ Dtype: TypeAlias = Literal["string", "Int64", "Float64", "boolean", "datetime64[
 """pandas' types that can tell a missing value from 0 and from an empty text."""
 
 STEP_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.CLIP, PhaseName.STEP, PhaseName.ZERO_GRAD)
-_STEP_FIGURES = ("allocated_peak_bytes", "reserved_peak_bytes", "device_used_peak_bytes")
+_PHASE_FIGURES = ("allocated_peak_bytes", "reserved_peak_bytes", "device_used_peak_bytes")
 _PARTS: Mapping[str, type[BaseModel]] = types.MappingProxyType(
     {
         "outcome": Outcome,
@@ -87,7 +88,9 @@ def table_columns() -> Mapping[str, Dtype]:
     for name, part in _PARTS.items():
         columns |= _columns_of(part, prefix=f"{name}.")
     for phase in STEP_PHASES:
-        columns |= {f"last_step.{phase}.{figure}": "Int64" for figure in _STEP_FIGURES}
+        columns |= {f"last_step.{phase}.{figure}": "Int64" for figure in _PHASE_FIGURES}
+    for phase in GENERATION_PHASES:
+        columns |= {f"{phase}.{figure}": "Int64" for figure in _PHASE_FIGURES}
     columns |= {"managed_bytes": "Int64", "num_alloc_retries": "Int64", "num_ooms": "Int64"}
     columns |= {"value_reads.unknown": "Int64", "notes": "string"}
     return types.MappingProxyType(columns)
@@ -131,7 +134,10 @@ def _row(record: Record) -> dict[str, object]:
     for name in _PARTS:
         row |= _flat(f"{name}.", tree[name] or {})
     for phase in _last_step(record.phases):
-        row |= {f"last_step.{phase.name}.{figure}": getattr(phase, figure) for figure in _STEP_FIGURES}
+        row |= {f"last_step.{phase.name}.{figure}": getattr(phase, figure) for figure in _PHASE_FIGURES}
+    for phase in record.phases:
+        if phase.name in GENERATION_PHASES and phase.is_complete:
+            row |= {f"{phase.name}.{figure}": getattr(phase, figure) for figure in _PHASE_FIGURES}
     return row
 
 

@@ -28,7 +28,11 @@ class _Value(BaseModel):
 
 
 class PhaseName(StrEnum):
-    """The parts of a run, in the order they happen; the last five once a step."""
+    """The parts of a run, in the order they happen.
+
+    Training has those from `forward` to `zero_grad` once a step. Inference goes from `load` to `prefill` and
+    `decode`, and has no others.
+    """
 
     CONTEXT = "context"
     LOAD = "load"
@@ -40,6 +44,12 @@ class PhaseName(StrEnum):
     CLIP = "clip"
     STEP = "step"
     ZERO_GRAD = "zero_grad"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+GENERATION_PHASES = (PhaseName.PREFILL, PhaseName.DECODE)
+"""What inference does once the model is loaded."""
 
 
 class OutcomeStatus(StrEnum):
@@ -66,6 +76,7 @@ class Components(_Value):
     optimizer_bytes: Bytes = 0
     buffers_bytes: Bytes = 0
     batch_bytes: Bytes = 0
+    kv_cache_bytes: Bytes = 0
     activations_bytes: Bytes = 0
     workspace_bytes: Bytes = 0
     other_bytes: Bytes = 0

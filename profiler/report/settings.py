@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from profiler.report.text import UNKNOWN
-from profiler.spec.job import METHODS, JobSpec
+from profiler.spec.job import METHODS, TRAINING_KEYS, Inference, JobSpec
 from profiler.spec.keys import flatten
 from profiler.units import format_bytes
 
@@ -19,8 +19,10 @@ Settings = dict[str, str]
 
 
 def settings_of(spec: JobSpec) -> Settings:
-    """Every field of a job, as text."""
-    return {key: show_value(key, value) for key, value in flatten(spec.model_dump(mode="json")).items()}
+    """Every field of a job that means something to it, as text."""
+    unused = set(TRAINING_KEYS) if isinstance(spec.method, Inference) else None
+    fields = spec.model_dump(mode="json", exclude=unused)
+    return {key: show_value(key, value) for key, value in flatten(fields).items()}
 
 
 def show_value(key: str, value: object) -> str:

@@ -145,13 +145,14 @@ def _grid_parts(grid: Grid, *, card: str, source: str) -> Iterator[str]:
 
 def describe_settings(settings: Settings, *, besides: Sequence[str] = ()) -> str:
     """What jobs share: the settings most asked about, others where no default; not `besides`."""
-    checkpointing = "gradient_checkpointing.enabled"
-    named = {
-        checkpointing: f"gradient checkpointing {settings[checkpointing]}",
-        "precision": settings["precision"],
-        "optimizer": settings["optimizer"],
-        "attention": f"{settings['attention']} attention",
+    words = {
+        "gradient_checkpointing.enabled": "gradient checkpointing {}",
+        "precision": "{}",
+        "optimizer": "{}",
+        "attention": "{} attention",
     }
+    # Inference has neither checkpointing nor an optimizer.
+    named = {key: text.format(settings[key]) for key, text in words.items() if key in settings}
     told = ["model", "seq_len", "batch_size", "gpu", "gpu_memory_bytes", *named, *besides]
     told += [key for key in settings if key.startswith("method.")]
     return ", ".join(

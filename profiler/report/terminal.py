@@ -9,7 +9,17 @@ from rich.text import Text
 from profiler.records.schema import Components, Device, OutcomeStatus, PhaseReading, Record
 from profiler.report.text import UNKNOWN, literal, plain_table, size, titled
 from profiler.report.verdict import device_label, verdict_line
-from profiler.spec.job import Full, GradientCheckpointing, Int8Lora, JobSpec, Loop, Lora, QLora
+from profiler.spec.job import (
+    Full,
+    GradientCheckpointing,
+    Inference,
+    Int8Lora,
+    JobSpec,
+    Loop,
+    Lora,
+    Method,
+    QLora,
+)
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
@@ -94,9 +104,12 @@ def _heading(record: Record) -> Iterator[Text]:
 
 def describe_job(spec: JobSpec) -> str:
     """One line that tells a job from its neighbours."""
-    parts = [spec.model, _method(spec.method), str(spec.precision), str(spec.optimizer)]
-    parts.append(f"batch {spec.batch_size} x {spec.seq_len} tokens")
-    parts.append(_checkpointing(spec.gradient_checkpointing))
+    parts = [spec.model, _method(spec.method), str(spec.precision)]
+    size = f"batch {spec.batch_size} x {spec.seq_len} tokens"
+    if isinstance(spec.method, Inference):
+        parts.append(f"{size} + {spec.method.new_tokens} new")
+    else:
+        parts += [str(spec.optimizer), size, _checkpointing(spec.gradient_checkpointing)]
     parts.append(f"{spec.attention} attention")
     if spec.loop is not Loop.PLAIN:
         parts.append(f"{spec.loop} loop")
@@ -105,18 +118,28 @@ def describe_job(spec: JobSpec) -> str:
     return ", ".join(parts)
 
 
-def _method(method: Full | Lora | QLora | Int8Lora) -> str:
-    if isinstance(method, Full):
-        return "full fine-tuning"
-    adapter = f"rank {method.rank}"
+def _method(method: Method) -> str:
     match method:
+        case Full():
+            return "full fine-tuning"
         case QLora():
-            twice = ", double quantization" if method.double_quant else ""
-            return f"qlora ({method.quant}{twice}, {adapter})"
+            return f"qlora ({method.quant}{_twice(method)}, {_adapter(method)})"
         case Lora() | Int8Lora():
-            return f"{method.kind} ({adapter})"
+            return f"{method.kind} ({_adapter(method)})"
+        case Inference():
+            twice = _twice(method) if method.is_4bit else ""
+            return f"inference ({'not quantized' if method.quant == 'none' else method.quant}{twice})"
         case _:
             assert_never(method)
+
+
+def _twice(method: QLora | Inference) -> str:
+    return ", double quantization" if method.double_quant else ""
+
+
+def _adapter(method: Lora | QLora | Int8Lora) -> str:
+    kinds = [name for name, is_used in (("dora", method.use_dora), ("rslora", method.use_rslora)) if is_used]
+    return ", ".join([f"rank {method.rank}", *kinds])
 
 
 def _checkpointing(value: GradientCheckpointing) -> str:

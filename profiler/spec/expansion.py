@@ -100,8 +100,8 @@ def _job_tree(layers: Iterable[Values]) -> Tree:
             is_kind_alone = key == "method" and isinstance(value, str)
             tree = set_value(tree, "method.kind" if is_kind_alone else key, value)
     if isinstance(tree.get("method"), dict):
-        tree["method"] = drop_inapplicable({"kind": _DEFAULT_KIND, **tree["method"]})
-    return tree
+        tree["method"] = {"kind": _DEFAULT_KIND, **tree["method"]}
+    return drop_inapplicable(tree)
 
 
 def _make_job(tree: Tree) -> JobSpec | str:

@@ -1,4 +1,4 @@
-"""What one fine-tuning job is: a frozen, validated value."""
+"""What one job is, fine-tuning or inference: a frozen, validated value."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from profiler.units import TIB, parse_bytes
 SPEC_ERROR = "spec"
 """The pydantic error type of this module's own checks; its context holds `message` and `hint`."""
 
+MAX_TOKENS = 16_777_216
+
 _REAL_GPU = re.compile(r"real(:\d+)?", re.ASCII)
 
 
@@ -27,13 +29,19 @@ class Weights(StrEnum):
 
 
 class Precision(StrEnum):
-    """The type of the weights and the computation; `-amp` is float32 weights under autocast."""
+    """The type of the weights and the computation.
+
+    `-amp` is float32 weights under autocast, `-autocast` 16-bit weights under autocast of the same type, as
+    `Trainer(bf16=True)` trains a model that was loaded in bfloat16.
+    """
 
     FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"
     BF16_AMP = "bf16-amp"
     FP16_AMP = "fp16-amp"
+    BF16_AUTOCAST = "bf16-autocast"
+    FP16_AUTOCAST = "fp16-autocast"
 
 
 class Optimizer(StrEnum):
@@ -82,6 +90,15 @@ class Loop(StrEnum):
 class Quant(StrEnum):
     """The 4-bit data type of bitsandbytes."""
 
+    NF4 = "nf4"
+    FP4 = "fp4"
+
+
+class InferenceQuant(StrEnum):
+    """What the weights are quantized to where nothing is trained: 8 or 4 bits of bitsandbytes, or not."""
+
+    NONE = "none"
+    INT8 = "int8"
     NF4 = "nf4"
     FP4 = "fp4"
 
@@ -164,6 +181,8 @@ class _LoraPart(_Part):
     alpha: Count = 32
     dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
     targets: Targets = "all-linear"
+    use_dora: Flag = False
+    use_rslora: Flag = False
 
 
 class Full(_Part):
@@ -195,21 +214,52 @@ class Int8Lora(_LoraPart):
     kbit_prepare: Flag = True
 
 
-Method: TypeAlias = Annotated[Full | Lora | QLora | Int8Lora, Field(discriminator="kind")]
-METHODS: dict[str, type[Full | Lora | QLora | Int8Lora]] = {
-    "full": Full,
-    "lora": Lora,
-    "qlora": QLora,
-    "int8-lora": Int8Lora,
+class Inference(_Part):
+    """Nothing is trained: tokens are generated greedily from a prompt of `seq_len` tokens, with a KV cache.
+
+    Attributes:
+        double_quant: as of `QLora`; for 4-bit weights only, like `compute_dtype`.
+        new_tokens: as `generate(max_new_tokens=...)` counts them: the prompt's pass gives the first one.
+    """
+
+    kind: Literal["inference"] = "inference"
+    quant: InferenceQuant = InferenceQuant.NONE
+    double_quant: Flag = True
+    compute_dtype: ComputeDtype = ComputeDtype.BFLOAT16
+    new_tokens: Annotated[Count, Field(le=MAX_TOKENS)] = 32
+
+    @property
+    def is_4bit(self) -> bool:
+        """Whether the weights are of a 4-bit type."""
+        return self.quant in (InferenceQuant.NF4, InferenceQuant.FP4)
+
+    @model_validator(mode="after")
+    def _check_quant(self) -> Self:
+        for key in ("double_quant", "compute_dtype"):
+            # One job must not have two keys: what means nothing stands at its default.
+            if not self.is_4bit and getattr(self, key) != type(self).model_fields[key].default:
+                raise _refuse(
+                    f"{key} is for 4-bit weights, not for quant {str(self.quant)!r}",
+                    hint="leave it out, or choose quant nf4 or fp4",
+                )
+        return self
+
+
+Method: TypeAlias = Annotated[Full | Lora | QLora | Int8Lora | Inference, Field(discriminator="kind")]
+METHODS: dict[str, type[Full | Lora | QLora | Int8Lora | Inference]] = {
+    kind.model_fields["kind"].default: kind for kind in (Full, Lora, QLora, Int8Lora, Inference)
 }
+TRAINING_KEYS = ("optimizer", "gradient_checkpointing", "loop", "steps")
+"""Keys that mean nothing to a job that trains nothing; it has them at their defaults."""
 
 
 class JobSpec(_Part):
-    """One fine-tuning job: everything that decides how much memory it takes.
+    """One job: everything that decides how much memory it takes.
 
     Attributes:
         model: a preset id, a Hub id or a local directory.
         revision: the Hub revision of the model; None is its default branch.
+        seq_len: tokens a row; of the prompt where the method is inference.
         steps: how many training steps are run; step 0 creates the optimizer's state.
         alloc_conf: `PYTORCH_ALLOC_CONF` of the process that runs the job.
         gpu: `auto`, `real`, `real:INDEX` or the id of a card in the catalogue, which is then virtual.
@@ -223,7 +273,7 @@ class JobSpec(_Part):
     precision: Precision = Precision.BF16
     optimizer: Optimizer = Optimizer.ADAMW_TORCH
     batch_size: Annotated[Count, Field(le=65_536)] = 1
-    seq_len: Annotated[Count, Field(le=16_777_216)] = 2048
+    seq_len: Annotated[Count, Field(le=MAX_TOKENS)] = 2048
     gradient_checkpointing: Annotated[GradientCheckpointing, BeforeValidator(_read_checkpointing)] = (
         GradientCheckpointing()
     )
@@ -274,5 +324,26 @@ class JobSpec(_Part):
             raise _refuse(
                 f"gpu_memory_bytes applies to a virtual card only, not to gpu {self.gpu!r}",
                 hint="name a card of the catalogue, such as rtx-4090",
+            )
+        if isinstance(self.method, Full) and self.precision is Precision.FP16_AUTOCAST:
+            raise _refuse(
+                "fp16-autocast scales the loss, and torch unscales no float16 gradients, which full has",
+                hint="choose fp16-amp, or a LoRA method, whose adapters are float32",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_inference(self) -> Self:
+        if not isinstance(self.method, Inference):
+            return self
+        for key in TRAINING_KEYS:
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise _refuse(
+                    f"{key} does not apply to method 'inference', which trains nothing", hint="leave it out"
+                )
+        if self.attention_mask is AttentionMask.NONE:
+            raise _refuse(
+                "attention_mask none does not apply to method 'inference'",
+                hint="generate() makes a mask of ones where it is given none: leave it out",
             )
         return self

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from pydantic import ValidationError
 
 from profiler.errors import ConfigError
-from profiler.spec.job import METHODS, GradientCheckpointing, JobSpec
+from profiler.spec.job import METHODS, TRAINING_KEYS, GradientCheckpointing, Inference, JobSpec
 from profiler.spec.problems import describe_problem, nearest_hint
 
 if TYPE_CHECKING:
@@ -36,13 +36,16 @@ def canonical_value(key: str, value: object, *, where: str) -> object:
             the message.
     """
     check_key(key, where=where)
-    try:
-        job = JobSpec.model_validate(_smallest_job(key, value))
-    except ValidationError as error:
-        problem = describe_problem(error)
-        inside = problem.path.removeprefix(key)
-        raise ConfigError(f"{where}{inside}: {problem.message}", hint=problem.hint) from None
-    return look_up(job.model_dump(mode="json"), key)
+    first_error: ValidationError | None = None
+    for tree in _smallest_jobs(key, value):
+        try:
+            return look_up(JobSpec.model_validate(tree).model_dump(mode="json"), key)
+        except ValidationError as error:
+            first_error = first_error or error
+    assert first_error is not None, "every key belongs to some job"
+    problem = describe_problem(first_error)
+    inside = problem.path.removeprefix(key)
+    raise ConfigError(f"{where}{inside}: {problem.message}", hint=problem.hint) from None
 
 
 def check_key(key: str, *, where: str) -> None:
@@ -72,25 +75,28 @@ def look_up(tree: Tree, key: str) -> object:
     return tree[first][rest] if rest else tree[first]
 
 
-def drop_inapplicable(method: Tree) -> Tree:
-    """A method's keys without those that belong to other methods only, as `rank` does to all but `full`."""
-    kind = METHODS.get(str(method.get("kind")))
-    if kind is None:
-        return method
-    return {
+def drop_inapplicable(job: Tree) -> Tree:
+    """A job's keys without those of other methods only: `method.rank` for `full`, `steps` for `inference`."""
+    method = job.get("method")
+    if not isinstance(method, Mapping) or str(method.get("kind")) not in METHODS:
+        return job
+    kind = METHODS[str(method["kind"])]
+    own = {
         name: value for name, value in method.items() if name in kind.model_fields or name not in _METHOD_KEYS
     }
+    kept = {name: value for name, value in job.items() if kind is not Inference or name not in TRAINING_KEYS}
+    return {**kept, "method": own}
 
 
-def _smallest_job(key: str, value: object) -> Tree:
-    """The job that says nothing but this."""
+def _smallest_jobs(key: str, value: object) -> list[Tree]:
+    """The jobs that say nothing but this: one a method that has the key, for `quant` is not one choice."""
     first, _, rest = key.partition(".")
     if not rest:
-        return {"model": _ANY_MODEL, first: value}
+        return [{"model": _ANY_MODEL, first: value}]
     if first == "method" and rest != "kind":
-        owner = next(kind for kind, method in METHODS.items() if rest in method.model_fields)
-        return {"model": _ANY_MODEL, "method": {"kind": owner, rest: value}}
-    return {"model": _ANY_MODEL, first: {rest: value}}
+        owners = [kind for kind, method in METHODS.items() if rest in method.model_fields]
+        return [{"model": _ANY_MODEL, "method": {"kind": owner, rest: value}} for owner in owners]
+    return [{"model": _ANY_MODEL, first: {rest: value}}]
 
 
 def _nearest_key(key: str) -> str:

@@ -80,12 +80,12 @@ def _describe(error: ErrorDetails) -> Problem:
         case "string_too_short":
             message, hint = "is empty", _MISSING_HINTS.get(path, "")
         case kind:
-            message, hint = _wrong_value(path, found, expected=_EXPECTED.get(kind, "another value"))
+            message, hint = _wrong_value(error["loc"], found, expected=_EXPECTED.get(kind, "another value"))
     return Problem(path=path, message=message, hint=hint)
 
 
-def _wrong_value(path: str, found: object, *, expected: str) -> tuple[str, str]:
-    values = _values_of(path)
+def _wrong_value(loc: tuple[int | str, ...], found: object, *, expected: str) -> tuple[str, str]:
+    values = _values_of(loc)
     if not values:
         return f"expected {expected}, found {_shown(found)}", ""
     return f"{_shown(found)} is not one of its values", nearest_hint(str(found), values)
@@ -105,17 +105,19 @@ def _unknown_key(loc: tuple[int | str, ...]) -> tuple[str, str]:
 
 def _dotted_path(loc: tuple[int | str, ...]) -> str:
     """The path as it stands in the file: the tag that pydantic puts behind a union's name is not in it."""
-    is_tagged = len(loc) > 1 and loc[0] == "method" and loc[1] in METHODS
-    return ".".join(str(part) for part in ((loc[0], *loc[2:]) if is_tagged else loc))
+    return ".".join(str(part) for part in ((loc[0], *loc[2:]) if _is_tagged(loc) else loc))
 
 
-def _values_of(path: str) -> list[str]:
+def _is_tagged(loc: tuple[int | str, ...]) -> bool:
+    return len(loc) > 1 and loc[0] == "method" and loc[1] in METHODS
+
+
+def _values_of(loc: tuple[int | str, ...]) -> list[str]:
     """The values a choice takes; empty for a field that is no choice."""
-    *parents, name = path.split(".")
-    models: list[type[BaseModel]] = list(METHODS.values()) if parents == ["method"] else [JobSpec]
-    kinds = [model.model_fields[name].annotation for model in models if name in model.model_fields]
-    enums = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, StrEnum)]
-    return [member.value for member in enums[0]] if enums else []
+    model: type[BaseModel] = METHODS[str(loc[1])] if _is_tagged(loc) else JobSpec
+    field = model.model_fields.get(str(loc[-1]))
+    kind = field.annotation if field is not None else None
+    return [member.value for member in kind] if isinstance(kind, type) and issubclass(kind, StrEnum) else []
 
 
 def _shown(value: Any) -> str:

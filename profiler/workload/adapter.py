@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
 from profiler.errors import ConfigError
-from profiler.spec.job import Full, Int8Lora, JobSpec, Lora, QLora
+from profiler.spec.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -25,7 +25,7 @@ def prepare_model(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel:
                 model, use_gradient_checkpointing=checkpointing.enabled, gradient_checkpointing_kwargs=kwargs
             )
             return prepared
-        case Full() | Lora() | QLora() | Int8Lora():
+        case Full() | Lora() | QLora() | Int8Lora() | Inference():
             if checkpointing.enabled:
                 _enable_checkpointing(model, kwargs)
             return model
@@ -37,7 +37,7 @@ def add_adapter(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel | Peft
     Raises:
         ConfigError: the model has no modules of the names asked for.
     """
-    if isinstance(spec.method, Full):
+    if isinstance(spec.method, Full | Inference):
         return model
     method = spec.method
     config = LoraConfig(
@@ -45,6 +45,8 @@ def add_adapter(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel | Peft
         lora_alpha=method.alpha,
         lora_dropout=method.dropout,
         target_modules=method.targets if isinstance(method.targets, str) else list(method.targets),
+        use_dora=method.use_dora,
+        use_rslora=method.use_rslora,
         task_type="CAUSAL_LM",
     )
     try:

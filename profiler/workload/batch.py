@@ -1,4 +1,4 @@
-"""A batch of the job's shape, as a data collator would hand it over."""
+"""A batch of the job's shape, as a data collator would hand it over, or a tokenizer."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ def make_batch(spec: JobSpec, *, vocab_size: int, step: int) -> dict[str, torch.
     Each is int64 `(batch_size, seq_len)` on the CPU. Ids are random but the same in every run. What the mask
     leaves out is not learned from.
     """
-    generator = torch.Generator().manual_seed(step)
-    ids = torch.randint(vocab_size, (spec.batch_size, spec.seq_len), generator=generator)
+    ids = _draw_ids(spec, vocab_size=vocab_size, seed=step)
     batch = {"input_ids": ids, "labels": ids.clone()}
     match spec.attention_mask:
         case AttentionMask.NONE:
@@ -30,7 +29,32 @@ def make_batch(spec: JobSpec, *, vocab_size: int, step: int) -> dict[str, torch.
             return batch | {"attention_mask": torch.ones_like(ids)}
         case AttentionMask.PADDED:
             mask = torch.ones_like(ids)
-            mask[1 if spec.batch_size > 1 else 0 :, -max(1, spec.seq_len // 4) :] = 0
+            mask[_padded_rows(spec), -_num_padded(spec) :] = 0
             batch["labels"][mask == 0] = IGNORED_LABEL
             return batch | {"attention_mask": mask}
     assert_never(spec.attention_mask)
+
+
+def make_prompt(spec: JobSpec, *, vocab_size: int) -> dict[str, torch.Tensor]:
+    """Input ids and an attention mask to generate from, int64 `(batch_size, seq_len)` on the CPU.
+
+    Padding stands on the left, where `generate()` needs it.
+    """
+    ids = _draw_ids(spec, vocab_size=vocab_size, seed=0)
+    mask = torch.ones_like(ids)
+    if spec.attention_mask is AttentionMask.PADDED:
+        mask[_padded_rows(spec), : _num_padded(spec)] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def _draw_ids(spec: JobSpec, *, vocab_size: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(vocab_size, (spec.batch_size, spec.seq_len), generator=generator)
+
+
+def _padded_rows(spec: JobSpec) -> slice:
+    return slice(1 if spec.batch_size > 1 else 0, None)
+
+
+def _num_padded(spec: JobSpec) -> int:
+    return max(1, spec.seq_len // 4)

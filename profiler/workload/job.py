@@ -1,24 +1,27 @@
-"""One job from start to end: load, prepare, adapt, optimizer, then training steps, each phase recorded."""
+"""One job from start to end: load, then train or generate, each phase recorded."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import convert_outputs_to_fp32
 
-from profiler.measure.components import count_components
+from profiler.measure.components import unclaimed_bytes
 from profiler.records.schema import Parameters, PhaseName
-from profiler.spec.job import JobSpec, Loop, Precision
+from profiler.spec.job import Inference, JobSpec, Loop, Precision
 from profiler.workload.adapter import add_adapter, prepare_model
 from profiler.workload.batch import make_batch
-from profiler.workload.model import check_positions, load_config, load_model, prepare_source
+from profiler.workload.generation import generate
+from profiler.workload.model import autocast_dtype, check_positions, load_config, load_model, prepare_source
 from profiler.workload.optimizer import make_optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
     from profiler.measure.phases import Recorder
     from profiler.spec.models import ModelSource
@@ -48,25 +51,40 @@ def run_phases(
         ConfigError: what the job names cannot be had or does not fit.
         torch.OutOfMemoryError: as a result; the recorder says in which phase.
     """
-    holdings = recorder.holdings
     config = load_config(source)
+    vocab_size = config.get_text_config().vocab_size
     location = prepare_source(spec, source, config, scratch)
     with recorder.phase(PhaseName.CONTEXT):
         torch.cuda.init()
         torch.cuda.mem_get_info()  # asks the driver, which makes the context
     with recorder.phase(PhaseName.LOAD):
-        loaded = holdings.model = load_model(spec, location, source.revision)
+        loaded = recorder.holdings.model = load_model(spec, location, source.revision)
     check_positions(loaded, spec)
+    if isinstance(spec.method, Inference):
+        on_parameters(_count_parameters(loaded).model_copy(update={"trainable": 0}))
+        generate(loaded, spec, spec.method, recorder, vocab_size=vocab_size)
+        return
+    model = _adapt(loaded, spec, recorder)
+    on_parameters(_count_parameters(model))
+    _train(model, spec, recorder, vocab_size=vocab_size)
+
+
+def _adapt(loaded: PreTrainedModel, spec: JobSpec, recorder: Recorder) -> PreTrainedModel | PeftModel:
+    holdings = recorder.holdings
     with recorder.phase(PhaseName.PREPARE):
         prepared = holdings.model = prepare_model(loaded, spec)
     with recorder.phase(PhaseName.ADAPT):
         model = holdings.model = add_adapter(prepared, spec)
-    on_parameters(_count_parameters(model))
+    return model
+
+
+def _train(model: PreTrainedModel | PeftModel, spec: JobSpec, recorder: Recorder, *, vocab_size: int) -> None:
     with recorder.phase(PhaseName.OPTIMIZER):
-        optimizer = holdings.optimizer = make_optimizer(model, spec.optimizer)
-    scaler = torch.amp.GradScaler("cuda", enabled=spec.precision is Precision.FP16_AMP)
+        optimizer = recorder.holdings.optimizer = make_optimizer(model, spec.optimizer)
+    is_scaled = spec.precision in (Precision.FP16_AMP, Precision.FP16_AUTOCAST)
+    scaler = torch.amp.GradScaler("cuda", enabled=is_scaled)
     for step in range(spec.steps):
-        batch = make_batch(spec, vocab_size=config.get_text_config().vocab_size, step=step)
+        batch = make_batch(spec, vocab_size=vocab_size, step=step)
         _run_step(spec, step, batch, recorder, model=model, optimizer=optimizer, scaler=scaler)
 
 
@@ -82,12 +100,11 @@ def _run_step(  # noqa: PLR0913 - the parts of a training step
 ) -> None:
     """One training step; the batch stays on the card to its end, as a data loader holds it there."""
     holdings = recorder.holdings
-    holdings.other_before_step_bytes = _unclaimed_bytes(recorder)
+    holdings.other_before_step_bytes = unclaimed_bytes(recorder.holdings)
     with recorder.phase(PhaseName.FORWARD, step):
         holdings.num_threads_with_workspace = max(1, holdings.num_threads_with_workspace)
         holdings.batch = {name: tensor.to("cuda") for name, tensor in batch.items()}
-        with _autocast(spec.precision):
-            outputs = model(**holdings.batch)
+        outputs = _as_the_loop_calls(model, spec)(**holdings.batch)
         loss = outputs.loss
         if spec.loop is Loop.TRAINER:
             del outputs
@@ -106,19 +123,17 @@ def _run_step(  # noqa: PLR0913 - the parts of a training step
         model.zero_grad()
 
 
-def _unclaimed_bytes(recorder: Recorder) -> int:
-    components = count_components(recorder.holdings)
-    return components.activations_bytes + components.other_bytes
+def _as_the_loop_calls(model: torch.nn.Module, spec: JobSpec) -> Callable[..., Any]:
+    """The model's forward pass, under autocast where the job's precision says so.
 
-
-def _autocast(precision: Precision) -> AbstractContextManager[None]:
-    match precision:
-        case Precision.BF16_AMP:
-            return torch.autocast("cuda", dtype=torch.bfloat16)
-        case Precision.FP16_AMP:
-            return torch.autocast("cuda", dtype=torch.float16)
-        case Precision.FP32 | Precision.BF16 | Precision.FP16:
-            return nullcontext()
+    `Trainer` has accelerate wrap it (`Accelerator.prepare_model`): 16-bit outputs, the logits among them, are
+    converted to float32 once it is over.
+    """
+    dtype = autocast_dtype(spec.precision)
+    if dtype is None:
+        return model
+    forward: Callable[..., Any] = torch.autocast("cuda", dtype=dtype)(model)
+    return convert_outputs_to_fp32(forward) if spec.loop is Loop.TRAINER else forward
 
 
 def _count_parameters(model: torch.nn.Module) -> Parameters:

@@ -11,7 +11,17 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from profiler.errors import ConfigError
-from profiler.spec.job import Full, Int8Lora, JobSpec, Lora, Precision, QLora, Weights
+from profiler.spec.job import (
+    Full,
+    Inference,
+    InferenceQuant,
+    Int8Lora,
+    JobSpec,
+    Lora,
+    Precision,
+    QLora,
+    Weights,
+)
 from profiler.workload.checkpoint import DTYPE_ARGUMENT, write_sparse_checkpoint
 
 if TYPE_CHECKING:
@@ -27,14 +37,25 @@ _POSITION_TABLES = {"wpe", "embed_positions", "position_embeddings"}
 
 
 def weight_dtype(precision: Precision) -> torch.dtype:
-    """The type the weights are kept in; autocast keeps them in float32."""
+    """The type the weights are kept in."""
     match precision:
-        case Precision.BF16:
+        case Precision.BF16 | Precision.BF16_AUTOCAST:
             return torch.bfloat16
-        case Precision.FP16:
+        case Precision.FP16 | Precision.FP16_AUTOCAST:
             return torch.float16
         case Precision.FP32 | Precision.BF16_AMP | Precision.FP16_AMP:
             return torch.float32
+
+
+def autocast_dtype(precision: Precision) -> torch.dtype | None:
+    """The type that autocast computes in; None without autocast."""
+    match precision:
+        case Precision.BF16_AMP | Precision.BF16_AUTOCAST:
+            return torch.bfloat16
+        case Precision.FP16_AMP | Precision.FP16_AUTOCAST:
+            return torch.float16
+        case Precision.FP32 | Precision.BF16 | Precision.FP16:
+            return None
 
 
 def load_config(source: ModelSource) -> PretrainedConfig:
@@ -75,7 +96,9 @@ def prepare_source(spec: JobSpec, source: ModelSource, config: PretrainedConfig,
 
 
 def load_model(spec: JobSpec, location: str, revision: str | None) -> PreTrainedModel:
-    """Load the model onto the first CUDA device, ready to train, its KV cache off as `Trainer` sets it.
+    """Load the model onto the first CUDA device, ready for what the job does.
+
+    To train, it is in training mode and its KV cache is off, as `Trainer` sets it.
 
     Raises:
         ConfigError: the checkpoint is not there, is damaged or does not fit the job.
@@ -99,7 +122,6 @@ def load_model(spec: JobSpec, location: str, revision: str | None) -> PreTrained
         raise
     model: PreTrainedModel = loaded[0]
     missing: set[str] = loaded[1]["missing_keys"]
-    model.config.use_cache = False
     if spec.weights is Weights.RANDOM:
         _randomize(model)
     elif missing:  # transformers makes them up, and warns
@@ -107,7 +129,10 @@ def load_model(spec: JobSpec, location: str, revision: str | None) -> PreTrained
             f"the checkpoint of {spec.model!r} lacks {len(missing)} tensors, such as {min(missing)}",
             hint=_INCOMPLETE_HINT,
         )
-    model.train()
+    is_trained = not isinstance(spec.method, Inference)
+    if is_trained:
+        model.config.use_cache = False
+    model.train(is_trained)
     return model
 
 
@@ -117,12 +142,15 @@ def check_positions(model: PreTrainedModel, spec: JobSpec) -> None:
     Raises:
         ConfigError: the model has fewer positions than the job's length.
     """
+    length = spec.seq_len
+    if isinstance(spec.method, Inference):
+        length += spec.method.new_tokens - 1  # the last one is not fed back
     for name, module in model.named_modules():
         if name.rsplit(".", 1)[-1] not in _POSITION_TABLES or not isinstance(module, torch.nn.Embedding):
             continue
-        if spec.seq_len > module.num_embeddings:
+        if length > module.num_embeddings:
             raise ConfigError(
-                f"{spec.model} has positions for {module.num_embeddings} tokens, not for {spec.seq_len}",
+                f"{spec.model} has positions for {module.num_embeddings} tokens, not for {length}",
                 hint=f"choose --seq-len {module.num_embeddings} or less",
             )
 
@@ -130,16 +158,22 @@ def check_positions(model: PreTrainedModel, spec: JobSpec) -> None:
 def _quantization(spec: JobSpec) -> BitsAndBytesConfig | None:
     match spec.method:
         case QLora() as method:
-            return BitsAndBytesConfig(
-                load_in_4bit=True,
-                bnb_4bit_quant_type=method.quant.value,
-                bnb_4bit_use_double_quant=method.double_quant,
-                bnb_4bit_compute_dtype=getattr(torch, method.compute_dtype.value),
-            )
-        case Int8Lora():
+            return _in_4bit(method)
+        case Inference(is_4bit=True) as method:
+            return _in_4bit(method)
+        case Int8Lora() | Inference(quant=InferenceQuant.INT8):
             return BitsAndBytesConfig(load_in_8bit=True)
-        case Full() | Lora():
+        case Full() | Lora() | Inference():
             return None
+
+
+def _in_4bit(method: QLora | Inference) -> BitsAndBytesConfig:
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=method.quant.value,
+        bnb_4bit_use_double_quant=method.double_quant,
+        bnb_4bit_compute_dtype=getattr(torch, method.compute_dtype.value),
+    )
 
 
 @torch.no_grad()

@@ -110,6 +110,20 @@ def test_before_the_first_complete_step_the_last_phase_is_explained() -> None:
     assert record_of(a_run()[:5]).components_at == ComponentsAt(phase=PhaseName.BACKWARD, step=0)
 
 
+def test_inference_has_the_peak_of_prefill_and_decode_and_nothing_steady() -> None:
+    record = record_of(
+        (
+            a_phase(PhaseName.LOAD, end=5 * GIB, peak=9 * GIB),
+            a_phase(PhaseName.PREFILL, end=7 * GIB, peak=8 * GIB),
+            a_phase(PhaseName.DECODE, end=6 * GIB),
+        )
+    )
+    assert record.peak_step is not None
+    assert record.peak_step.allocated_bytes == 8 * GIB
+    assert record.components_at == ComponentsAt(phase=PhaseName.PREFILL)
+    assert record.steady is None
+
+
 def test_a_job_that_ended_before_any_phase_has_no_figures() -> None:
     outcome = Outcome(status=OutcomeStatus.KILLED, signal=9)
     record = build_record(spec=a_job(), report=None, outcome=outcome, created_at=AT)

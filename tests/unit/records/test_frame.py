@@ -10,11 +10,11 @@ from profiler.errors import ConfigError
 from profiler.records.build import build_record
 from profiler.records.fingerprint import fingerprint_of
 from profiler.records.frame import table_columns, to_frame, write_table
-from profiler.records.schema import Outcome, OutcomeStatus
+from profiler.records.schema import Outcome, OutcomeStatus, PhaseName
 from profiler.records.store import record_file_name
 from profiler.spec.job import METHODS
 from profiler.units import GIB
-from tests.builders import AT, a_job, a_record, a_report, an_environment
+from tests.builders import AT, a_job, a_phase, a_record, a_report, an_environment
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "records-table.md"
 
@@ -55,6 +55,15 @@ def test_what_a_record_does_not_have_is_missing_not_zero() -> None:
     assert row["outcome.signal"] == 9
 
 
+def test_inference_has_its_own_phases_and_no_step() -> None:
+    phases = (a_phase(PhaseName.PREFILL, end=2 * GIB, peak=3 * GIB), a_phase(PhaseName.DECODE, end=4 * GIB))
+    row = to_frame([a_record(spec=a_job(method="inference"), report=a_report(phases))]).iloc[0]
+    assert row["method.new_tokens"] == 32
+    assert row["prefill.allocated_peak_bytes"] == 3 * GIB
+    assert row["decode.allocated_peak_bytes"] == row["peak_step.allocated_bytes"] == 4 * GIB
+    assert pd.isna(row["last_step.forward.allocated_peak_bytes"])
+
+
 def test_every_table_has_the_same_columns_and_types() -> None:
     frames = [to_frame([]), to_frame([a_record(spec=a_job(method=kind)) for kind in METHODS])]
     for frame in frames:
@@ -80,7 +89,7 @@ def test_a_written_table_is_read_back(suffix: str, tmp_path: Path) -> None:
     if suffix == ".csv":
         read = pd.read_csv(path, dtype={n: d for n, d in table_columns().items() if n != "created_at"})
         assert list(read.columns) == list(table_columns())
-        assert list(read["method.rank"].fillna(0)) == [0, 16, 16, 16]
+        assert list(read["method.rank"].fillna(0)) == [0, 16, 16, 16, 0]
     else:
         pd.testing.assert_frame_equal(pd.read_parquet(path), to_frame(records))
     assert [file.name for file in path.parent.iterdir()] == [path.name]

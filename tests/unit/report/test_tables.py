@@ -128,6 +128,17 @@ def test_one_changed_setting_is_shown_beside_the_usual_one() -> None:
     assert by_key == {"optimizer": ["adafactor", "adamw_torch", "sgd"], "method.rank": ["8", "16", "128"]}
 
 
+def test_inference_stands_apart_and_is_not_said_to_train() -> None:
+    def job(length: int, **changes: Any) -> Record:
+        return a_record(spec=a_job(seq_len=length, **changes))
+
+    records = [job(512), job(1024), job(512, method="inference"), job(1024, method="inference")]
+    text = study_tables(records, name="study", place="records")
+    grids = [line for line in text.splitlines() if line.startswith("### ")]
+    assert len(grids) == 2
+    assert sum("adamw" in line for line in grids) == sum("checkpointing" in line for line in grids) == 1
+
+
 def test_a_record_without_a_card_is_counted() -> None:
     lost = a_cell(seq_len=64).model_copy(update={"device": None, "environment": None})
     assert "1 more records tell of no card" in tables_of([lost, *a_study()])

@@ -141,6 +141,11 @@ def test_the_path_is_the_last_line() -> None:
         ({"gradient_checkpointing": False}, "no gradient checkpointing"),
         ({"gradient_checkpointing": {"reentrant": True}}, "reentrant gradient checkpointing"),
         ({"alloc_conf": "expandable_segments:True"}, "expandable_segments:True"),
+        ({"method": {"kind": "lora", "use_dora": True}}, "lora (rank 16, dora)"),
+        ({"method": {"kind": "lora", "use_rslora": True}}, "lora (rank 16, rslora)"),
+        ({"method": "inference"}, "inference (not quantized), bf16, batch 1 x 2048 tokens + 32 new, sdpa"),
+        ({"method": {"kind": "inference", "quant": "int8"}}, "inference (int8), bf16"),
+        ({"method": {"kind": "inference", "quant": "nf4"}}, "inference (nf4, double quantization)"),
     ],
 )
 def test_a_job_is_told_from_its_neighbours(changes: dict[str, object], part: str) -> None:

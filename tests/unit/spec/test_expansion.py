@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from profiler.errors import ConfigError
-from profiler.spec.job import Full, JobSpec, Lora, QLora
+from profiler.spec.job import Full, Inference, InferenceQuant, JobSpec, Lora, QLora
 from profiler.spec.sweep import expand, load_sweep
 from tests.unit.spec.sweeps import expansion_of, jobs_of
 
@@ -84,6 +84,30 @@ def test_a_key_of_another_method_is_left_out_and_the_point_collapses(tmp_path: P
     assert [job.method for job in expansion.jobs] == [Full(), Lora(rank=8), Lora(rank=16), Lora(rank=32)]
     assert expansion.num_duplicates == 2
     assert expansion.invalid == ()
+
+
+def test_what_only_training_has_is_left_out_of_inference(tmp_path: Path) -> None:
+    base = {"model": "x", "gradient_checkpointing": False, "steps": 2}
+    axes = {"method": ["lora", "inference"], "optimizer": ["sgd", "adafactor"]}
+    expansion = expansion_of(tmp_path, base=base, axes=axes)
+    assert [(job.method.kind, str(job.optimizer), job.steps) for job in expansion.jobs] == [
+        ("lora", "sgd", 2),
+        ("lora", "adafactor", 2),
+        ("inference", "adamw_torch", 3),
+    ]
+    assert (expansion.num_duplicates, expansion.invalid) == (1, ())
+
+
+def test_an_axis_of_types_is_read_for_the_method_that_has_them(tmp_path: Path) -> None:
+    axes = {"method": ["qlora", "inference"], "method.quant": ["nf4", "int8"]}
+    expansion = expansion_of(tmp_path, base={"model": "x"}, axes=axes)
+    assert [job.method for job in expansion.jobs] == [
+        QLora(),
+        Inference(quant=InferenceQuant.NF4),
+        Inference(quant=InferenceQuant.INT8),
+    ]
+    (point,) = expansion.invalid
+    assert point.reason == "method.quant: 'int8' is not one of its values"
 
 
 def test_a_methods_name_keeps_the_bases_keys_that_it_has(tmp_path: Path) -> None:

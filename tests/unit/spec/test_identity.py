@@ -1,19 +1,61 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.spec.identity import job_key
+from profiler.records.packed import PACK_NAME, Stored, read_pack
+from profiler.spec.identity import ADDED_LATER, job_key
+from profiler.spec.job import Int8Lora, JobSpec, Lora, QLora
+from profiler.spec.keys import flatten
 from tests.builders import a_job
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RESULTS = Path(__file__).parents[3] / "results"
 
 
 def test_a_key_does_not_change_between_releases() -> None:
     """Records written by an earlier version are found by it: change the schema tag when this must change."""
     assert job_key(a_job()) == "1695af25ead215a1"
+
+
+@pytest.mark.parametrize("study", ["rtx-4090", "a100-80gb"])
+def test_every_published_record_is_found_by_its_key(study: str) -> None:
+    stored = [found for found in read_pack(RESULTS / study / PACK_NAME) if isinstance(found, Stored)]
+    assert len(stored) > 1000
+    assert [found.path for found in stored if job_key(found.record.spec) != found.record.key] == []
+
+
+@pytest.mark.parametrize("method", [Lora(), QLora(), Int8Lora()], ids=lambda method: method.kind)
+@pytest.mark.parametrize("key", ADDED_LATER)
+def test_a_field_added_later_has_as_its_default_what_was_done_before(
+    key: str, method: Lora | QLora | Int8Lora
+) -> None:
+    job = JobSpec(model="x", method=method)
+    assert flatten(job.model_dump(mode="json"))[key] == ADDED_LATER[key]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"new_tokens": 33},
+        {"quant": "int8"},
+        {"quant": "nf4"},
+        {"quant": "fp4"},
+        {"quant": "nf4", "double_quant": False},
+        {"quant": "nf4", "compute_dtype": "float16"},
+    ],
+    ids=str,
+)
+def test_every_field_of_inference_counts(method: Mapping[str, object]) -> None:
+    keys = {job_key(a_job(method={"kind": "inference", **own})) for own in ({}, {"quant": "nf4"}, method)}
+    assert len(keys) == 2 + (method != {"quant": "nf4"})
 
 
 def test_a_key_is_sixteen_hex_digits() -> None:
@@ -28,6 +70,10 @@ def test_a_key_is_sixteen_hex_digits() -> None:
         {"weights": "pretrained"},
         {"method": "lora"},
         {"method": {"kind": "qlora", "rank": 8}},
+        {"method": {"kind": "qlora", "use_dora": True}},
+        {"method": {"kind": "qlora", "use_rslora": True}},
+        {"method": "inference"},
+        {"precision": "bf16-autocast"},
         {"precision": "fp16"},
         {"optimizer": "sgd"},
         {"batch_size": 2},

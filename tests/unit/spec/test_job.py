@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from profiler.spec.job import (
     ComputeDtype,
     Full,
     GradientCheckpointing,
+    Inference,
+    InferenceQuant,
     Int8Lora,
     JobSpec,
     Loop,
@@ -32,6 +35,8 @@ lora_fields: dict[str, st.SearchStrategy[Any]] = {
     "alpha": st.integers(1, 4096),
     "dropout": st.floats(0, 1, exclude_max=True),
     "targets": st.just("all-linear") | st.lists(names, min_size=1, max_size=4).map(tuple),
+    "use_dora": st.booleans(),
+    "use_rslora": st.booleans(),
 }
 methods = (
     st.just(Full())
@@ -46,13 +51,28 @@ methods = (
     )
     | st.builds(Int8Lora, kbit_prepare=st.booleans(), **lora_fields)
 )
+inferences = st.builds(
+    Inference,
+    quant=st.sampled_from([InferenceQuant.NF4, InferenceQuant.FP4]),
+    double_quant=st.booleans(),
+    compute_dtype=st.sampled_from(ComputeDtype),
+    new_tokens=st.integers(1, 2**24),
+) | st.builds(Inference, quant=st.sampled_from(InferenceQuant))
 jobs = st.builds(
+    JobSpec,
+    model=st.just("llama-3.1-8b"),
+    method=inferences,
+    precision=st.sampled_from(Precision),
+    batch_size=st.integers(1, 65_536),
+    attention=st.sampled_from(Attention),
+    attention_mask=st.sampled_from([AttentionMask.FULL, AttentionMask.PADDED]),
+) | st.builds(
     JobSpec,
     model=st.sampled_from(["llama-3.1-8b", "org/model", "./models/mine"]),
     revision=st.none() | st.just("main"),
     weights=st.sampled_from(Weights),
     method=methods,
-    precision=st.sampled_from(Precision),
+    precision=st.sampled_from([one for one in Precision if one is not Precision.FP16_AUTOCAST]),
     optimizer=st.sampled_from(Optimizer),
     batch_size=st.integers(1, 65_536),
     seq_len=st.integers(2, 16_777_216),
@@ -140,6 +160,11 @@ def test_allocator_settings_are_kept_without_spaces() -> None:
         {"method": {"kind": "lora", "dropout": float("nan")}},
         {"method": {"kind": "lora", "targets": []}},
         {"method": {"kind": "full", "rank": 4}},
+        {"method": {"kind": "full", "use_dora": True}},
+        {"method": {"kind": "lora", "use_dora": "yes"}},
+        {"method": "full", "precision": "fp16-autocast"},
+        {"method": {"kind": "inference", "new_tokens": 0}},
+        {"method": {"kind": "inference", "rank": 4}},
     ],
     ids=str,
 )
@@ -151,6 +176,39 @@ def test_what_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("method", ["qlora", "int8-lora"])
 def test_quantized_methods_may_run_under_autocast(method: str) -> None:
     assert a_job(method=method, precision="fp16-amp").precision is Precision.FP16_AMP
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "int8-lora"])
+def test_adapters_of_float16_weights_may_train_under_autocast(method: str) -> None:
+    assert a_job(method=method, precision="fp16-autocast").precision is Precision.FP16_AUTOCAST
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimizer": "sgd"}, "optimizer does not apply to method 'inference', which trains nothing"),
+        ({"steps": 2}, "steps does not apply"),
+        ({"loop": "trainer"}, "loop does not apply"),
+        ({"gradient_checkpointing": False}, "gradient_checkpointing does not apply"),
+        ({"attention_mask": "none"}, "attention_mask none does not apply"),
+        ({"method": {"kind": "inference", "double_quant": False}}, "double_quant is for 4-bit weights"),
+        (
+            {"method": {"kind": "inference", "quant": "int8", "compute_dtype": "float16"}},
+            "compute_dtype is for 4-bit weights, not for quant 'int8'",
+        ),
+    ],
+    ids=str,
+)
+def test_what_changes_nothing_of_inference_is_refused_so_that_a_job_has_one_key(
+    changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValidationError, match=re.escape(words)):
+        a_job(**({"method": "inference"} | changes))
+
+
+def test_defaults_of_what_does_not_apply_may_be_written_out() -> None:
+    spelled = a_job(method="inference", optimizer="adamw_torch", gradient_checkpointing=True, steps=3)
+    assert spelled == a_job(method={"kind": "inference", "quant": "none", "new_tokens": 32})
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ({"optimizer": "adamw"}, "optimizer: 'adamw' is not one of its values", "did you mean 'adamw_torch'?"),
     ({"precision": 16}, "precision: 16 is not one of its values", "did you mean 'fp16'?"),
     ({"method": "qlra"}, "method.kind: there is no method 'qlra'", "did you mean 'qlora'?"),
-    ({"method": {"rank": 3}}, "method.kind: is missing", "it can be full, lora, qlora, int8-lora"),
+    ({"method": {"rank": 3}}, "method.kind: is missing", "it can be full, lora, qlora, int8-lora, inference"),
     ({"method": 3}, "method: 3 is no method", "write a method's name, or its keys and values"),
     (
         {"method": {"kind": "full", "rank": 3}},
@@ -96,12 +96,27 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     (
         {"method": {"kind": "lora", "quant": "nf4"}},
         "method.quant: does not apply to method 'lora'",
-        "it belongs to qlora",
+        "it belongs to qlora, inference",
     ),
     (
         {"method": {"kind": "qlora", "quant": "nf5"}},
         "method.quant: 'nf5' is not one of its values",
         "did you mean 'nf4'?",
+    ),
+    (
+        {"method": {"kind": "inference", "quant": "int4"}},
+        "method.quant: 'int4' is not one of its values",
+        "did you mean 'int8'?",
+    ),
+    (
+        {"method": {"kind": "qlora", "quant": "int8"}},
+        "method.quant: 'int8' is not one of its values",
+        "it can be nf4, fp4",
+    ),
+    (
+        {"method": "inference", "steps": 5},
+        "steps does not apply to method 'inference', which trains nothing",
+        "leave it out",
     ),
     ({"method": {"kind": "lora", "rank": True}}, "method.rank: expected a whole number, found True", ""),
     ({"method": {"kind": "lora", "dropout": 1}}, "method.dropout: must be below 1.0, not 1", ""),
