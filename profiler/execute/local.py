@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.execute.judge import Ended, judge, read_report
 from profiler.execute.prepare import Workplace, prepare_job
-from profiler.execute.protocol import STDERR
+from profiler.execute.protocol import HISTORY, STDERR
 from profiler.hardware.discovery import choose_device
 from profiler.records.build import build_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from profiler.execute.prepare import PreparedJob
     from profiler.records.schema import PhaseReading, Record
     from profiler.spec.job import JobSpec
 
@@ -57,9 +60,35 @@ def run_job(
     """
     choice = choose_device(spec.gpu, gpu_memory_bytes=spec.gpu_memory_bytes)
     job = prepare_job(spec, choice, allow_busy=allow_busy)
+    return run_prepared(job, timeout_s=timeout_s, on_phase=on_phase)
+
+
+def run_prepared(
+    job: PreparedJob,
+    *,
+    timeout_s: float | None = None,
+    on_phase: Callable[[PhaseReading], None] = lambda _: None,
+    history_path: Path | None = None,
+) -> Record:
+    """Run a job whose model and card are found; as `run_job` otherwise.
+
+    Args:
+        job: the job.
+        timeout_s: kill it after so long; None waits for ever.
+        on_phase: called with each phase as it completes.
+        history_path: receives the history of the allocator's events, as far as the job came. None records
+            none, which costs nothing.
+
+    Raises:
+        ConfigError: the job asks for what there is not.
+        EnvironmentUnfitError: it cannot run here.
+    """
+    job = replace(job, has_history=history_path is not None)
     created_at = datetime.now(UTC)
     with Workplace(job) as place:
         ended = _run_worker(place, timeout_s=timeout_s, on_phase=on_phase)
+        if history_path is not None and (place.directory / HISTORY).is_file():
+            shutil.copyfile(place.directory / HISTORY, history_path)
     return build_record(spec=job.spec, report=ended.report, outcome=ended.outcome, created_at=created_at)
 
 

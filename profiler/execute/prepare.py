@@ -41,6 +41,7 @@ class PreparedJob:
         choice: its card.
         device: the card as a record names it.
         notes: what the record is to say besides.
+        has_history: whether its worker leaves the history of the allocator's events.
     """
 
     spec: JobSpec
@@ -48,6 +49,7 @@ class PreparedJob:
     choice: DeviceChoice
     device: Device
     notes: tuple[str, ...]
+    has_history: bool = False
 
     @property
     def driver(self) -> str | None:
@@ -165,6 +167,7 @@ class Workplace:
                 driver=job.driver,
                 scratch=str(scratch),
                 notes=job.notes,
+                has_history=job.has_history,
             )
             try:
                 write_whole(self.directory / REQUEST, self.request)

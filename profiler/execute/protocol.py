@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 REQUEST = "request.json"
 REPORT = "report.json"
 REFUSAL = "refusal.json"
+HISTORY = "history.jsonl"
 STDERR = "stderr.txt"
 
 
@@ -50,6 +51,7 @@ class Request(_Message):
         driver: the driver's version; None for a virtual card.
         scratch: an empty directory for the worker's files; the parent removes it, however the job ends.
         notes: what the record is to say besides.
+        has_history: whether to leave the history of the allocator's events in `history.jsonl`.
     """
 
     spec: JobSpec
@@ -58,6 +60,7 @@ class Request(_Message):
     driver: str | None
     scratch: str
     notes: tuple[str, ...] = ()
+    has_history: bool = False
 
 
 class Refusal(_Message):

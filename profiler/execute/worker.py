@@ -19,11 +19,12 @@ import torch
 
 from profiler.errors import ConfigError, PeakvramError
 from profiler.execute.environment import ALLOC_CONF_VARIABLES, read_environment
-from profiler.execute.protocol import REFUSAL, REPORT, REQUEST, Refusal, Request, write_whole
+from profiler.execute.protocol import HISTORY, REFUSAL, REPORT, REQUEST, Refusal, Request, write_whole
 from profiler.hardware.discovery import find_real_gpus
 from profiler.hardware.sampler import UsedMemorySampler
 from profiler.hardware.visible import match_by_uuid
 from profiler.measure.device import DeviceMeter, ExactMeter, NoMeter, SampledMeter
+from profiler.measure.history import HistoryRecorder
 from profiler.measure.phases import Recorder
 from profiler.records.schema import Outcome, OutcomeStatus, ValueReads, WorkerReport
 from profiler.spec.models import ModelSource
@@ -50,6 +51,7 @@ class Worker:
         self._meter = meter
         self._state = state
         self._values = TrueValues() if state is not None else None
+        self._history = HistoryRecorder(directory / HISTORY) if request.has_history else None
         self._requested_bytes: int | None = None
         self._recorder = Recorder(meter=meter, has_time=state is None, on_reading=self._add_reading)
         self._report = WorkerReport(
@@ -103,6 +105,8 @@ class Worker:
         self._requested_bytes = requested_bytes
 
     def _add_reading(self, reading: PhaseReading) -> None:
+        if self._history is not None:
+            self._history.end_phase(reading.name, reading.step)
         self._write(phases=(*self._report.phases, reading))
 
     def _add_parameters(self, parameters: Parameters) -> None:

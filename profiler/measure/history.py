@@ -1,0 +1,163 @@
+"""What the CUDA allocator does, event by event and phase by phase: torch's own history, made compact.
+
+Torch keeps the events in a ring, with the Python stack of each. At every phase's end the ring is read, its
+addresses replaced by the order of allocation, and the result written; then it starts anew. So memory stays
+bounded, and a job that is killed leaves every phase it completed.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from profiler.records.history import Event, EventKind, PhaseEvents, Stack, append_phase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from profiler.records.schema import PhaseName
+
+MAX_ENTRIES = 1_000_000
+"""Entries of torch's history that one run may make. Torch says that each takes several KB of host memory
+(`torch.cuda.memory._record_memory_history`) while its phase lasts; a whole run of three steps of an 8B model
+makes some tens of thousands."""
+
+_MAX_FRAMES = 10
+_KINDS = {
+    "alloc": EventKind.ALLOC,
+    "free_requested": EventKind.FREE,
+    "free_completed": EventKind.FREE_COMPLETED,
+    "segment_alloc": EventKind.SEGMENT_ALLOC,
+    "segment_free": EventKind.SEGMENT_FREE,
+    "segment_map": EventKind.SEGMENT_MAP,
+    "segment_unmap": EventKind.SEGMENT_UNMAP,
+    "oom": EventKind.OOM,
+}
+_OF_SEGMENTS = frozenset(
+    {EventKind.SEGMENT_ALLOC, EventKind.SEGMENT_FREE, EventKind.SEGMENT_MAP, EventKind.SEGMENT_UNMAP}
+)
+_BEGINNINGS = frozenset({EventKind.ALLOC, EventKind.SEGMENT_ALLOC, EventKind.SEGMENT_MAP})
+# What keeps true values on a virtual card stands between the library's line and the allocation.
+_HIDDEN = ("profiler/virtual/", "torch/_ops.py")
+
+
+class HistoryRecorder:
+    """Writes the history of the current device to a file, a line a phase."""
+
+    def __init__(self, path: Path, *, max_entries: int = MAX_ENTRIES) -> None:
+        """Nothing is recorded before the first phase has ended: recording would make the CUDA context.
+
+        Args:
+            path: the file.
+            max_entries: after so many the history is full, and says so.
+        """
+        self._path = path
+        self._room = max_entries
+        self._is_started = False
+        self._is_full = False
+        self._names = Names()
+        self._stacks: dict[Stack, int] = {}
+
+    def end_phase(self, name: PhaseName, step: int | None) -> None:
+        """Write what happened since the last phase's end. The first phase, the context's, has no events."""
+        if not self._is_started:
+            self._is_started = True
+            append_phase(self._path, PhaseEvents(phase=name, step=step))
+            _record(self._room + 1)
+            return
+        entries = [] if self._is_full else _entries()
+        if len(entries) > self._room:  # the ring has lost the first ones, and with them the order of blocks
+            self._is_full = True
+            torch.cuda.memory._record_memory_history(None)
+        if self._is_full:
+            append_phase(self._path, PhaseEvents(phase=name, step=step, is_truncated=True))
+            return
+        self._room -= len(entries)
+        num_known = len(self._stacks)
+        events = tuple(self._events(entries))
+        new_stacks = tuple(self._stacks)[num_known:]
+        append_phase(self._path, PhaseEvents(phase=name, step=step, events=events, new_stacks=new_stacks))
+        _record(self._room + 1)
+
+    def _events(self, entries: Iterable[Mapping[str, Any]]) -> Iterator[Event]:
+        for kind, entry in _known(entries):
+            number = self._names.number(kind, entry.get("addr"))
+            yield Event(kind, int(entry["size"]), number, self._stack(entry["frames"]))
+
+    def _stack(self, frames: Iterable[Mapping[str, Any]]) -> int:
+        lines = (
+            f"{place}:{frame['line']} {frame['name']}"
+            for frame in frames
+            if not (place := short_name(frame["filename"])).startswith(_HIDDEN)
+        )
+        stack = tuple(line for line, _ in zip(lines, range(_MAX_FRAMES), strict=False))
+        return self._stacks.setdefault(stack, len(self._stacks))
+
+
+class Names:
+    """Which block or segment an address is, in the order of their allocation."""
+
+    def __init__(self) -> None:
+        """Nothing is allocated yet."""
+        self._blocks: dict[int, int] = {}
+        self._segments: dict[int, int] = {}
+        self._num_blocks = 0
+        self._num_segments = 0
+
+    def number(self, kind: EventKind, address: int | None) -> int | None:
+        """The number of the block or segment at `address`, a new one where `kind` begins one."""
+        if address is None:
+            return None
+        if kind in _OF_SEGMENTS:
+            if kind in _BEGINNINGS:
+                self._segments[address] = self._num_segments
+                self._num_segments += 1
+            return self._segments.get(address)
+        if kind in _BEGINNINGS:
+            self._blocks[address] = self._num_blocks
+            self._num_blocks += 1
+        return self._blocks.get(address)
+
+
+def _entries() -> list[dict[str, Any]]:
+    traces: list[list[dict[str, Any]]] = torch.cuda.memory._snapshot()["device_traces"]
+    return traces[torch.cuda.current_device()]
+
+
+@cache
+def short_name(filename: str) -> str:
+    """A file's name from the packages' directory on: where that is on this machine is nobody's business."""
+    for place in _places():
+        if filename.startswith(place):
+            return filename.removeprefix(place)
+    return filename.replace("\\", "/").rpartition("/")[2]
+
+
+@cache
+def _places() -> tuple[str, ...]:
+    """Directories that modules lie in, the deepest first: the packages' lies in the standard library's."""
+    paths = sysconfig.get_paths()
+    found = {paths[name] for name in ("purelib", "platlib", "stdlib", "platstdlib")}
+    found.add(str(Path(__file__).resolve().parents[2]))
+    return tuple(sorted((f"{place}/" for place in found), key=len, reverse=True))
+
+
+def _record(max_entries: int) -> None:
+    """Start torch's history anew: turning it off is what forgets the old one, in every release."""
+    record = torch.cuda.memory._record_memory_history
+    record(None)
+    record("all", context="all", stacks="python", max_entries=max_entries)
+
+
+def _known(entries: Iterable[Mapping[str, Any]]) -> Iterator[tuple[EventKind, Mapping[str, Any]]]:
+    """The entries that say something, without the completions that come with their free."""
+    freed: int | None = None
+    for entry in entries:
+        kind = _KINDS.get(entry["action"])
+        if kind is not None and not (kind is EventKind.FREE_COMPLETED and entry["addr"] == freed):
+            yield kind, entry
+        freed = entry["addr"] if kind is EventKind.FREE else None
