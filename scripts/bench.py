@@ -1,7 +1,11 @@
-"""Times whole commands from a cold start, as ratios to importing torch, transformers, peft and bitsandbytes.
+"""Times whole commands from a cold start, and counts the estimates of a table that a second is enough for.
 
+Runs are told as ratios to importing torch, transformers, peft and bitsandbytes, an estimate as a ratio to
+importing torch alone.
 Seconds differ between machines, and with what else they do; ratios of commands that take turns differ little.
 The host memory is the largest process's peak (the worker's), read from the kernel.
+
+With --estimate: the estimates alone.
 
 With --sweep: a sweep of 210 jobs as one command, against one cold process a job, told from three of its jobs;
 its host memory is what all its processes hold at once (the sum of their PSS, sampled).
@@ -10,6 +14,7 @@ its host memory is what all its processes hold at once (the sum of their PSS, sa
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -20,14 +25,26 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from profiler.fit.estimate import DEFAULT_FORMULA
+from profiler.fit.factors import default_factors
+from profiler.fit.frame import estimate_frame
+from profiler.formula.catalogue import find_formula
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 IMPORTS = "import torch, transformers, peft, bitsandbytes"
 RUN = ("-m", "profiler", "run")
+ESTIMATE = ("-m", "profiler", "estimate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A command, and what it may cost at most (None: it is what the others are compared with)."""
+    """A command, and what it may cost at most (None: it is what those after it are compared with)."""
 
     name: str
     arguments: tuple[str, ...]
@@ -35,7 +52,15 @@ class Case:
     max_host_bytes: int | None = None
 
 
-CASES = (
+ESTIMATE_CASES = (
+    Case(name="import torch", arguments=("-c", "import torch")),
+    Case(
+        name="estimate, Llama-3.1-8B",
+        arguments=(*ESTIMATE, "llama-3.1-8b", "--method", "qlora", "--gpu", "rtx-4090"),
+        max_ratio=0.25,
+    ),
+)
+RUN_CASES = (
     Case(name="bare import", arguments=("-c", IMPORTS)),
     Case(
         name="QLoRA, Llama-3.1-8B",
@@ -51,6 +76,18 @@ CASES = (
     ),
 )
 
+TABLE = {
+    "model": ("smollm2-135m", "llama-3.2-1b", "qwen2.5-7b", "llama-3.1-8b", "mistral-7b-v0.1"),
+    "method.kind": ("full", "lora", "qlora"),
+    "gradient_checkpointing.enabled": (True, False),
+    "attention": ("sdpa", "eager"),
+    "batch_size": tuple(range(1, 9)),
+    "seq_len": tuple(range(128, 8193, 128)),
+}
+"""A table of jobs: every combination."""
+TABLE_GPU = "a100-80gb"
+MIN_ESTIMATES_PER_S = 20_000
+
 SWEEP_MODELS = ("smollm2-135m", "qwen2.5-0.5b", "llama-3.2-1b", "llama-3.2-3b", "llama-3.1-8b")
 SWEEP_METHODS = ("full", "lora", "qlora")
 SWEEP_LENGTHS = (256, 512, 1024, 2048, 3072, 4096, 8192)
@@ -63,34 +100,64 @@ SAMPLE_S = 0.25
 
 
 def main() -> int:
-    """Run the cases in turn, print a line for each, and fail if one costs too much."""
+    """Run the cases in turn, print a line for each, and fail if one costs too much or is too slow."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--repeat", type=int, default=3, help="runs of each case; the median counts (default 3)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--estimate", action="store_true", help="time estimates alone")
     parser.add_argument("--sweep", action="store_true", help="time a sweep instead")
     options = parser.parse_args()
     if options.sweep:
         return _bench_sweep(as_json=options.json)
-    seconds: dict[str, list[float]] = {case.name: [] for case in CASES}
+    rows = _time_cases(ESTIMATE_CASES, repeat=options.repeat)
+    if not options.estimate:
+        rows += _time_cases(RUN_CASES, repeat=options.repeat)
+    table = _time_table(repeat=options.repeat)
+    result = {"cases": rows, "table": table}
+    sys.stdout.write(json.dumps(result, indent=2) + "\n" if options.json else _cases(rows) + _lines(table))
+    return 0 if all(row["holds"] for row in (*rows, table)) else 1
+
+
+def _time_cases(cases: tuple[Case, ...], *, repeat: int) -> list[dict[str, object]]:
+    """A row a case; the cases take turns, and the first is what the others are compared with."""
+    seconds: dict[str, list[float]] = {case.name: [] for case in cases}
     host_bytes: dict[str, int] = dict.fromkeys(seconds, 0)
     with tempfile.TemporaryDirectory() as out:
-        for _ in range(options.repeat):
-            for case in CASES:
+        for _ in range(repeat):
+            for case in cases:
                 elapsed_s, peak_bytes = _run(case, Path(out))
                 seconds[case.name].append(elapsed_s)
                 host_bytes[case.name] = max(host_bytes[case.name], peak_bytes)
-    base_s = statistics.median(seconds[CASES[0].name])
-    rows = [
-        _row(case, statistics.median(seconds[case.name]), base_s, host_bytes[case.name]) for case in CASES
+    base_s = statistics.median(seconds[cases[0].name])
+    return [
+        _row(case, statistics.median(seconds[case.name]), base_s, host_bytes[case.name]) for case in cases
     ]
-    sys.stdout.write(json.dumps(rows, indent=2) + "\n" if options.json else _table(rows))
-    return 0 if all(row["holds"] for row in rows) else 1
+
+
+def _time_table(*, repeat: int) -> dict[str, object]:
+    """How many jobs of a table are estimated in a second, on one core."""
+    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+    jobs = pd.DataFrame(itertools.product(*TABLE.values()), columns=list(TABLE)).assign(gpu=TABLE_GPU)
+    seconds = []
+    for _ in range(repeat):
+        started_s = time.perf_counter()
+        estimate_frame(jobs, formula=find_formula(DEFAULT_FORMULA), factors=default_factors())
+        seconds.append(time.perf_counter() - started_s)
+    per_s = len(jobs) / statistics.median(seconds)
+    return {
+        "num_jobs": len(jobs),
+        "elapsed_s": round(statistics.median(seconds), 3),
+        "estimates_per_s": round(per_s),
+        "min_estimates_per_s": MIN_ESTIMATES_PER_S,
+        "holds": per_s >= MIN_ESTIMATES_PER_S,
+    }
 
 
 def _run(case: Case, out: Path) -> tuple[float, int]:
-    arguments = case.arguments if case.max_ratio is None else (*case.arguments, "--out", str(out))
+    is_run = case.arguments[: len(RUN)] == RUN
+    arguments = (*case.arguments, "--out", str(out)) if is_run else case.arguments
     started_s = time.perf_counter()
     with (out / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, *arguments], stdout=log, stderr=log)
@@ -117,7 +184,7 @@ def _row(case: Case, elapsed_s: float, base_s: float, host_bytes: int) -> dict[s
     }
 
 
-def _table(rows: list[dict[str, object]]) -> str:
+def _cases(rows: list[dict[str, object]]) -> str:
     lines = [f"{'case':<24}{'seconds':>9}{'ratio':>8}{'at most':>9}{'host GiB':>10}{'at most':>9}"]
     for row in rows:
         host_gib = int(str(row["host_bytes"])) / (1 << 30)
@@ -127,6 +194,10 @@ def _table(rows: list[dict[str, object]]) -> str:
         figures = f"{row['elapsed_s']:>9}{row['ratio']:>8}{most:>9}{host_gib:>10.2f}{most_gib:>9}"
         lines.append(f"{row['case']:<24}{figures}{failed}")
     return "\n".join(lines) + "\n"
+
+
+def _lines(result: Mapping[str, object]) -> str:
+    return "".join(f"{name:<20}{value}\n" for name, value in result.items())
 
 
 def _bench_sweep(*, as_json: bool) -> int:
@@ -147,8 +218,7 @@ def _bench_sweep(*, as_json: bool) -> int:
         "max_tree_bytes": MAX_SWEEP_BYTES,
         "holds": ratio >= MIN_SWEEP_RATIO and tree_bytes <= MAX_SWEEP_BYTES,
     }
-    text = json.dumps(result, indent=2) if as_json else "\n".join(f"{k:<16}{v}" for k, v in result.items())
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(json.dumps(result, indent=2) + "\n" if as_json else _lines(result))
     return 0 if result["holds"] else 1
 
 

@@ -4,43 +4,38 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from profiler import __version__
-from profiler.cli.doctor import doctor
-from profiler.cli.export import export
-from profiler.cli.gpus import gpus
-from profiler.cli.models import models
 from profiler.cli.output import message_console
-from profiler.cli.pack import pack
-from profiler.cli.plan import plan
-from profiler.cli.run import run
-from profiler.cli.sweep import sweep
 from profiler.errors import PeakvramError
 from profiler.report.text import literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from types import FrameType
 
 _INTERRUPTED = 130
 
-app = typer.Typer(
-    name="peakvram",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+COMMANDS = (
+    "run",
+    "estimate",
+    "plan",
+    "sweep",
+    "pack",
+    "export",
+    "fit",
+    "verify",
+    "validate",
+    "claims",
+    "gpus",
+    "models",
+    "doctor",
 )
-app.command()(run)
-app.command()(plan)
-app.command()(sweep)
-app.command()(pack)
-app.command()(export)
-app.command()(gpus)
-app.command()(models)
-app.command()(doctor)
+"""The commands in the order of the help: each is the function of its name in the module of its name."""
 
 
 def main() -> None:
@@ -58,6 +53,8 @@ def _leave(number: int, _frame: FrameType | None) -> NoReturn:
 
 def run_command(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code; every foreseen error is one line and a hint on stderr."""
+    first = next((argument for argument in arguments if not argument.startswith("-")), "")
+    app = build_app([first] if first in COMMANDS else COMMANDS)
     try:
         code = app(list(arguments), prog_name="peakvram", standalone_mode=False)
     except typer.TyperException as error:
@@ -69,7 +66,20 @@ def run_command(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-@app.callback(invoke_without_command=True)
+def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The command line with some of its commands: what the others import need not be waited for."""
+    app = typer.Typer(
+        name="peakvram",
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_peakvram)
+    for name in names:
+        app.command()(getattr(import_module(f"profiler.cli.{name}"), name))
+    return app
+
+
 def _peakvram(
     context: typer.Context,
     *,
@@ -81,6 +91,7 @@ def _peakvram(
 
     \b
     peakvram run llama-3.1-8b --method qlora --gpu rtx-4090
+    peakvram estimate llama-3.1-8b --method qlora --gpu rtx-4090
     peakvram sweep smoke
     peakvram gpus
     peakvram models
@@ -96,10 +107,7 @@ def _peakvram(
 
 
 def _usage_hint(arguments: Sequence[str]) -> str:
-    commands = {
-        command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands
-    }
-    command = next((argument for argument in arguments if argument in commands), "")
+    command = next((argument for argument in arguments if argument in COMMANDS), "")
     return f"see {' '.join(part for part in ('peakvram', command, '--help') if part)}"
 
 

@@ -23,9 +23,9 @@ def plan(
     out: o.SweepOut = None,
     json: o.Json = False,
 ) -> int:
-    """Show the jobs of a sweep, which are stored already and which cannot be.
+    """Show the jobs of a sweep: what each should take, which are stored already and which cannot be.
 
-    Nothing is run.
+    Nothing is run; what a job should take is an estimate, as `peakvram estimate` gives it.
 
     \b
     peakvram plan smoke
@@ -47,15 +47,24 @@ def plan(
 
 def _planned(study: Study) -> list[PlannedJob]:
     from profiler.execute.pending import pending_jobs  # noqa: PLC0415 - `plan --help` needs none of it
+    from profiler.fit.estimate import DEFAULT_FORMULA, estimate_jobs  # noqa: PLC0415
+    from profiler.fit.factors import default_factors  # noqa: PLC0415
+    from profiler.formula.catalogue import find_formula  # noqa: PLC0415
     from profiler.report.plan import PlannedJob  # noqa: PLC0415
 
     pending = pending_jobs(study.jobs, study.store)
-    stored = [PlannedJob(spec=record.spec, record=record) for record in pending.stored]
-    return [*stored, *(PlannedJob(spec=spec) for spec in pending.todo)]
+    jobs = [*((record.spec, record) for record in pending.stored), *((spec, None) for spec in pending.todo)]
+    estimates = estimate_jobs(
+        [spec for spec, _ in jobs], formula=find_formula(DEFAULT_FORMULA), factors=default_factors()
+    )
+    return [
+        PlannedJob(spec=spec, record=record, estimate=estimate)
+        for (spec, record), estimate in zip(jobs, estimates, strict=True)
+    ]
 
 
 def _show(study: Study, jobs: list[PlannedJob]) -> None:
-    from profiler.report.plan import invalid_table, plan_table  # noqa: PLC0415 - not for --help
+    from profiler.report.plan import ESTIMATES, STATE, estimates_summary, invalid_table, plan_table  # noqa: PLC0415 - not for --help
     from profiler.report.text import literal  # noqa: PLC0415
 
     with data_output(pipe_width=_PIPE_WIDTH) as console:
@@ -63,11 +72,12 @@ def _show(study: Study, jobs: list[PlannedJob]) -> None:
         if study.sweep.description:
             console.print(literal(study.sweep.description), soft_wrap=True)
         console.print()
-        console.print(plan_table(jobs))
+        console.print(plan_table(jobs, columns=(*ESTIMATES, STATE)))
         if study.expansion.invalid:
             console.print()
             console.print(invalid_table(study.expansion.invalid))
         console.print()
+        console.print(literal(estimates_summary(jobs)), soft_wrap=True)
         console.print(literal(_summary(study, jobs)), soft_wrap=True)
 
 
@@ -86,6 +96,8 @@ def _summary(study: Study, jobs: list[PlannedJob]) -> str:
 
 
 def _as_json(study: Study, jobs: list[PlannedJob]) -> dict[str, object]:
+    from profiler.report.estimate_tree import summary_tree  # noqa: PLC0415 - not for --help
+
     expansion = study.expansion
     return {
         "name": study.sweep.name,
@@ -98,6 +110,7 @@ def _as_json(study: Study, jobs: list[PlannedJob]) -> dict[str, object]:
             {
                 "spec": job.spec.model_dump(mode="json"),
                 "outcome": job.record.outcome.model_dump(mode="json") if job.record else None,
+                "estimate": summary_tree(job.estimate) if job.estimate else None,
             }
             for job in jobs
         ],

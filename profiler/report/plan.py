@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from profiler.fit.estimate import Estimate, Fits, single
+from profiler.report.estimate import interval
 from profiler.report.settings import Settings, method_label, settings_of, show_value, unusual, varying_keys
-from profiler.report.text import literal, plain_table, titled
+from profiler.report.text import UNKNOWN, literal, plain_table, titled
 from profiler.report.verdict import outcome_label
+from profiler.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from rich.console import Group
 
+    from profiler.fit.estimate import Estimated
     from profiler.records.schema import Record
     from profiler.spec.expansion import InvalidJob
     from profiler.spec.job import JobSpec
@@ -21,10 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedJob:
-    """A job of a sweep, and its record if it has one."""
+    """A job of a sweep, its record if it has one, and what it is estimated to take if that was asked."""
 
     spec: JobSpec
     record: Record | None = None
+    estimate: Estimated | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +46,35 @@ def _state(job: PlannedJob) -> str:
     return "to run" if job.record is None else f"stored: {outcome_label(job.record.outcome)}"
 
 
+def _peak(job: PlannedJob) -> str:
+    if not isinstance(job.estimate, Estimate):
+        return UNKNOWN
+    return format_bytes(single(job.estimate.corrected.allocated.value_bytes))
+
+
+def _interval(job: PlannedJob) -> str:
+    estimate = job.estimate
+    return (isinstance(estimate, Estimate) and interval(estimate.corrected.allocated)) or UNKNOWN
+
+
+def _fits(job: PlannedJob) -> str:
+    return str(job.estimate.verdict.fits) if isinstance(job.estimate, Estimate) else UNKNOWN
+
+
+_WORDS = {
+    Fits.YES: "fit",
+    Fits.LIKELY: "likely",
+    Fits.UNLIKELY: "unlikely",
+    Fits.NO: "do not fit",
+    None: "not estimated",
+}
 STATE = PlanColumn(heading="state", side="left", cell=_state)
+ESTIMATES = (
+    PlanColumn(heading="est. peak", side="right", cell=_peak),
+    PlanColumn(heading="90 % interval", side="right", cell=_interval),
+    PlanColumn(heading="fits", side="left", cell=_fits),
+)
+"""What a job is estimated to take: peak allocated, its interval, and whether the card has room."""
 
 
 def plan_table(jobs: Sequence[PlannedJob], *, columns: Sequence[PlanColumn] = (STATE,)) -> Group:
@@ -57,6 +91,13 @@ def plan_table(jobs: Sequence[PlannedJob], *, columns: Sequence[PlanColumn] = (S
     told = [key for key in settings_of(jobs[0].spec) if key.startswith("method.")]
     common += unusual(settings_of(jobs[0].spec), besides=["model", "gpu", *told, *varying])
     return titled(f"Jobs, all with {', '.join(common)}" if common else "Jobs", table)
+
+
+def estimates_summary(jobs: Iterable[PlannedJob]) -> str:
+    """How many jobs are estimated to fit, in one line."""
+    fits = Counter(job.estimate.verdict.fits if isinstance(job.estimate, Estimate) else None for job in jobs)
+    parts = [f"{fits[answer]} {word}" for answer, word in _WORDS.items() if fits[answer]]
+    return f"estimated, nothing was run: {', '.join(parts)}"
 
 
 def _settings(spec: JobSpec) -> Settings:

@@ -10,7 +10,7 @@ import pytest
 import typer
 import yaml
 
-from profiler.cli.app import app
+from profiler.cli.app import build_app
 from profiler.cli.job import read_job
 from profiler.hardware.catalogue import find_gpu
 from profiler.records.schema import (
@@ -27,7 +27,7 @@ from profiler.records.schema import (
     ValueReads,
 )
 from profiler.spec.identity import job_key
-from profiler.spec.job import Full, GradientCheckpointing, Int8Lora, JobSpec, Lora, QLora
+from profiler.spec.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, QLora
 from profiler.spec.load import job_from
 from profiler.spec.models import resolve_model
 from profiler.spec.presets import list_presets
@@ -110,7 +110,7 @@ def problem_with(command: str) -> str | None:
 
 
 def group_or_command(arguments: list[str]) -> Any:
-    group: Any = typer.main.get_command(app)
+    group: Any = typer.main.get_command(build_app())
     names = [argument for argument in arguments if not argument.startswith("-")]
     return group.commands[names[0]] if names else group
 
@@ -228,7 +228,8 @@ def test_the_record_shown_adds_up() -> None:
     "part",
     [
         *(Record, Device, Environment, Outcome, Peak, Steady, Components, ComponentsAt, Parameters),
-        *(PhaseReading, ValueReads, JobSpec, GradientCheckpointing, Full, Lora, QLora, Int8Lora),
+        *(PhaseReading, ValueReads, JobSpec, GradientCheckpointing),
+        *(Full, Lora, QLora, Int8Lora, Inference),
     ],
     ids=lambda part: part.__name__,
 )

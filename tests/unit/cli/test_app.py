@@ -17,6 +17,7 @@ from profiler.errors import ConfigError, EnvironmentUnfitError
 from profiler.hardware.catalogue import load_catalogue
 from profiler.records.schema import Outcome, OutcomeStatus, PhaseName, Record
 from profiler.records.store import read_record
+from profiler.spec.job import Inference, InferenceQuant
 from profiler.spec.presets import list_presets
 from tests.builders import a_job, a_phase, a_record
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from profiler.spec.job import JobSpec
 
 ROOT = Path(__file__).resolve().parents[3]
-COMMANDS = ["run", "plan", "sweep", "pack", "export", "gpus", "models", "doctor"]
+COMMANDS = ["run", "estimate", "plan", "sweep", "pack", "export", "gpus", "models", "doctor"]
 
 
 class Runner:
@@ -141,7 +142,7 @@ def test_json_is_all_that_is_on_stdout(runner: Runner, capsys: pytest.CaptureFix
 def test_flags_reach_the_job(runner: Runner) -> None:
     line = """
         run org/m --weights pretrained --revision v1 --method qlora --rank 8 --alpha 16 --dropout 0.1
-        --targets q,v --quant fp4 --no-double-quant --no-kbit-prepare --compute-dtype float16
+        --targets q,v --quant fp4 --no-double-quant --no-kbit-prepare --compute-dtype float16 --dora --rslora
         --batch-size 2 --seq-len 512 --reentrant --optimizer sgd --precision fp16-amp --attention eager
         --attention-mask padded --loop trainer --steps 4 --gpu a40 --gpu-memory 2TiB
         --alloc-conf expandable_segments:True --timeout 60.5 --allow-busy --out there
@@ -159,6 +160,8 @@ def test_flags_reach_the_job(runner: Runner) -> None:
         "double_quant": False,
         "kbit_prepare": False,
         "compute_dtype": "float16",
+        "use_dora": True,
+        "use_rslora": True,
     }
     assert runner.asked["spec"].model_dump(mode="json") == {
         "model": "org/m",
@@ -179,6 +182,13 @@ def test_flags_reach_the_job(runner: Runner) -> None:
         "gpu_memory_bytes": 2 * 2**40,
     }
     assert len(list(Path("there/records").iterdir())) == 1
+
+
+def test_flags_reach_an_inference_job(runner: Runner) -> None:
+    line = "run org/m --method inference --quant int8 --new-tokens 64 --seq-len 128"
+    assert run_command(line.split()) == 0
+    assert runner.asked["spec"].method == Inference(quant=InferenceQuant.INT8, new_tokens=64)
+    assert runner.asked["spec"].seq_len == 128
 
 
 @pytest.mark.parametrize(

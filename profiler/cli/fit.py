@@ -1,0 +1,179 @@
+"""`peakvram fit`: correction factors of formulas from the records of studies, and how good they are."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli.output import data_output, message_console, notice, print_json_value
+from profiler.report.text import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from profiler.fit.factors import FactorFile
+    from profiler.fit.fit import Fitted, Unfitted
+    from profiler.fit.sample import Sample
+    from profiler.fit.validate import Validation
+
+Studies = Annotated[
+    list[Path],
+    typer.Argument(metavar="DIR", help="Studies: what `peakvram sweep` has written.", show_default=False),
+]
+FitOut = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Where the tables go (default results/formulas)")
+]
+FactorsTo = Annotated[
+    Path | None,
+    typer.Option("--factors", metavar="FILE", help="Where the factors go (default DIR/factors.json)"),
+]
+FormulaIds = Annotated[
+    list[str] | None,
+    typer.Option("--formula", metavar="NAME", help="Fit this formula alone. Repeatable (default all)"),
+]
+Validate = Annotated[
+    bool,
+    typer.Option(
+        "--validate", metavar="", help="Write the tables of the tests too, for people and programs."
+    ),
+]
+Mix = Annotated[
+    bool, typer.Option("--mix", metavar="", help="Let virtual and real records be fitted together.")
+]
+_MAX_SKIPPED = 10
+
+
+def fit(  # noqa: PLR0913 - one parameter a flag
+    *,
+    directories: Studies,
+    formula: FormulaIds = None,
+    validate: Validate = False,
+    mix: Mix = False,
+    out: FitOut = None,
+    factors: FactorsTo = None,
+    json: o.Json = False,
+) -> int:
+    """Fit correction factors of formulas to records, and say how far each formula is off before and after.
+
+    Errors are of models that the factors never saw: each is left out once. The factors are written as JSON,
+    which `peakvram estimate --factors` reads.
+
+    \b
+    peakvram fit results/rtx-4090 results/a100-80gb
+    peakvram fit results/rtx-4090 results/a100-80gb --validate --factors configs/factors.json
+
+    Exit codes: 0 done, 2 no or too few records, virtual and real ones mixed, 3 a file cannot be written.
+    """  # noqa: D301 - \b keeps the examples' lines apart
+    from profiler.fit.factors import write_factors  # noqa: PLC0415 - not for --help
+    from profiler.fit.fit import Fitted, factor_file  # noqa: PLC0415
+
+    place = out or Path("results/formulas")
+    sample = _read(directories, is_mix_allowed=mix)
+    results = _fit(sample, formula or ())
+    found = factor_file([one for one, _ in results if isinstance(one, Fitted)], sample)
+    validations = [validation for _, validation in results]
+    paths = [factors or place / "factors.json"]
+    write_factors(paths[0], found)
+    if validate:
+        from profiler.report.publish_formulas import publish_formulas  # noqa: PLC0415
+
+        command = _command(directories, formula, mix=mix, out=out, factors=factors)
+        paths += publish_formulas(place, validations, found, command=command, factors_path=_shown(paths[0]))
+    if json:
+        print_json_value(_as_json(validations, found, paths))
+    else:
+        _show(validations, found, paths)
+    return 0
+
+
+def _read(directories: Sequence[Path], *, is_mix_allowed: bool) -> Sample:
+    from profiler.fit.sample import read_sample  # noqa: PLC0415 - not for --help
+
+    sample = read_sample(directories, is_mix_allowed=is_mix_allowed)
+    for skipped in sample.skipped[:_MAX_SKIPPED]:
+        notice(f"skipped {skipped.name}: {skipped.reason}")
+    if len(sample.skipped) > _MAX_SKIPPED:
+        notice(f"skipped {len(sample.skipped) - _MAX_SKIPPED} more")
+    return sample
+
+
+def _fit(sample: Sample, names: Sequence[str]) -> list[tuple[Fitted | Unfitted, Validation]]:
+    """Fits and tests formulas, saying on stderr which one it is at."""
+    from profiler.fit.fit import fit_formula  # noqa: PLC0415 - not for --help
+    from profiler.fit.validate import validate  # noqa: PLC0415
+    from profiler.formula.catalogue import FORMULAS, find_formula  # noqa: PLC0415
+
+    formulas = [find_formula(name) for name in dict.fromkeys(names)] or list(FORMULAS)
+    results = []
+    with message_console().status(literal("")) as status:
+        for number, formula in enumerate(formulas, start=1):
+            status.update(literal(f"{formula.id}, {number} of {len(formulas)}"))
+            result = fit_formula(formula, sample)
+            results.append((result, validate(result, sample)))
+    return results
+
+
+def _command(
+    directories: Sequence[Path],
+    names: Sequence[str] | None,
+    *,
+    mix: bool,
+    out: Path | None,
+    factors: Path | None,
+) -> str:
+    """What to type to make the tables again, wherever the studies are."""
+    parts = ["peakvram", "fit", *map(_shown, directories)]
+    parts += [text for name in names or () for text in ("--formula", name)]
+    parts += ["--validate", *(["--mix"] if mix else [])]
+    parts += [] if out is None else ["--out", _shown(out)]
+    parts += [] if factors is None else ["--factors", _shown(factors)]
+    return shlex.join(parts)
+
+
+def _shown(path: Path) -> str:
+    """A path for a reader of the repository; where on this machine is nobody's business."""
+    return path.name if path.is_absolute() or ".." in path.parts else str(path)
+
+
+def _show(validations: Sequence[Validation], factors: FactorFile, paths: Sequence[Path]) -> None:
+    from profiler.report.fit import fit_lines, fit_table  # noqa: PLC0415 - not for --help
+
+    with data_output() as console:
+        console.print(fit_table(validations, factors))
+        console.print()
+        for line in fit_lines(validations, factors):
+            console.print(line, soft_wrap=True)
+        for path in paths:
+            console.print(literal(f"Wrote {path}"), soft_wrap=True)
+
+
+def _as_json(
+    validations: Sequence[Validation], factors: FactorFile, paths: Sequence[Path]
+) -> dict[str, object]:
+    return {
+        "fitted_on": factors.fitted_on.model_dump(mode="json"),
+        "formulas": [
+            {
+                "formula": one.formula.id,
+                "unfitted": one.unfitted or None,
+                "scores": [
+                    {"figure": line.figure, "stage": line.stage, **asdict(line.score)} for line in one.lines
+                ],
+                "trust": [{"believed": name, **_known(asdict(trust))} for name, trust in one.trusted.items()],
+                "terms": [asdict(error) for error in one.term_errors],
+            }
+            for one in validations
+        ],
+        "written": [str(path) for path in paths],
+    }
+
+
+def _known(shares: Mapping[str, float]) -> dict[str, float | None]:
+    """A share of nothing is no number, which JSON cannot say."""
+    return {name: None if math.isnan(share) else share for name, share in shares.items()}
