@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 _SCHEMA = "peakvram-job-1"
 
-ADDED_LATER: Mapping[str, object] = MappingProxyType({"method.use_dora": False, "method.use_rslora": False})
+ADDED_LATER: Mapping[str, object] = MappingProxyType(
+    {"method.use_dora": False, "method.use_rslora": False, "method.trl_casting": False}
+)
 """Fields that jobs did not have at first, by dotted key, and what all jobs did before there was a choice.
 
 With that value a field is left out of the canonical JSON, so that a job has the key it always had.

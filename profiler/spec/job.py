@@ -198,13 +198,20 @@ class Lora(_LoraPart):
 
 
 class QLora(_LoraPart):
-    """Low-rank adapters are trained on frozen 4-bit weights (bitsandbytes)."""
+    """Low-rank adapters are trained on frozen 4-bit weights (bitsandbytes).
+
+    Attributes:
+        trl_casting: once the adapters are in, cast as trl's `SFTTrainer(bf16=True)` does: the norms to
+            float32, the embeddings and the output layer, which k-bit preparation has made float32, back to
+            bfloat16.
+    """
 
     kind: Literal["qlora"] = "qlora"
     quant: Quant = Quant.NF4
     double_quant: Flag = True
     compute_dtype: ComputeDtype = ComputeDtype.BFLOAT16
     kbit_prepare: Flag = True
+    trl_casting: Flag = False
 
 
 class Int8Lora(_LoraPart):

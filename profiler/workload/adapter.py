@@ -50,7 +50,7 @@ def add_adapter(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel | Peft
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
     except ValueError as error:
         names = sorted(
             {
@@ -63,6 +63,20 @@ def add_adapter(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel | Peft
             f"no adapter fits {spec.model}: {str(error).partition('. ')[0]}",
             hint=f"its linear modules are {', '.join(names)}",
         ) from error
+    if isinstance(method, QLora) and method.trl_casting:
+        _cast_as_trl(adapted)
+    return adapted
+
+
+def _cast_as_trl(model: PeftModel) -> None:
+    """What `peft_module_casting_to_bf16` of trl 0.13 does."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.LayerNorm) or "norm" in name:
+            module.to(torch.float32)
+        elif any(part in name for part in ("lm_head", "embed_tokens", "wte", "wpe")):
+            weight = getattr(module, "weight", None)
+            if weight is not None and weight.dtype == torch.float32:
+                module.to(torch.bfloat16)
 
 
 def _enable_checkpointing(model: PreTrainedModel, kwargs: dict[str, Any]) -> None:

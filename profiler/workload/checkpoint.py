@@ -47,7 +47,8 @@ def write_sparse_checkpoint(config: PretrainedConfig, directory: Path, *, dtype:
     """
     config.save_pretrained(directory)
     tensors = _tensors_on_disk(config, dtype)
-    shards = list(_split(tensors))
+    # `safe_open` hands a file's tensors out by name, in which order they are loaded, and quantized.
+    shards = [dict(sorted(shard.items())) for shard in _split(tensors)]
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"

@@ -13,7 +13,14 @@ from profiler.spec.job import Inference, JobSpec, Loop, Precision
 from profiler.workload.adapter import add_adapter, prepare_model
 from profiler.workload.batch import make_batch
 from profiler.workload.generation import generate
-from profiler.workload.model import autocast_dtype, check_positions, load_config, load_model, prepare_source
+from profiler.workload.model import (
+    autocast_dtype,
+    check_positions,
+    load_config,
+    load_model,
+    prepare_source,
+    text_config,
+)
 from profiler.workload.optimizer import make_optimizer
 
 if TYPE_CHECKING:
@@ -52,7 +59,7 @@ def run_phases(
         torch.OutOfMemoryError: as a result; the recorder says in which phase.
     """
     config = load_config(source)
-    vocab_size = config.get_text_config().vocab_size
+    vocab_size = text_config(config).vocab_size
     location = prepare_source(spec, source, config, scratch)
     with recorder.phase(PhaseName.CONTEXT):
         torch.cuda.init()

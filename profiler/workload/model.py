@@ -58,6 +58,12 @@ def autocast_dtype(precision: Precision) -> torch.dtype | None:
             return None
 
 
+def text_config(config: PretrainedConfig) -> PretrainedConfig:
+    """The part of a configuration that is the language model's; up to transformers 4.43 there is no other."""
+    ask = getattr(config, "get_text_config", None)
+    return config if ask is None else ask()
+
+
 def load_config(source: ModelSource) -> PretrainedConfig:
     """The model's configuration, from a preset's file, a directory or the Hub.
 
@@ -179,7 +185,7 @@ def _in_4bit(method: QLora | Inference) -> BitsAndBytesConfig:
 @torch.no_grad()
 def _randomize(model: PreTrainedModel) -> None:
     """Draw floating-point weights in place, which allocates nothing; quantized ones stay quantized zeros."""
-    std = getattr(model.config.get_text_config(), "initializer_range", 0.02)
+    std = getattr(text_config(model.config), "initializer_range", 0.02)
     for parameter in model.parameters():
         if parameter.is_floating_point():
             parameter.normal_(std=std)

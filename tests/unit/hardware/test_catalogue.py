@@ -125,7 +125,7 @@ def test_the_chip_is_plausible(gpu: Gpu) -> None:
 
 @EVERY_CARD
 def test_the_context_is_a_spread_that_owns_up_to_being_an_assumption(gpu: Gpu) -> None:
-    assert 128 * MIB < gpu.context_low_bytes < gpu.context_bytes < gpu.context_high_bytes < 1024 * MIB
+    assert 64 * MIB < gpu.context_low_bytes < gpu.context_bytes < gpu.context_high_bytes < 1024 * MIB
     notes = {figure.name: figure.note or "" for figure in gpu.figures}
     assert notes["context.typical_bytes"].startswith("ASSUMPTION") is not gpu.context_is_measured
     measured = next(figure for figure in gpu.figures if figure.name == "context.measured")

@@ -1,0 +1,1 @@
+"""Published measurements and claims, and how ours compare with them."""
