@@ -1,0 +1,1 @@
+"""The figures of a study, drawn to be published."""

@@ -1,0 +1,67 @@
+"""Which figures a study has, and their files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from profiler.report.figures.components import draw_components
+from profiler.report.figures.draw import save, style
+from profiler.report.figures.errors import draw_errors
+from profiler.report.figures.fits import draw_fits
+from profiler.report.figures.phases import draw_phases
+from profiler.report.fits import fit_table
+from profiler.report.study_view import find_example, provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from matplotlib.figure import Figure
+
+    from profiler.report.study_view import StudyView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """One figure in its files.
+
+    Attributes:
+        name: of the files.
+        caption: what it shows.
+        origin: what its figures are: virtual, measured or estimated.
+        paths: its PNG, then its SVG.
+    """
+
+    name: str
+    caption: str
+    origin: str
+    paths: tuple[Path, ...]
+
+
+def write_figures(view: StudyView, directory: Path) -> tuple[Drawn, ...]:
+    """Draws those figures that the study has something to show in.
+
+    Raises:
+        EnvironmentUnfitError: if a file cannot be written.
+    """
+    with style(view.name):
+        return tuple(
+            Drawn(name=name, caption=caption, origin=origin, paths=save(figure, directory, name=name))
+            for name, caption, origin, figure in _figures(view)
+        )
+
+
+def _figures(view: StudyView) -> Iterator[tuple[str, str, str, Figure]]:
+    table, example = fit_table(view), find_example(view)
+    if table is not None:
+        yield "fits", f"Does it fit? {table.title}", table.origin, draw_fits(table)
+    if example is not None:
+        length, batch = example.column
+        job = f"{example.model}, batch {batch} x {length} tokens"
+        origin = provenance(example.source.device)
+        yield "components", f"What is in memory: {job}, by method", origin, draw_components(example)
+        yield "phases", f"Phase by phase: {job}", origin, draw_phases(example)
+    if view.errors:
+        kinds = ", ".join(dict.fromkeys(provenance(source.device) for source in view.cards))
+        yield "errors", "Formulas beside the records, as published and corrected", kinds, draw_errors(view)

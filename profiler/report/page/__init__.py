@@ -1,0 +1,1 @@
+"""The page that shows a study: one HTML file with all that it needs in it."""

@@ -1,0 +1,194 @@
+"""What the page is told of a study: its records, tables and formulas as plain data, each text once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from profiler.hardware.catalogue import load_catalogue
+from profiler.records.fingerprint import identity_of
+from profiler.records.schema import OutcomeStatus
+from profiler.records.store import short_model
+from profiler.report.page.calculator import FORMULA, Json, Numbered, kind_of, make_calculator
+from profiler.report.parts import COLOURS, parts_of
+from profiler.report.settings import method_label, settings_of
+from profiler.report.study_view import describe_fitted_on, find_example, provenance
+from profiler.report.tables import describe_card, describe_settings, describe_versions
+from profiler.report.terminal import describe_job
+from profiler.report.verdict import device_peak_bytes, outcome_label
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from profiler.fit.score import Score
+    from profiler.records.fingerprint import Identity
+    from profiler.records.schema import Device, PhaseReading, Record
+    from profiler.report.arrange import Grid
+    from profiler.report.formula_errors import FormulaError
+    from profiler.report.page.calculator import Calculator
+    from profiler.report.study_view import CardView, StudyView
+
+COLUMNS: Final = (
+    *("source", "model", "method", "settings", "batch_size", "seq_len", "outcome", "fits"),
+    *("allocated_bytes", "reserved_bytes", "device_bytes", "kind", "parts", "phases", "message", "key"),
+)
+"""What each number of a record's row is; texts are numbers into `texts`, 0 bytes are not known."""
+_NOT_CALCULATED = -1
+
+
+def page_data(view: StudyView) -> Json:
+    """Everything the page needs, as JSON can say it."""
+    shown = [(place, record) for place, source in enumerate(view.cards) for record in source.card.records]
+    calculator = make_calculator([record.spec for _, record in shown], view.factors)
+    texts: Numbered[str] = Numbered()
+    places = {(source, record.key): place for place, (source, record) in enumerate(shown)}
+    return {
+        "study": view.name,
+        "sources": [_source(source) for source in view.cards],
+        "columns": COLUMNS,
+        "records": [_row(source, record, texts, calculator) for source, record in shown],
+        "parts": list(COLOURS.items()),
+        "grids": [
+            _grid(number, grid, places, calculator)
+            for number, source in enumerate(view.cards)
+            for grid in source.arrangement.grids
+        ],
+        "errors": [_error(error) for error in view.errors],
+        "points": _points(view, shown),
+        "factors": {"name": view.factors_name, "fitted_on": describe_fitted_on(view)},
+        "start": _start(view),
+        "calculator": calculator.data,
+        "texts": list(texts),  # last: everything above has put its texts there
+    }
+
+
+def _source(source: CardView) -> Json:
+    device = source.device
+    return {
+        "card": _in_catalogue(device),
+        "name": describe_card(source.card),
+        "provenance": provenance(device),
+        "total_bytes": device.total_bytes,
+        "context_bytes": device.context_bytes,
+        "versions": describe_versions(source.card),
+    }
+
+
+def _in_catalogue(device: Device) -> str | None:
+    """The catalogue's id of a card, which a real one has under the same name; None if it has none."""
+    catalogue = load_catalogue()
+    if device.id in catalogue:
+        return device.id
+    return next((gpu.id for gpu in catalogue.values() if gpu.name == device.name), None)
+
+
+def _row(source: int, record: Record, texts: Numbered[str], calculator: Calculator) -> Json:
+    settings, peak = settings_of(record.spec), record.peak
+    return [
+        source,
+        texts[short_model(record.spec.model)],
+        texts[method_label(settings)],
+        texts[describe_settings(settings)],
+        record.spec.batch_size,
+        record.spec.seq_len,
+        texts[outcome_label(record.outcome)],
+        int(_is_fitting(record)),
+        peak.allocated_bytes if peak else 0,
+        peak.reserved_bytes if peak else 0,
+        device_peak_bytes(record) or 0,
+        calculator.places.get(kind_of(record.spec), _NOT_CALCULATED),
+        _components(record, texts),
+        [_phase(phase, texts) for phase in record.phases],
+        texts[record.outcome.message or ""],
+        record.key,
+    ]
+
+
+def _is_fitting(record: Record) -> bool:
+    """Whether a job ran, and held no more than its card has."""
+    used, device = device_peak_bytes(record), record.device
+    is_within = used is None or device is None or used <= device.total_bytes
+    return record.outcome.status is OutcomeStatus.OK and is_within
+
+
+def _components(record: Record, texts: Numbered[str]) -> Json:
+    """When components were counted, then the bytes of each part; empty where nothing was counted."""
+    at = record.components_at
+    if record.components is None or at is None or record.peak is None:
+        return []
+    when = at.phase if at.step is None else f"{at.phase}, step {at.step}"
+    parts = parts_of(record)
+    return [texts[when], *(parts.get(name, 0) for name in COLOURS)]
+
+
+def _phase(phase: PhaseReading, texts: Numbered[str]) -> Json:
+    """Name, step or -1, then allocated at the start, at its peak and at the end, and reserved at its peak."""
+    return [
+        texts[phase.name if phase.is_complete else f"{phase.name} (failed)"],
+        -1 if phase.step is None else phase.step,
+        phase.allocated_start_bytes,
+        phase.allocated_peak_bytes,
+        phase.allocated_end_bytes,
+        phase.reserved_peak_bytes,
+    ]
+
+
+def _grid(source: int, grid: Grid, places: dict[tuple[int, str], int], calculator: Calculator) -> Json:
+    """One table: a row has a model, a method, its kind of job for the calculator, and its cells' records."""
+    return {
+        "source": source,
+        "settings": describe_settings(grid.settings),
+        "columns": grid.columns,
+        "rows": [
+            [
+                *row,
+                _kind_of_row(grid, row, calculator),
+                [
+                    places[source, grid.cells[row, column].key] if (row, column) in grid.cells else -1
+                    for column in grid.columns
+                ],
+            ]
+            for row in grid.rows
+        ],
+    }
+
+
+def _kind_of_row(grid: Grid, row: tuple[str, str], calculator: Calculator) -> int:
+    record = next(record for (own, _), record in grid.cells.items() if own == row)
+    return calculator.places.get(kind_of(record.spec), _NOT_CALCULATED)
+
+
+def _error(error: FormulaError) -> Json:
+    return {
+        "id": error.formula.id,
+        "title": error.formula.title,
+        "source": error.formula.source,
+        "num_jobs": error.bare.num_jobs,
+        "bare": _score(error.bare),
+        "corrected": _score(error.corrected) if error.corrected else None,
+    }
+
+
+def _score(score: Score) -> Json:
+    return [score.median, score.p90, score.p95, score.bias]
+
+
+def _points(view: StudyView, shown: Sequence[tuple[int, Record]]) -> Json:
+    """The calculator's formula beside each record: the record, what the bare formula says, and corrected."""
+    places = {identity_of(record): place for place, (_, record) in enumerate(shown)}
+    return [point for error in view.errors if error.formula is FORMULA for point in _own(error, places)]
+
+
+def _own(error: FormulaError, places: Mapping[Identity, int]) -> Iterator[Json]:
+    corrected = error.corrected_bytes or error.bare_bytes
+    for identity, bare, fitted in zip(error.identities, error.bare_bytes, corrected, strict=True):
+        yield [places[identity], int(bare), int(fitted)]
+
+
+def _start(view: StudyView) -> Json:
+    """What is chosen when the page opens."""
+    example = find_example(view)
+    if example is None:
+        first = view.cards[0].card.records[0]
+        return {"gpu": view.gpu, "job": describe_job(first.spec), "key": first.key}
+    record = example.records[0][2]
+    return {"gpu": view.gpu, "job": describe_job(record.spec), "key": record.key}
