@@ -22,11 +22,15 @@ _INTERRUPTED = 130
 
 COMMANDS = (
     "run",
+    "explain",
     "estimate",
     "plan",
     "sweep",
     "pack",
     "export",
+    "exec",
+    "report",
+    "compare",
     "fit",
     "verify",
     "validate",

@@ -80,7 +80,7 @@ def run(  # noqa: PLR0913 - one parameter a flag
     if reason:
         record = record.model_copy(update={"notes": (*record.notes, reason)})
     _deliver(record, directory=out / "records", as_json=json)
-    return _exit_code(record.outcome.status)
+    return exit_code_of(record.outcome.status)
 
 
 _NOT_OF_THE_JOB = {"config", "set_", "out", "json", "allow_busy", "timeout"}
@@ -129,7 +129,8 @@ def _show(record: Record, *, path: Path | None, as_json: bool) -> None:
         notice(f"Wrote {path}")
 
 
-def _exit_code(status: OutcomeStatus) -> int:
+def exit_code_of(status: OutcomeStatus) -> int:
+    """The exit code of a command that ran one job; out of memory is a result."""
     match status:
         case OutcomeStatus.OK | OutcomeStatus.OOM:
             return 0

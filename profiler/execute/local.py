@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.execute.judge import Ended, judge, read_report
 from profiler.execute.prepare import Workplace, prepare_job
-from profiler.execute.protocol import HISTORY, STDERR
+from profiler.execute.protocol import HISTORY, SNAPSHOT, STDERR, TRACE
 from profiler.hardware.discovery import choose_device
 from profiler.records.build import build_record
 
@@ -37,6 +37,19 @@ sys.path.append(sys.argv[1])
 from profiler.execute.worker import run_process
 run_process(sys.argv[3], parent=int(sys.argv[2]))
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracePaths:
+    """Where an explained run leaves what it saw.
+
+    Attributes:
+        trace: the events, with the module behind each, and whose each block is (`profiler.explain.trace`).
+        snapshot: torch's own snapshot of the phase with the highest peak; None for none.
+    """
+
+    trace: Path
+    snapshot: Path | None = None
 
 
 def run_job(
@@ -69,6 +82,7 @@ def run_prepared(
     timeout_s: float | None = None,
     on_phase: Callable[[PhaseReading], None] = lambda _: None,
     history_path: Path | None = None,
+    trace_paths: TracePaths | None = None,
 ) -> Record:
     """Run a job whose model and card are found; as `run_job` otherwise.
 
@@ -78,17 +92,29 @@ def run_prepared(
         on_phase: called with each phase as it completes.
         history_path: receives the history of the allocator's events, as far as the job came. None records
             none, which costs nothing.
+        trace_paths: receive the same with the module behind each event, and whose each block is.
 
     Raises:
         ConfigError: the job asks for what there is not.
         EnvironmentUnfitError: it cannot run here.
     """
-    job = replace(job, has_history=history_path is not None)
+    left = {
+        HISTORY: history_path,
+        TRACE: trace_paths.trace if trace_paths else None,
+        SNAPSHOT: trace_paths.snapshot if trace_paths else None,
+    }
+    job = replace(
+        job,
+        has_history=left[HISTORY] is not None,
+        has_trace=left[TRACE] is not None,
+        has_snapshot=left[SNAPSHOT] is not None,
+    )
     created_at = datetime.now(UTC)
     with Workplace(job) as place:
         ended = _run_worker(place, timeout_s=timeout_s, on_phase=on_phase)
-        if history_path is not None and (place.directory / HISTORY).is_file():
-            shutil.copyfile(place.directory / HISTORY, history_path)
+        for name, path in left.items():
+            if path is not None and (place.directory / name).is_file():
+                shutil.copyfile(place.directory / name, path)
     return build_record(spec=job.spec, report=ended.report, outcome=ended.outcome, created_at=created_at)
 
 

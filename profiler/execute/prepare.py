@@ -42,6 +42,8 @@ class PreparedJob:
         device: the card as a record names it.
         notes: what the record is to say besides.
         has_history: whether its worker leaves the history of the allocator's events.
+        has_trace: whether it leaves the trace of an explained run.
+        has_snapshot: whether it leaves torch's own snapshot of that run.
     """
 
     spec: JobSpec
@@ -50,6 +52,8 @@ class PreparedJob:
     device: Device
     notes: tuple[str, ...]
     has_history: bool = False
+    has_trace: bool = False
+    has_snapshot: bool = False
 
     @property
     def driver(self) -> str | None:
@@ -168,6 +172,8 @@ class Workplace:
                 scratch=str(scratch),
                 notes=job.notes,
                 has_history=job.has_history,
+                has_trace=job.has_trace,
+                has_snapshot=job.has_snapshot,
             )
             try:
                 write_whole(self.directory / REQUEST, self.request)

@@ -23,6 +23,8 @@ REQUEST = "request.json"
 REPORT = "report.json"
 REFUSAL = "refusal.json"
 HISTORY = "history.jsonl"
+TRACE = "trace.jsonl"
+SNAPSHOT = "snapshot.pickle"
 STDERR = "stderr.txt"
 
 
@@ -52,6 +54,8 @@ class Request(_Message):
         scratch: an empty directory for the worker's files; the parent removes it, however the job ends.
         notes: what the record is to say besides.
         has_history: whether to leave the history of the allocator's events in `history.jsonl`.
+        has_trace: whether to leave them in `trace.jsonl`, with the module behind each and whose blocks are.
+        has_snapshot: whether to leave torch's own snapshot of the trace's highest phase too.
     """
 
     spec: JobSpec
@@ -61,6 +65,8 @@ class Request(_Message):
     scratch: str
     notes: tuple[str, ...] = ()
     has_history: bool = False
+    has_trace: bool = False
+    has_snapshot: bool = False
 
 
 class Refusal(_Message):

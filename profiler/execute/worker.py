@@ -19,13 +19,24 @@ import torch
 
 from profiler.errors import ConfigError, PeakvramError
 from profiler.execute.environment import ALLOC_CONF_VARIABLES, read_environment
-from profiler.execute.protocol import HISTORY, REFUSAL, REPORT, REQUEST, Refusal, Request, write_whole
+from profiler.execute.protocol import (
+    HISTORY,
+    REFUSAL,
+    REPORT,
+    REQUEST,
+    SNAPSHOT,
+    TRACE,
+    Refusal,
+    Request,
+    write_whole,
+)
 from profiler.hardware.discovery import find_real_gpus
 from profiler.hardware.sampler import UsedMemorySampler
 from profiler.hardware.visible import match_by_uuid
 from profiler.measure.device import DeviceMeter, ExactMeter, NoMeter, SampledMeter
 from profiler.measure.history import HistoryRecorder
 from profiler.measure.phases import Recorder
+from profiler.measure.trace import TraceRecorder
 from profiler.records.schema import Outcome, OutcomeStatus, ValueReads, WorkerReport
 from profiler.spec.models import ModelSource
 from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state
@@ -54,6 +65,7 @@ class Worker:
         self._history = HistoryRecorder(directory / HISTORY) if request.has_history else None
         self._requested_bytes: int | None = None
         self._recorder = Recorder(meter=meter, has_time=state is None, on_reading=self._add_reading)
+        self._trace = _trace_recorder(directory, request, self._recorder) if request.has_trace else None
         self._report = WorkerReport(
             device=request.device,
             environment=read_environment(alloc_conf=request.spec.alloc_conf, driver=request.driver),
@@ -107,6 +119,8 @@ class Worker:
     def _add_reading(self, reading: PhaseReading) -> None:
         if self._history is not None:
             self._history.end_phase(reading.name, reading.step)
+        if self._trace is not None:
+            self._trace.end_phase(reading)
         self._write(phases=(*self._report.phases, reading))
 
     def _add_parameters(self, parameters: Parameters) -> None:
@@ -123,6 +137,15 @@ class Worker:
             changes["notes"] = (*self._request.notes, note)
         self._report = self._report.model_copy(update=changes)
         write_whole(self._directory / REPORT, self._report)
+
+
+def _trace_recorder(directory: Path, request: Request, recorder: Recorder) -> TraceRecorder:
+    return TraceRecorder(
+        directory / TRACE,
+        recorder,
+        alloc_conf=request.spec.alloc_conf,
+        snapshot_path=directory / SNAPSHOT if request.has_snapshot else None,
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

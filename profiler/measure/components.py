@@ -1,6 +1,6 @@
 """Whose the allocated bytes are: every live block of the allocator given to one component.
 
-Blocks are claimed by the tensors that start in them, storage by storage, in the order of `_claims`. What no
+Blocks are claimed by the tensors that start in them, storage by storage, in the order of `claims`. What no
 tensor of the job claims is a cuBLAS workspace, an activation, or other; so the components add up to the
 allocator's own figure by construction.
 """
@@ -57,7 +57,7 @@ class Holdings:
 def count_components(holdings: Holdings) -> Components:
     """Split the bytes allocated now into components; their sum is the allocator's figure."""
     unclaimed = live_blocks()
-    counted = {name: _claim(unclaimed, tensors) for name, tensors in _claims(holdings)}
+    counted = {name: _claim(unclaimed, tensors) for name, tensors in claims(holdings)}
     workspace_bytes = _claim_workspaces(unclaimed, holdings.num_threads_with_workspace)
     rest_bytes = sum(unclaimed.values())
     before = holdings.other_before_step_bytes
@@ -76,7 +76,7 @@ def unclaimed_bytes(holdings: Holdings) -> int:
     return components.activations_bytes + components.other_bytes
 
 
-def _claims(holdings: Holdings) -> Iterator[tuple[str, Iterable[torch.Tensor]]]:
+def claims(holdings: Holdings) -> Iterator[tuple[str, Iterable[torch.Tensor]]]:
     """Components and the tensors that belong to them, the more particular before the more general."""
     if holdings.model is not None:
         members = holdings.members()
@@ -160,12 +160,13 @@ def _claim_workspaces(unclaimed: dict[int, int], num_threads: int) -> int:
 
     Another block of that very size may be taken in its place, which changes nothing: the size is the same.
     """
-    size = _workspace_bytes()
+    size = workspace_size()
     addresses = [address for address, block_bytes in unclaimed.items() if block_bytes == size][:num_threads]
     return sum(unclaimed.pop(address) for address in addresses)
 
 
-def _workspace_bytes() -> int:
+def workspace_size() -> int:
+    """Bytes of the workspace that cuBLAS takes for each thread that uses it."""
     # The name in torch 2.14; older releases have no way to ask.
     ask = getattr(torch.backends.cuda, "cublas_workspace_size", None)
     if callable(ask):

@@ -27,7 +27,7 @@ MAX_ENTRIES = 1_000_000
 makes some tens of thousands."""
 
 _MAX_FRAMES = 10
-_KINDS = {
+KINDS = {
     "alloc": EventKind.ALLOC,
     "free_requested": EventKind.FREE,
     "free_completed": EventKind.FREE_COMPLETED,
@@ -37,6 +37,8 @@ _KINDS = {
     "segment_unmap": EventKind.SEGMENT_UNMAP,
     "oom": EventKind.OOM,
 }
+"""torch's names of what the allocator did."""
+
 _OF_SEGMENTS = frozenset(
     {EventKind.SEGMENT_ALLOC, EventKind.SEGMENT_FREE, EventKind.SEGMENT_MAP, EventKind.SEGMENT_UNMAP}
 )
@@ -67,9 +69,9 @@ class HistoryRecorder:
         if not self._is_started:
             self._is_started = True
             append_phase(self._path, PhaseEvents(phase=name, step=step))
-            _record(self._room + 1)
+            start_recording(self._room + 1)
             return
-        entries = [] if self._is_full else _entries()
+        entries = [] if self._is_full else read_entries()
         if len(entries) > self._room:  # the ring has lost the first ones, and with them the order of blocks
             self._is_full = True
             torch.cuda.memory._record_memory_history(None)
@@ -81,7 +83,7 @@ class HistoryRecorder:
         events = tuple(self._events(entries))
         new_stacks = tuple(self._stacks)[num_known:]
         append_phase(self._path, PhaseEvents(phase=name, step=step, events=events, new_stacks=new_stacks))
-        _record(self._room + 1)
+        start_recording(self._room + 1)
 
     def _events(self, entries: Iterable[Mapping[str, Any]]) -> Iterator[Event]:
         for kind, entry in _known(entries):
@@ -123,7 +125,8 @@ class Names:
         return self._blocks.get(address)
 
 
-def _entries() -> list[dict[str, Any]]:
+def read_entries() -> list[dict[str, Any]]:
+    """What torch's ring holds of the current device."""
     traces: list[list[dict[str, Any]]] = torch.cuda.memory._snapshot()["device_traces"]
     return traces[torch.cuda.current_device()]
 
@@ -146,8 +149,8 @@ def _places() -> tuple[str, ...]:
     return tuple(sorted((f"{place}/" for place in found), key=len, reverse=True))
 
 
-def _record(max_entries: int) -> None:
-    """Start torch's history anew: turning it off is what forgets the old one, in every release."""
+def start_recording(max_entries: int) -> None:
+    """Starts torch's history anew: turning it off is what forgets the old one, in every release."""
     record = torch.cuda.memory._record_memory_history
     record(None)
     record("all", context="all", stacks="python", max_entries=max_entries)
@@ -157,7 +160,7 @@ def _known(entries: Iterable[Mapping[str, Any]]) -> Iterator[tuple[EventKind, Ma
     """The entries that say something, without the completions that come with their free."""
     freed: int | None = None
     for entry in entries:
-        kind = _KINDS.get(entry["action"])
+        kind = KINDS.get(entry["action"])
         if kind is not None and not (kind is EventKind.FREE_COMPLETED and entry["addr"] == freed):
             yield kind, entry
         freed = entry["addr"] if kind is EventKind.FREE else None

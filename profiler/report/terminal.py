@@ -37,7 +37,7 @@ _VIRTUAL = (
 
 def show_record(console: Console, record: Record, *, path: Path | None = None) -> None:
     """Prints a record: the job, its card, phases, components, the verdict, notes and where it was written."""
-    for line in _heading(record):
+    for line in heading_lines(record):
         console.print(line, soft_wrap=True)
     if record.phases:
         console.print()
@@ -83,7 +83,8 @@ def components_table(record: Record, components: Components) -> Group:
     return titled(f"What is allocated{where}", table)
 
 
-def _heading(record: Record) -> Iterator[Text]:
+def heading_lines(record: Record) -> Iterator[Text]:
+    """The job and its card."""
     yield literal(describe_job(record.spec), "bold")
     if record.parameters is not None:
         trained = record.parameters.trainable / max(record.parameters.total, 1)

@@ -1,0 +1,171 @@
+"""Whose every block of a run is: a component, and in it a part of the model or of the training step.
+
+What the tensors of the job claim at a phase's end is certain. The rest is told from when a block was made
+and let go: what a forward pass leaves behind is kept for the backward pass; what does not outlive it is
+temporary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from profiler.explain.trace import Work
+from profiler.records.schema import GENERATION_PHASES, PhaseName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from profiler.explain.replay import Block, Replay
+    from profiler.explain.trace import Claim, Mark
+
+_CACHE_FILE = "transformers/cache_utils.py"
+# What peft adds to a module's path, around the model and around its layers.
+_WRAPPER = "base_model.model."
+_INNER = frozenset({"default", "base_layer"})
+
+
+class Part(StrEnum):
+    """What a block is; the order is that of a picture, from what stays to what comes and goes."""
+
+    WEIGHTS = "weights"
+    QUANTIZATION_STATE = "quantization state"
+    ADAPTERS = "adapters"
+    BUFFERS = "buffers"
+    OPTIMIZER = "optimizer"
+    GRADIENTS = "gradients"
+    KV_CACHE = "KV cache"
+    BATCH = "batch"
+    WORKSPACE = "workspace"
+    OTHER = "other"
+    ACTIVATIONS = "saved activations"
+    LOGITS = "logits and loss"
+    TEMPORARIES = "temporaries"
+
+
+_CLAIMED = {
+    "weights": Part.WEIGHTS,
+    "quantization_state": Part.QUANTIZATION_STATE,
+    "adapter": Part.ADAPTERS,
+    "buffers": Part.BUFFERS,
+    "optimizer": Part.OPTIMIZER,
+    "gradients": Part.GRADIENTS,
+    "kv_cache": Part.KV_CACHE,
+    "batch": Part.BATCH,
+    "workspace": Part.WORKSPACE,
+}
+_OUTSIDE_OF_STEPS = {
+    PhaseName.CONTEXT: "before loading",
+    PhaseName.LOAD: "loading",
+    PhaseName.PREPARE: "k-bit preparation",
+    PhaseName.ADAPT: "adding adapters",
+    PhaseName.OPTIMIZER: "making the optimizer",
+    PhaseName.CLIP: "gradient clipping",
+    PhaseName.STEP: "optimizer step",
+    PhaseName.ZERO_GRAD: "zeroing gradients",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a block is.
+
+    Attributes:
+        part: the component.
+        name: of it: a tensor (`layers.*.mlp.up_proj.weight`), a module, or a stage of the step.
+    """
+
+    part: Part
+    name: str
+
+
+def find_owners(run: Replay) -> Mapping[int, Owner]:
+    """The owner of every block, by its number."""
+    claims = _claims(run)
+    ends = _ends_of_passes(run)
+    return {
+        number: _claimed(claims[number]) if number in claims else _told(block, run, ends)
+        for number, block in run.blocks.items()
+    }
+
+
+def place_of(path: str) -> str:
+    """A module's or tensor's path for all blocks of the model alike: `layers.*.mlp.up_proj`."""
+    return ".".join("*" if part.isdecimal() else part for part in without_wrappers(path).split("."))
+
+
+def without_wrappers(path: str) -> str:
+    """A path without what libraries wrap around the model and its layers: `layers.7.mlp.up_proj`."""
+    parts = [part for part in path.removeprefix(_WRAPPER).split(".") if part not in _INNER]
+    return ".".join(parts).removeprefix("model.")
+
+
+def _claims(run: Replay) -> dict[int, Claim]:
+    """The last claim to each block that anything claimed."""
+    return {claim.number: claim for phase in run.trace.phases for claim in phase.claims if claim.component}
+
+
+def _claimed(claim: Claim) -> Owner:
+    part = _CLAIMED[claim.component]
+    return Owner(part, place_of(claim.name) or str(part))
+
+
+def _ends_of_passes(run: Replay) -> list[int]:
+    """For each event the one at which the pass around it is over: a phase's end, or a recomputation's."""
+    ends = [0] * len(run.events)
+    start = 0
+    for phase, phase_end in zip(run.trace.phases, run.phase_ends, strict=True):
+        end = phase_end
+        for index in range(phase_end - 1, start - 1, -1):
+            if phase.phase is PhaseName.BACKWARD and run.mark_at(index).work is Work.BACKWARD:
+                end = index
+            ends[index] = end
+        start = phase_end
+    return ends
+
+
+def _told(block: Block, run: Replay, ends: list[int]) -> Owner:
+    """The owner of a block that no tensor of the job claims."""
+    phase, mark = run.trace.phases[block.phase], run.mark_at(block.born)
+    is_kept = block.died is None or block.died >= ends[block.born]
+    if phase.phase in GENERATION_PHASES:
+        return _generating(block, run, mark)
+    if phase.phase is PhaseName.FORWARD:
+        return _forward(mark, is_kept=is_kept)
+    if phase.phase is PhaseName.BACKWARD:
+        return _backward(mark, phase.step, is_kept=is_kept)
+    is_step = phase.phase in (PhaseName.CLIP, PhaseName.STEP)
+    part = Part.OTHER if is_kept and not is_step else Part.TEMPORARIES
+    return Owner(part, _OUTSIDE_OF_STEPS[phase.phase])
+
+
+def _forward(mark: Mark, *, is_kept: bool) -> Owner:
+    if mark.work is not Work.FORWARD:
+        return Owner(Part.LOGITS, "forward pass")
+    return Owner(Part.ACTIVATIONS if is_kept else Part.TEMPORARIES, place_of(mark.module))
+
+
+def _backward(mark: Mark, step: int | None, *, is_kept: bool) -> Owner:
+    if mark.work is Work.FORWARD:
+        part = Part.ACTIVATIONS if is_kept else Part.TEMPORARIES
+        return Owner(part, f"{place_of(mark.module)} (recomputed)")
+    if mark.work is Work.BACKWARD and mark.step == step:
+        return Owner(Part.TEMPORARIES, f"backward pass, {_block_of(mark.module)}")
+    # No parameter has a gradient yet, and no block was recomputed: it is the loss's turn, and the head's.
+    return Owner(Part.LOGITS, "backward pass")
+
+
+def _generating(block: Block, run: Replay, mark: Mark) -> Owner:
+    # A cache that grows is copied: its old blocks are gone by the end of the phase, where it is looked at.
+    if any(line.startswith(_CACHE_FILE) for line in run.stack_at(block.born)):
+        return Owner(Part.KV_CACHE, str(Part.KV_CACHE))
+    if mark.work is not Work.FORWARD:
+        return Owner(Part.LOGITS, "forward pass")
+    return Owner(Part.TEMPORARIES, place_of(mark.module))
+
+
+def _block_of(module: str) -> str:
+    """A module's block of the model, `layers.*`: autograd is not followed more closely than that."""
+    head, star, _ = place_of(module).partition("*")
+    return head + star

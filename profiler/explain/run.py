@@ -1,0 +1,76 @@
+"""Running a job so that it can be explained."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from profiler.execute.local import TracePaths, run_prepared
+from profiler.execute.prepare import prepare_job
+from profiler.explain.explanation import explain_trace
+from profiler.explain.timeline import make_timelines
+from profiler.explain.trace import read_trace
+from profiler.hardware.discovery import choose_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from profiler.explain.explanation import Explanation
+    from profiler.explain.timeline import Timeline
+    from profiler.records.schema import PhaseReading, Record
+    from profiler.spec.job import JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainedRun:
+    """A run, and what it says.
+
+    Attributes:
+        record: as any run leaves it; its times are those of a run that was watched.
+        explanation: None where nothing was allocated before it ended.
+        moment: the event it explains.
+        timelines: the whole run first, then parts of it; none where there is no explanation.
+    """
+
+    record: Record
+    explanation: Explanation | None
+    moment: int = 0
+    timelines: tuple[Timeline, ...] = ()
+
+
+def run_explained(
+    spec: JobSpec,
+    *,
+    timeout_s: float | None = None,
+    allow_busy: bool = False,
+    on_phase: Callable[[PhaseReading], None] = lambda _: None,
+    snapshot_path: Path | None = None,
+) -> ExplainedRun:
+    """Runs a job with the allocator's history on, and explains it.
+
+    Args:
+        spec: the job; `gpu` may be `auto`.
+        timeout_s: kill it after so long; None waits for ever.
+        allow_busy: use a real card that other processes use.
+        on_phase: called with each phase as it completes.
+        snapshot_path: receives torch's own snapshot of the phase with the peak; None for none.
+
+    Raises:
+        ConfigError: the job asks for what there is not.
+        EnvironmentUnfitError: it cannot run here.
+    """
+    job = prepare_job(
+        spec, choose_device(spec.gpu, gpu_memory_bytes=spec.gpu_memory_bytes), allow_busy=allow_busy
+    )
+    with tempfile.TemporaryDirectory(prefix="peakvram-explain-") as directory:
+        path = Path(directory) / "trace.jsonl"
+        paths = TracePaths(trace=path, snapshot=snapshot_path)
+        record = run_prepared(job, timeout_s=timeout_s, on_phase=on_phase, trace_paths=paths)
+        found = explain_trace(read_trace(path), record) if path.is_file() else None
+    if found is None:
+        return ExplainedRun(record=record, explanation=None)
+    explanation, moment, run, owners = found
+    timelines = make_timelines(run, owners, moment=moment.event)
+    return ExplainedRun(record=record, explanation=explanation, moment=moment.event, timelines=timelines)

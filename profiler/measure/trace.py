@@ -1,0 +1,215 @@
+"""What the allocator does in an explained run: events with module and lines, and whose each block is.
+
+As for `profiler.measure.history`, torch keeps the events in a ring, which is read and started anew at every
+phase's end, so that memory stays bounded.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from profiler.explain.block_sizes import BlockSizes
+from profiler.explain.trace import LOOP, Claim, Mark, PhaseTrace, TraceEvent, append_phase
+from profiler.measure.allocator import live_blocks
+from profiler.measure.components import claims, workspace_size
+from profiler.measure.history import KINDS, MAX_ENTRIES, Names, read_entries, short_name, start_recording
+from profiler.measure.marks import ModuleMarks, read_mark
+from profiler.records.history import EventKind, Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from profiler.measure.components import Holdings
+    from profiler.measure.phases import Recorder
+    from profiler.records.schema import PhaseReading
+
+_MAX_FRAMES = 12
+# Lines that stand between the one that asks for memory and the one that meant it.
+_BETWEEN = (
+    *(
+        "profiler/virtual/",
+        "profiler/measure/",
+        "profiler/execute/",
+        "torch/_ops.py",
+        "torch/nn/modules/module.py",
+    ),
+    *("torch/utils/checkpoint.py", "torch/utils/_contextlib.py", "torch/autograd/", "torch/amp/"),
+    *("accelerate/utils/operations.py", "transformers/modeling_layers.py", "<string>"),
+)
+
+
+class TraceRecorder:
+    """Writes the trace of the current device to a file, a line a phase."""
+
+    def __init__(
+        self,
+        path: Path,
+        recorder: Recorder,
+        *,
+        alloc_conf: str,
+        snapshot_path: Path | None = None,
+        max_entries: int = MAX_ENTRIES,
+    ) -> None:
+        """Nothing is recorded before the first phase has ended: recording would make the CUDA context.
+
+        Args:
+            path: the file.
+            recorder: of the phases; it knows what the job holds.
+            alloc_conf: the allocator's settings.
+            snapshot_path: receives torch's own snapshot of the phase with the highest peak; None for none.
+            max_entries: after so many the trace is full, and says so.
+        """
+        self._path = path
+        self._recorder = recorder
+        self._snapshot_path = snapshot_path
+        self._snapshot_peak_bytes = 0
+        self._room = max_entries
+        self._is_started = False
+        self._is_full = False
+        self._marking = ModuleMarks(recorder)
+        self._sizes = BlockSizes(alloc_conf)
+        self._names = Names()
+        self._stacks: dict[Stack, int] = {}
+        self._marks: dict[Mark, int] = {}
+        self._claimed: dict[int, Claim] = {}
+        self._frames: dict[tuple[str, int, str], str] = {}
+        self._mark_numbers: dict[str, int] = {}
+
+    def end_phase(self, reading: PhaseReading) -> None:
+        """Write what happened since the last phase's end. The first phase, the context's, has no events."""
+        name, step = reading.name, reading.step
+        if not self._is_started:
+            self._is_started = True
+            append_phase(self._path, PhaseTrace(phase=name, step=step))
+            start_recording(self._room + 1)
+            return
+        entries = [] if self._is_full else read_entries()
+        if len(entries) > self._room:  # the ring has lost the first ones, and with them the order of blocks
+            self._is_full = True
+            self._marking.close()
+            torch.cuda.memory._record_memory_history(None)
+        if self._is_full:
+            append_phase(self._path, PhaseTrace(phase=name, step=step, is_truncated=True))
+            return
+        self._room -= len(entries)
+        append_phase(self._path, self._phase(reading, entries))
+        if self._snapshot_path is not None and reading.allocated_peak_bytes > self._snapshot_peak_bytes:
+            self._snapshot_peak_bytes = reading.allocated_peak_bytes
+            torch.cuda.memory._dump_snapshot(str(self._snapshot_path))
+        start_recording(self._room + 1)
+
+    def _phase(self, reading: PhaseReading, entries: Iterable[Mapping[str, Any]]) -> PhaseTrace:
+        num_stacks, num_marks = len(self._stacks), len(self._marks)
+        events = tuple(self._events(entries))
+        sizes = live_blocks()
+        self._sizes.correct(sizes)
+        found = tuple(self._new_claims(sizes))
+        return PhaseTrace(
+            phase=reading.name,
+            step=reading.step,
+            events=events,
+            new_stacks=tuple(self._stacks)[num_stacks:],
+            new_marks=tuple(self._marks)[num_marks:],
+            claims=found,
+        )
+
+    def _events(self, entries: Iterable[Mapping[str, Any]]) -> Iterator[TraceEvent]:
+        freed: int | None = None
+        for entry in entries:
+            kind = KINDS.get(entry["action"])
+            if kind is None:
+                continue
+            address, size_bytes = entry.get("addr"), int(entry["size"])
+            if address is not None:
+                size_bytes = self._follow(kind, address, size_bytes)
+            if not (kind is EventKind.FREE_COMPLETED and address == freed):
+                number = self._names.number(kind, address)
+                yield TraceEvent(kind, size_bytes, number, self._stack(entry["frames"]), self._mark(entry))
+            freed = address if kind is EventKind.FREE else None
+
+    def _follow(self, kind: EventKind, address: int, size_bytes: int) -> int:
+        match kind:
+            case EventKind.ALLOC:
+                return self._sizes.allocated(address, size_bytes)
+            case EventKind.FREE_COMPLETED:
+                self._sizes.is_free(address)
+            case EventKind.SEGMENT_ALLOC:
+                self._sizes.segment_began(address, size_bytes)
+            case EventKind.SEGMENT_FREE:
+                self._sizes.segment_ended(address, size_bytes)
+            case _:
+                pass
+        return size_bytes
+
+    def _stack(self, frames: Iterable[Mapping[str, Any]]) -> int:
+        lines = [line for frame in frames if (line := self._line(frame))]
+        own = (line for line in lines[_MAX_FRAMES:] if line.startswith(LOOP))
+        stack = (*lines[:_MAX_FRAMES], *islice(own, 1))  # however deep it is, the loop's own line is kept
+        return self._stacks.setdefault(stack, len(self._stacks))
+
+    def _line(self, frame: Mapping[str, Any]) -> str:
+        key = (frame["filename"], frame["line"], frame["name"])
+        line = self._frames.get(key)
+        if line is None:
+            place = short_name(key[0])
+            line = self._frames[key] = "" if place.startswith(_BETWEEN) else f"{place}:{key[1]} {key[2]}"
+        return line
+
+    def _mark(self, entry: Mapping[str, Any]) -> int:
+        text = str(entry.get("user_metadata", ""))
+        number = self._mark_numbers.get(text)
+        if number is None:
+            number = self._marks.setdefault(read_mark(text), len(self._marks))
+            self._mark_numbers[text] = number
+        return number
+
+    def _new_claims(self, sizes: Mapping[int, int]) -> Iterator[Claim]:
+        """The claims that are not known yet; a block's address is its own as long as it lives."""
+        numbers = {address: self._names.number(EventKind.FREE, address) for address in sizes}
+        found = _claim_all(self._recorder.holdings, sizes, numbers)
+        for address, size_bytes in sizes.items():
+            number = numbers[address]
+            if number is None:
+                continue
+            claim = Claim(number, size_bytes, *found.get(address, ("", "")))
+            if self._claimed.get(number) != claim:
+                self._claimed[number] = claim
+                yield claim
+
+
+def _claim_all(
+    holdings: Holdings, sizes: Mapping[int, int], numbers: Mapping[int, int | None]
+) -> dict[int, tuple[str, str]]:
+    """Component and name by address of the blocks in use that belong to something."""
+    names = _tensor_names(holdings)
+    found: dict[int, tuple[str, str]] = {}
+    for component, tensors in claims(holdings):
+        for tensor in tensors:
+            address = tensor.untyped_storage().data_ptr()
+            if tensor.is_cuda and address in sizes:
+                found.setdefault(address, (component.removesuffix("_bytes"), names.get(address, "")))
+    workspaces = [address for address in sizes if address not in found and sizes[address] == workspace_size()]
+    workspaces.sort(key=lambda address: numbers[address] or 0)  # a thread's is made at its first product
+    for address in workspaces[: holdings.num_threads_with_workspace]:
+        found[address] = ("workspace", "cuBLAS")
+    return found
+
+
+def _tensor_names(holdings: Holdings) -> dict[int, str]:
+    """What the tensor that begins at an address is called."""
+    named: list[tuple[str, torch.Tensor]] = []
+    if holdings.model is not None:
+        for name, parameter in holdings.model.named_parameters():
+            named += (
+                [(name, parameter)] if parameter.grad is None else [(name, parameter), (name, parameter.grad)]
+            )
+        named += holdings.model.named_buffers()
+    if holdings.optimizer is not None:
+        for state in holdings.optimizer.state.values():
+            named += [(str(key), value) for key, value in state.items() if isinstance(value, torch.Tensor)]
+    named += holdings.batch.items()
+    return {tensor.untyped_storage().data_ptr(): name for name, tensor in named if tensor.is_cuda}
