@@ -54,3 +54,20 @@ def test_rslora_changes_a_number_and_no_byte(virtual_gpu: WarmMachines, tmp_path
     lora, rslora = (adapted(virtual_gpu, model, kind="lora", use_rslora=used) for used in (False, True))
     assert without_times(rslora) == without_times(lora)
     assert rslora.key != lora.key
+
+
+def test_trl_casting_gives_embeddings_their_16_bits_back(virtual_gpu: WarmMachines, tmp_path: Path) -> None:
+    model = a_model(tmp_path / "model")
+    records = [
+        run_warm(
+            virtual_gpu,
+            a_job(model=model, precision="bf16-autocast", method={"kind": "qlora", "trl_casting": used}),
+        )
+        for used in (False, True)
+    ]
+    assert [record.outcome.status for record in records] == [OutcomeStatus.OK] * 2
+    prepared, cast = (components(record, PhaseName.ADAPT) for record in records)
+    # The embeddings and the output matrix, 4096 x 256 each, go from 4 bytes an element to 2.
+    assert prepared.weights_bytes - cast.weights_bytes == 2 * 4096 * 256 * 2
+    assert cast.adapter_bytes == prepared.adapter_bytes
+    assert records[0].key != records[1].key

@@ -162,6 +162,7 @@ def test_flags_reach_the_job(runner: Runner) -> None:
         "compute_dtype": "float16",
         "use_dora": True,
         "use_rslora": True,
+        "trl_casting": False,
     }
     assert runner.asked["spec"].model_dump(mode="json") == {
         "model": "org/m",

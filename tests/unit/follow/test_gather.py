@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from profiler.errors import EnvironmentUnfitError
+from profiler.follow.gather import Ended, gather, judge, read_reports
+from profiler.follow.result import CommandResult, CommandStatus
+from profiler.follow.surroundings import Surroundings
+from profiler.units import GIB
+from tests.unit.follow.reports import a_process, a_result
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OUT_OF_MEMORY = {"kind": "exit", "error": "OutOfMemoryError: CUDA out of memory.", "is_out_of_memory": True}
+
+
+@pytest.mark.parametrize(
+    ("ended", "processes", "status"),
+    [
+        ({"exit_code": 0}, [{}], CommandStatus.OK),
+        ({"exit_code": 0}, [], CommandStatus.UNUSED),
+        ({"exit_code": 2}, [], CommandStatus.ERROR),
+        ({"exit_code": 0}, [{"has_stopped": True}], CommandStatus.STOPPED),
+        ({"exit_code": 1}, [{"has_stopped": True}], CommandStatus.ERROR),
+        ({"exit_code": 1}, [{"ending": OUT_OF_MEMORY, "num_ooms": 1}], CommandStatus.OOM),
+        ({"exit_code": 3}, [{}, {"num_ooms": 1}], CommandStatus.OOM),
+        ({"exit_code": 0}, [{"num_ooms": 1}], CommandStatus.OK),
+        ({"exit_code": 137, "signal": 9}, [{"ending": None}], CommandStatus.KILLED),
+        ({"exit_code": 124, "timeout_s": 5.0}, [{"num_ooms": 1}], CommandStatus.TIMEOUT),
+    ],
+)
+def test_how_a_command_ended_in_a_word(
+    ended: dict[str, Any], processes: list[dict[str, Any]], status: CommandStatus
+) -> None:
+    assert judge(Ended(**ended), [a_process(**changes) for changes in processes]) is status
+
+
+def test_the_process_that_reserved_most_comes_first(tmp_path: Path) -> None:
+    for pid, reserved in ((1, 3), (2, 9), (3, 5)):
+        report = a_process(pid=pid, reserved_peak_bytes=reserved * GIB)
+        (tmp_path / f"{pid}-1.json").write_text(report.model_dump_json())
+    (tmp_path / ".4-1.json").write_text("{ half of a repo")
+    assert [report.pid for report in read_reports(tmp_path)] == [2, 3, 1]
+
+
+def test_a_refusal_is_an_error_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "refusal").write_text("the command trains with 4 processes (WORLD_SIZE=4)")
+    around = Surroundings(reports=tmp_path, machine=None, variables={})
+    with pytest.raises(EnvironmentUnfitError, match="with 4 processes") as caught:
+        gather(around, Ended(exit_code=1), used_peak_bytes=None)
+    assert caught.value.exit_code == 3
+    assert "--nproc-per-node 1" in caught.value.hint
+
+
+def test_notes_say_what_was_not_seen(tmp_path: Path) -> None:
+    (tmp_path / "9.problem").write_text("process 9 was not followed: ImportError: no torch._guards")
+    (tmp_path / "1-1.json").write_text(a_process(ending=None, num_ooms=2).model_dump_json())
+    around = Surroundings(reports=tmp_path, machine=None, variables={})
+    found = gather(around, Ended(exit_code=0, num_left=2), used_peak_bytes=GIB)
+    assert found.device_used_bytes == GIB
+    assert found.notes == (
+        "process 9 was not followed: ImportError: no torch._guards",
+        "2 processes outlived the command and were ended",
+        "process 4711 ran out of memory 2 times and went on",
+        "process 4711 did not say how it ended: its figures are those of its last mark",
+    )
+
+
+def test_a_result_survives_json() -> None:
+    result = a_result(a_process(), stop_after=2, routing="worst")
+    assert CommandResult.model_validate_json(result.model_dump_json()) == result
+
+
+def test_the_peak_was_reached_in_the_first_part_that_saw_it() -> None:
+    mark = a_process().peak_mark
+    assert mark is not None
+    assert (mark.part, mark.step) == ("backward", 1)
+    assert a_process(marks=()).peak_mark is None
