@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from profiler.formula.breakdown import round_up
 from profiler.formula.linear import FLOAT32
 from profiler.spec.job import Attention, AttentionMask
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from profiler.formula.ledger import Ledger
     from profiler.formula.scheme import Scheme
     from profiler.spec.job import JobSpec
+
+BIAS_ALIGNMENT = 8
+"""Elements to a multiple of which the efficient kernel has rows of its bias padded (torch, attention.cpp)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,7 @@ class AttentionCost:
         """The kernel that torch chooses: flash ones compute in 16 bits and take no mask."""
         if self.job.attention is Attention.EAGER:
             return "eager"
-        if self._size == FLOAT32 or self.has_mask:
+        if self.element_bytes == FLOAT32 or self.has_mask:
             return "efficient"
         return "flash"
 
@@ -48,11 +52,11 @@ class AttentionCost:
 
     def forward(self, ledger: Ledger) -> None:
         """Takes `q.rotated`, `k.rotated` and `v_proj`, holds `attended`."""
-        if self._size != max(self.scheme.linear, self.scheme.stream):  # autocast
+        if self.element_bytes != max(self.scheme.linear, self.scheme.stream):  # autocast
             for name, size in (("q.rotated", self._queries), ("k.rotated", self._keys)):
                 ledger.rename(name, "wide")
                 ledger.replace("wide", name, size)
-        if self._size != self.scheme.linear:
+        if self.element_bytes != self.scheme.linear:
             ledger.rename("v_proj", "wide")
             ledger.replace("wide", "v_proj", self._keys)
         if self.repeats_keys:
@@ -62,23 +66,24 @@ class AttentionCost:
         if self.kernel == "eager":
             self._eager_forward(ledger)
         else:
+            if self.has_mask:
+                ledger.hold("bias", self._bias)
             ledger.hold("attended", self._queries)
             ledger.hold("normalizers", self._per_head)
 
     def backward(self, ledger: Ledger, gradient: str) -> None:
         """Frees what was saved and `gradient`; holds the gradients of queries, keys and values."""
+        if self.kernel == "eager":
+            self._eager_backward(ledger, gradient)
+            return
         ledger.hold("q.rotated.gradient", self._wide(self._queries))
         ledger.hold("k.rotated.gradient", self._wide(self._keys))
         ledger.hold("v_proj.gradient", self._keys)
-        if self.kernel == "eager":
-            self._eager_backward(ledger)
-        else:
-            repeated = (self._queries, self._queries) if self._is_grouped else ()
-            accumulated = self.shape.tokens * (self.architecture.q_width * FLOAT32)
-            ledger.pulse(self._per_head, accumulated, *repeated)
-            ledger.release("normalizers")
-        ledger.release(gradient, "q.rotated")
-        ledger.release_if_held("attended", "k.rotated", "v_proj", "keys.repeated", "values.repeated")
+        repeated = (self._queries, self._queries) if self._is_grouped else ()
+        accumulated = self.shape.tokens * (self.architecture.q_width * FLOAT32)
+        ledger.pulse(self._per_head, accumulated, *repeated)
+        ledger.release("normalizers", gradient, "q.rotated", "attended")
+        ledger.release_if_held("k.rotated", "v_proj", "keys.repeated", "values.repeated", "bias")
 
     @property
     def saves_result(self) -> bool:
@@ -94,7 +99,8 @@ class AttentionCost:
             size = 1
         else:
             return 0
-        return self.shape.tokens * self.shape.seq_len * size
+        num_masks = 2 if self.architecture.model_type == "gemma2" else 1  # full and windowed blocks
+        return self.shape.tokens * self.shape.seq_len * (num_masks * size)
 
     @property
     def repeats_keys(self) -> bool:
@@ -102,39 +108,92 @@ class AttentionCost:
         return self._is_grouped and (self.kernel == "eager" or self.has_mask)
 
     def _eager_forward(self, ledger: Ledger) -> None:
-        ledger.pulse(self._scores(self._size), self._scores(self._size))  # the product, and that scaled
-        ledger.hold("scores", self._scores(self._size))
-        ledger.pulse(self._scores(self._size))  # the mask added
-        ledger.hold("probabilities", self._scores(FLOAT32))
-        ledger.release("scores")
-        if self._size != FLOAT32:
-            ledger.hold("probabilities.narrow", self._scores(self._size))
+        scores = self._scores(self.element_bytes)
+        ledger.hold("scores", scores)
+        self._step(ledger, "scores")  # scaled
+        if self._has_soft_cap:
+            self._step(ledger, "scores")  # divided by the cap
+            ledger.replace("scores", "scores.capped", scores)
+            ledger.hold("scores", scores)
+        self._step(ledger, "scores")  # the mask added
+        if self.element_bytes == FLOAT32:
+            ledger.replace("scores", "probabilities", scores)
+        else:
+            ledger.hold("wide", self._scores(FLOAT32))
+            ledger.replace("wide", "probabilities", self._scores(FLOAT32))
+            ledger.replace("scores", "probabilities.narrow", scores)
         ledger.hold("attended", self._queries)
         ledger.pulse(self._queries)
 
-    def _eager_backward(self, ledger: Ledger) -> None:
-        ledger.pulse(self._scores(self._size), self._scores(FLOAT32), self._scores(FLOAT32))
-        ledger.release_if_held("probabilities", "probabilities.narrow")
+    def _eager_backward(self, ledger: Ledger, gradient: str) -> None:
+        self._step(ledger, gradient)  # laid out by head
+        ledger.hold("v_proj.gradient", self._queries)
+        ledger.hold("scores.gradient", self._scores(self.element_bytes))
+        ledger.release(gradient)
+        ledger.release_if_held("values.repeated", "v_proj", "probabilities.narrow")
+        self._softmax_backward(ledger)
+        if self._has_soft_cap:
+            self._step(ledger, "scores.gradient")
+            self._step(ledger, "scores.gradient")
+            ledger.release("scores.capped")
+            self._step(ledger, "scores.gradient")
+        self._step(ledger, "scores.gradient")
+        ledger.hold("k.rotated.gradient", self._queries)
+        ledger.hold("q.rotated.gradient", self._queries)
+        ledger.release("scores.gradient", "q.rotated")
+        ledger.release_if_held("keys.repeated", "k.rotated", "attended")
+        if self._is_grouped:
+            self._step(ledger, "v_proj.gradient", self._keys)
+            self._step(ledger, "k.rotated.gradient", self._keys)
+        if self.element_bytes < max(self.scheme.linear, self.scheme.stream):  # autocast
+            self._step(ledger, "q.rotated.gradient", self._wide(self._queries))
+            self._step(ledger, "k.rotated.gradient", self._wide(self._keys))
+
+    def _softmax_backward(self, ledger: Ledger) -> None:
+        """In float32; then back to the type of the scores."""
+        wide = self._scores(FLOAT32)
+        if self.element_bytes < FLOAT32:
+            self._step(ledger, "scores.gradient", wide)
+        ledger.pulse(wide, wide)
+        self._step(ledger, "scores.gradient", wide)
+        ledger.release("probabilities")
+        if self.element_bytes < FLOAT32:
+            self._step(ledger, "scores.gradient", self._scores(self.element_bytes))
+
+    def _step(self, ledger: Ledger, name: str, size: Quantity | None = None) -> None:
+        """A tensor is replaced by what is computed from it, of the same size unless another is given."""
+        ledger.rename(name, "before")
+        ledger.replace("before", name, ledger.size("before") if size is None else size)
+
+    @property
+    def _has_soft_cap(self) -> bool:
+        """Whether the tangent of the scores is taken (Gemma 2)."""
+        return self.architecture.model_type == "gemma2"
 
     @property
     def _is_grouped(self) -> bool:
         return self.architecture.num_kv_heads < self.architecture.num_heads
 
     @property
-    def _size(self) -> int:
+    def element_bytes(self) -> int:
         """Bytes an element of what attention computes with."""
         return 2 if self.scheme.autocast else self.scheme.linear
 
     def _wide(self, size: Quantity) -> Quantity:
-        return size // self._size * max(self.scheme.linear, self.scheme.stream)
+        return size // self.element_bytes * max(self.scheme.linear, self.scheme.stream)
 
     @property
     def _queries(self) -> Quantity:
-        return self.shape.tokens * (self.architecture.q_width * self._size)
+        return self.shape.tokens * (self.architecture.q_width * self.element_bytes)
 
     @property
     def _keys(self) -> Quantity:
-        return self.shape.tokens * (self.architecture.kv_width * self._size)
+        return self.shape.tokens * (self.architecture.kv_width * self.element_bytes)
+
+    @property
+    def _bias(self) -> Quantity:
+        """The mask as numbers to add, which torch makes of it in every block."""
+        return self.shape.tokens * round_up(self.shape.seq_len, BIAS_ALIGNMENT) * self.element_bytes
 
     @property
     def _per_head(self) -> Quantity:

@@ -34,6 +34,7 @@ class Ledger:
         self.held_bytes: Quantity = 0
         self.peak_bytes: Quantity = 0
         self._tensors: dict[str, Quantity] = {}
+        self._pinned: set[str] = set()
 
     def hold(self, name: str, size: Quantity) -> None:
         """A tensor of `size` bytes is allocated."""
@@ -45,7 +46,14 @@ class Ledger:
     def release(self, *names: str) -> None:
         """Tensors are freed."""
         for name in names:
-            self.held_bytes = self.held_bytes - self._tensors.pop(name)
+            size = self._tensors.pop(name)
+            if name not in self._pinned:
+                self.held_bytes = self.held_bytes - size
+
+    def pin(self, name: str) -> None:
+        """A tensor that is held stays in memory when it is freed, for something else holds it too."""
+        assert name in self._tensors, f"{name} is not held"
+        self._pinned.add(name)
 
     def __contains__(self, name: str) -> bool:
         """Whether a tensor of this name is held."""

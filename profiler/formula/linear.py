@@ -27,9 +27,11 @@ class LinearLayer:
     Attributes:
         linear: its shape.
         scheme: the job's types.
-        ledger: what is followed; the layer's output is held under the layer's name.
+        ledger: what is followed; the layer's output is held under its name.
         tokens: rows of its input.
         input_size: bytes an element of its input.
+        is_recomputed: whether it is computed anew for the backward pass.
+        held_as: what its output is held as, where another layer of the block has its name.
     """
 
     linear: Linear
@@ -37,11 +39,13 @@ class LinearLayer:
     ledger: Ledger
     tokens: Quantity
     input_size: int
+    is_recomputed: bool = False
+    held_as: str = ""
 
     @property
     def name(self) -> str:
         """What its output is held as."""
-        return self.linear.name
+        return self.held_as or self.linear.name
 
     @property
     def is_adapted(self) -> bool:
@@ -53,10 +57,9 @@ class LinearLayer:
         """Whether its backward pass needs its very input, not a copy in another type."""
         if self.scheme.trains_weights:
             return self.input_size == self.scheme.matmul
-        if self.scheme.base == "8bit":
+        if self.scheme.base == "8bit" and not self.is_recomputed:
             return True  # MatMul8bitLt keeps its input, though it needs it for trained matrices only
-        is_cast = self.scheme.autocast or self.input_size != self._adapter_size
-        return self.is_adapted and not is_cast and not self._has_dropout
+        return self.is_adapted and not self._casts_input and not self._has_dropout
 
     def forward(self, *, stops_early: bool = False) -> None:
         """Computes it.
@@ -92,9 +95,10 @@ class LinearLayer:
             ledger.hold("scaled", self._output(self._adapter_size))
             return
         ledger.hold("wide", self._output(self._adapter_size))
-        if not keeps_gradient:
-            ledger.release(gradient)
-        ledger.hold("base_gradient", self._output(scheme.linear))
+        if self._casts_sum:
+            if not keeps_gradient:
+                ledger.release(gradient)
+            ledger.hold("base_gradient", self._output(scheme.linear))
         ledger.replace("wide", "scaled", self._output(self._adapter_size))
 
     @property
@@ -133,15 +137,15 @@ class LinearLayer:
         return result
 
     def _quantized_forward(self) -> None:
+        if self.scheme.base == "8bit":
+            self._int8_forward()
+            return
         ledger, scheme = self.ledger, self.scheme
         is_cast = self.input_size != scheme.matmul
         if is_cast:
             ledger.hold("input.cast", self._input(scheme.matmul))
-        if scheme.base == "4bit":
-            scales, matrix = self._scales(), self._matrix(scheme.matmul)
-            ledger.pulse(scales, scales, matrix, self._output(scheme.matmul))
-        else:
-            self._int8_product()
+        scales, matrix = self._scales(), self._matrix(scheme.matmul)
+        ledger.pulse(scales, scales, matrix, self._output(scheme.matmul))
         if scheme.linear == scheme.matmul:
             ledger.hold(self.name, self._output(scheme.linear))
         else:
@@ -149,13 +153,15 @@ class LinearLayer:
             ledger.replace("output.narrow", self.name, self._output(scheme.linear))
         if is_cast:
             ledger.release("input.cast")
-        if self.is_adapted and scheme.base == "4bit":
+        if self.is_adapted:
             ledger.pulse(self._output(scheme.linear))  # peft clones the result before it adds to it
 
-    def _int8_product(self) -> None:
-        """The input by rows in 8 bits and what is too large for them; products are 32-bit integers."""
-        self.ledger.pulse(self._input(1), self._input(2), self._input(1))
-        self.ledger.pulse(self._input(1), self._output(4), self._output(self.scheme.matmul))
+    def _int8_forward(self) -> None:
+        """The input as float16 and by rows in 8 bits; the product in 32-bit integers, then in float16."""
+        ledger, rows = self.ledger, self._input(1)
+        ledger.pulse(self._input(2), rows, self._input(2), rows)
+        ledger.pulse(rows, self._output(4), self._output(2), self._output(self.scheme.linear))
+        ledger.hold(self.name, self._output(self.scheme.linear))
 
     def _base_gradient(self, gradient: str, result: str, *, keeps_gradient: bool) -> None:
         """The gradient of the input through the layer's own matrix."""
@@ -203,16 +209,19 @@ class LinearLayer:
 
     def _adapter_forward(self, *, stops_early: bool) -> None:
         ledger, scheme, delta = self.ledger, self.scheme, self._adapter_size
-        if scheme.autocast and self.input_size != FLOAT32:
-            ledger.pulse(self._input(FLOAT32))  # peft casts to the adapter's type, autocast back
-        if scheme.autocast or self.input_size != delta:
+        if self._casts_input:
+            if scheme.autocast and self.input_size != FLOAT32:
+                ledger.hold("input.wide", self._input(FLOAT32))  # peft casts it up, autocast down
             ledger.hold(f"{self.name}.adapter_input", self._input(delta))
+        if scheme.autocast:
+            ledger.hold(f"{self.name}.adapter_copies", self.adapter_gradients * delta // FLOAT32)
         if self._has_dropout:
             ledger.hold(f"{self.name}.dropped", self._input(delta))
             ledger.hold(f"{self.name}.dropout_mask", self._input(1))
             ledger.release_if_held(f"{self.name}.adapter_input")
         ledger.hold(f"{self.name}.narrow", self._narrow())
         if stops_early:
+            ledger.release_if_held("input.wide")
             return
         ledger.pulse(self._output(delta), self._output(delta))  # B's product, and that product scaled
         ledger.hold("delta", self._output(delta))
@@ -222,16 +231,18 @@ class LinearLayer:
             ledger.rename("sum", self.name)
         else:
             ledger.replace("sum", self.name, self._output(scheme.linear))
+        ledger.release_if_held("input.wide")
 
     def _adapted_backward(self, gradient: str, *, keeps_gradient: bool, frees: str) -> str:
         ledger = self.ledger
         if "scaled" not in ledger:
             self.begin_backward(gradient, keeps_gradient=keeps_gradient)
-        if self._casts_gradient:
+        if self._casts_sum:
             gradient, keeps_gradient = "base_gradient", False
         ledger.hold(f"{self.name}.adapter_gradients", self.adapter_gradients)
         ledger.hold("narrow_gradient", self._narrow())
         ledger.release("scaled", f"{self.name}.narrow")
+        ledger.release_if_held(f"{self.name}.adapter_copies")
         ledger.hold("adapter_path", self._input(self._adapter_size))
         ledger.release("narrow_gradient")
         if self._has_dropout:
@@ -239,11 +250,13 @@ class LinearLayer:
             ledger.pulse(self._input(self._adapter_size))
             ledger.release(f"{self.name}.dropout_mask")
         ledger.release_if_held(f"{self.name}.adapter_input", frees)
-        if self._adapter_size != self.input_size:
-            ledger.rename("adapter_path", "adapter_path.wide")
-            ledger.replace("adapter_path.wide", "adapter_path", self._input(self.input_size))
-        self._base_gradient(gradient, "base_path", keeps_gradient=keeps_gradient)
         result = f"{self.name}.input_gradient"
+        if self._adapter_size != self.input_size:  # what is cast is nobody else's, and is added to in place
+            ledger.replace("adapter_path", result, self._input(self.input_size))
+            self._base_gradient(gradient, "base_path", keeps_gradient=keeps_gradient)
+            ledger.release("base_path")
+            return result
+        self._base_gradient(gradient, "base_path", keeps_gradient=keeps_gradient)
         ledger.hold(result, self._input(self.input_size))
         ledger.release("adapter_path", "base_path")
         return result
@@ -256,9 +269,21 @@ class LinearLayer:
         return 2 if self.scheme.autocast else FLOAT32
 
     @property
+    def _casts_input(self) -> bool:
+        """Whether the adapter computes with a copy of its input; quantized layers leave that to autocast."""
+        if self.scheme.autocast and self.scheme.base == "plain":
+            return True
+        return self.input_size != self._adapter_size
+
+    @property
     def _casts_gradient(self) -> bool:
-        """Whether the output was cast down from the sum with the adapter's part."""
+        """Whether the adapter's part was cast down, alone or in the sum with the layer's own."""
         return self._adapter_size > self.scheme.linear
+
+    @property
+    def _casts_sum(self) -> bool:
+        """Whether it is the sum that was cast, as peft's plain layers do it; its quantized ones do before."""
+        return self._casts_gradient and self.scheme.base == "plain"
 
     @property
     def _has_dropout(self) -> bool:

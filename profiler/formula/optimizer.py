@@ -75,10 +75,8 @@ def _state(optimizer: Optimizer, tensor: Tensor) -> tuple[int, ...]:
         case Optimizer.ADAFACTOR:
             if not tensor.is_matrix:
                 return (elements * FLOAT32,)
-            return (
-                tensor.num_rows * FLOAT32,
-                tensor.num_columns * FLOAT32,
-            )  # Shazeer & Stern 2018, section 3
+            factors = (tensor.num_rows, tensor.num_columns)  # Shazeer & Stern 2018, section 3
+            return tuple(tensor.num_matrices * factor * FLOAT32 for factor in factors)
         case _:
             assert_never(optimizer)
 

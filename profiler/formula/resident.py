@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from profiler.formula.ledger import rounded
 from profiler.formula.linear import BLOCK_SIZE, FLOAT32
-from profiler.spec.job import QLora
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,24 +26,26 @@ OFFSET_BYTES = FLOAT32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
-    """One trained tensor.
+    """One tensor of weights.
 
     Attributes:
         num_rows: of a matrix; 1 for a norm's weight and a bias, which are vectors.
         num_columns: of a matrix; the elements of a vector.
         element_bytes: bytes an element.
-        is_embedding: whether it is the embedding matrix.
+        num_matrices: matrices that are stacked in it: one an expert.
+        is_embedding: whether it is a table that `nn.Embedding` looks up.
     """
 
     num_rows: int
     num_columns: int
     element_bytes: int
+    num_matrices: int = 1
     is_embedding: bool = False
 
     @property
     def num_elements(self) -> int:
         """Elements of the tensor."""
-        return self.num_rows * self.num_columns
+        return self.num_matrices * self.num_rows * self.num_columns
 
     @property
     def is_matrix(self) -> bool:
@@ -60,7 +61,52 @@ class Tensor:
 def weights_bytes(architecture: Architecture, scheme: Scheme) -> int:
     """Every parameter of the model as it is stored, 4-bit data two weights a byte."""
     matrices = sum(_stored(linear, scheme) for linear in architecture.linears)
-    return architecture.num_layers * matrices + _others_bytes(architecture, scheme)
+    others = sum(tensor.bytes * count for tensor, count in other_tensors(architecture, scheme))
+    return architecture.num_layers * matrices + others
+
+
+def other_tensors(architecture: Architecture, scheme: Scheme) -> Iterator[tuple[Tensor, int]]:
+    """Every parameter that is no linear layer's matrix, and how many there are of its kind.
+
+    None of them is quantized: norms, biases, embeddings, the output matrix, and experts.
+    """
+    size, layers, hidden = scheme.others, architecture.num_layers, architecture.hidden_size
+    for width in _vectors(architecture):
+        yield Tensor(num_rows=1, num_columns=width, element_bytes=size), layers
+    for num_matrices, rows, columns in _expert_shapes(architecture):
+        yield (
+            Tensor(num_rows=rows, num_columns=columns, element_bytes=size, num_matrices=num_matrices),
+            layers,
+        )
+    per_norm = architecture.num_norm_parameters_per_width
+    yield Tensor(num_rows=1, num_columns=hidden, element_bytes=size), per_norm
+    rows = architecture.vocab_size
+    yield Tensor(num_rows=rows, num_columns=hidden, element_bytes=size, is_embedding=True), 1
+    if architecture.num_positions:
+        positions = architecture.num_positions
+        yield Tensor(num_rows=positions, num_columns=hidden, element_bytes=size, is_embedding=True), 1
+    if not architecture.tie_word_embeddings:
+        yield Tensor(num_rows=rows, num_columns=hidden, element_bytes=size), 1
+    if architecture.has_output_bias:
+        yield Tensor(num_rows=1, num_columns=rows, element_bytes=size), 1
+
+
+def _vectors(architecture: Architecture) -> Iterator[int]:
+    """Elements of every vector of a block: scales and biases of norms, biases of linear layers."""
+    for width in architecture.norm_widths:
+        yield from (width,) * architecture.num_norm_parameters_per_width
+    for linear in architecture.linears:
+        if linear.has_bias:
+            yield linear.out_features
+
+
+def _expert_shapes(architecture: Architecture) -> tuple[tuple[int, int, int], ...]:
+    """Matrices, rows and columns of a block's experts (gate and up side by side, down) and its router."""
+    if architecture.is_dense:
+        return ()
+    hidden, num_experts = architecture.hidden_size, architecture.num_experts
+    inner = architecture.expert_linears[0].out_features
+    return ((num_experts, 2 * inner, hidden), (num_experts, hidden, inner), (1, num_experts, hidden))
 
 
 def quantization_state_bytes(architecture: Architecture, scheme: Scheme) -> int:
@@ -73,12 +119,30 @@ def quantization_state_bytes(architecture: Architecture, scheme: Scheme) -> int:
 
 def adapter_tensors(architecture: Architecture, scheme: Scheme) -> tuple[Tensor, ...]:
     """A and B of every adapter of one block: `rank x in` and `out x rank`."""
-    return tuple(
-        Tensor(num_rows=rows, num_columns=columns, element_bytes=FLOAT32)
+    shapes = [
+        shape
         for linear in architecture.linears
         if scheme.is_adapted(linear)
-        for rows, columns in ((scheme.rank, linear.in_features), (linear.out_features, scheme.rank))
+        for shape in ((scheme.rank, linear.in_features), (linear.out_features, scheme.rank))
+    ]
+    if scheme.adapts_experts(architecture):
+        shapes += _expert_adapter_shapes(architecture, scheme)
+    return tuple(
+        Tensor(num_rows=rows, num_columns=columns, element_bytes=FLOAT32) for rows, columns in shapes
     )
+
+
+def _expert_adapter_shapes(architecture: Architecture, scheme: Scheme) -> list[tuple[int, int]]:
+    """A and B of all experts in one tensor each, those of gate and up of twice the rank; the router's."""
+    gate_up, down, router = _expert_shapes(architecture)
+    shapes = []
+    for (num_matrices, rows, columns), rank in (
+        (gate_up, 2 * scheme.rank),
+        (down, scheme.rank),
+        (router, scheme.rank),
+    ):
+        shapes += [(num_matrices * rank, columns), (rows, num_matrices * rank)]
+    return shapes
 
 
 def adapters_bytes(architecture: Architecture, scheme: Scheme) -> int:
@@ -92,51 +156,46 @@ def embedding_bytes(architecture: Architecture, scheme: Scheme) -> int:
 
 
 def loading_bytes(architecture: Architecture, scheme: Scheme) -> int:
-    """The tensor that is held twice while a quantized model is loaded and prepared.
+    """What is held beyond the weights at the worst moment of loading and preparing them.
 
-    A matrix is quantized on the card from its 16-bit copy; then each other tensor is cast to float32.
+    A matrix is quantized on the card from its 16-bit copy; then each other tensor is cast to float32. The
+    matrices of the experts, which checkpoints keep one by one, are stacked: gates and ups first, then both.
     """
+    hidden, size = architecture.hidden_size, scheme.weights
+    stack = 0
+    if not architecture.is_dense:
+        stack = architecture.num_experts * architecture.expert_linears[0].out_features * hidden * size
     if scheme.base == "plain":
-        return 0
-    matrix = max(linear.num_weights for linear in architecture.linears) * scheme.weights
-    table = architecture.num_embedding_parameters * scheme.weights if scheme.others != scheme.weights else 0
-    return whole(max(matrix, table))
+        return whole(2 * stack)
+    matrix = max(linear.num_weights for linear in architecture.linears) * size
+    if scheme.others == size:
+        return whole(max(matrix, 2 * stack))
+    table = architecture.num_embedding_parameters * size
+    # The table, at least the output matrix, is cast after the last block's experts.
+    return whole(max(matrix, table, stack - table))
 
 
 def trained_tensors(architecture: Architecture, scheme: Scheme) -> Iterator[tuple[Tensor, int]]:
     """Every trained tensor of the model, and how many there are of its kind."""
-    layers = architecture.num_layers
     if not scheme.trains_weights:
         for tensor in adapter_tensors(architecture, scheme):
-            yield tensor, layers
+            yield tensor, architecture.num_layers
         return
-    size, hidden = scheme.weights, architecture.hidden_size
     for linear in architecture.linears:
-        yield Tensor(num_rows=linear.out_features, num_columns=linear.in_features, element_bytes=size), layers
-        if linear.has_bias:
-            yield Tensor(num_rows=1, num_columns=linear.out_features, element_bytes=size), layers
-    for width in architecture.norm_widths:
-        yield Tensor(num_rows=1, num_columns=width, element_bytes=size), layers
-    yield Tensor(num_rows=1, num_columns=hidden, element_bytes=size), 1
-    rows = architecture.vocab_size
-    yield Tensor(num_rows=rows, num_columns=hidden, element_bytes=size, is_embedding=True), 1
-    if not architecture.tie_word_embeddings:
-        yield Tensor(num_rows=rows, num_columns=hidden, element_bytes=size), 1
+        yield (
+            Tensor(
+                num_rows=linear.out_features, num_columns=linear.in_features, element_bytes=scheme.weights
+            ),
+            architecture.num_layers,
+        )
+    yield from other_tensors(architecture, scheme)
 
 
 def buffers_bytes(architecture: Architecture) -> int:
-    """The rotary frequencies, which the model keeps twice."""
-    return 2 * whole(architecture.head_dim // 2 * FLOAT32)
-
-
-def _others_bytes(architecture: Architecture, scheme: Scheme) -> int:
-    size = scheme.others
-    norms = sum(whole(width * size) for width in architecture.norm_widths)
-    biases = sum(whole(linear.out_features * size) for linear in architecture.linears if linear.has_bias)
-    tables = (1 if architecture.tie_word_embeddings else 2) * whole(
-        architecture.num_embedding_parameters * size
-    )
-    return architecture.num_layers * (norms + biases) + whole(architecture.hidden_size * size) + tables
+    """The rotary frequencies, which the model keeps twice, and the scale of Gemma's embeddings."""
+    scale = whole(FLOAT32) if architecture.model_type == "gemma2" else 0
+    frequencies = 0 if architecture.num_positions else whole(architecture.head_dim // 2 * FLOAT32)
+    return 2 * frequencies + scale
 
 
 def _stored(linear: Linear, scheme: Scheme) -> int:
@@ -158,8 +217,7 @@ def _state(num_weights: int, out_features: int, scheme: Scheme) -> tuple[int, ..
             return (out_features * FLOAT32,)  # one scale a row
         case "4bit":
             num_scales = -(-num_weights // BLOCK_SIZE)
-            is_double = isinstance(scheme.adapter, QLora) and scheme.adapter.double_quant
-            if not is_double:
+            if not scheme.double_quant:
                 return (num_scales * FLOAT32, CODE_BYTES)
             nested = -(-num_scales // NESTED_BLOCK_SIZE) * FLOAT32
             return (num_scales, nested, CODE_BYTES, NESTED_CODE_BYTES, OFFSET_BYTES)

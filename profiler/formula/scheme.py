@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from profiler.spec.job import Full, Int8Lora, JobSpec, Lora, Precision, QLora
+from profiler.spec.job import (
+    Full,
+    Inference,
+    InferenceQuant,
+    Int8Lora,
+    JobSpec,
+    Lora,
+    Method,
+    Precision,
+    QLora,
+)
 
 if TYPE_CHECKING:
-    from profiler.formula.architecture import Linear
+    from profiler.formula.architecture import Architecture, Linear
 
 Base: TypeAlias = Literal["plain", "4bit", "8bit"]
 
@@ -28,6 +38,7 @@ class Scheme:
         linear: bytes an element of what a linear layer returns.
         matmul: bytes an element of what a linear layer computes with.
         autocast: whether the forward pass runs under autocast.
+        double_quant: whether scales of 4-bit matrices are quantized themselves.
         trains_weights: whether the model's own weights are trained.
         adapter: the adapters' settings; None where there are none.
     """
@@ -39,6 +50,7 @@ class Scheme:
     linear: int
     matmul: int
     autocast: bool
+    double_quant: bool
     trains_weights: bool
     adapter: Lora | QLora | Int8Lora | None
 
@@ -47,6 +59,10 @@ class Scheme:
         if self.adapter is None:
             return False
         return self.adapter.targets == "all-linear" or linear.name in self.adapter.targets
+
+    def adapts_experts(self, architecture: Architecture) -> bool:
+        """Whether a block's experts and their router have adapters, as peft gives them under `all-linear`."""
+        return not architecture.is_dense and self.adapter is not None and self.adapter.targets == "all-linear"
 
     @property
     def rank(self) -> int:
@@ -57,9 +73,8 @@ class Scheme:
 def scheme_of(job: JobSpec) -> Scheme:
     """The types that transformers, peft and bitsandbytes give a job's tensors."""
     method = job.method
-    assert isinstance(method, Full | Lora | QLora | Int8Lora), method.kind
     weights = 4 if job.precision in _FLOAT32_WEIGHTS else 2
-    autocast = job.precision not in _PURE
+    autocast = job.precision not in PURE
     base = _base(method)
     # prepare_model_for_kbit_training casts every 16-bit parameter that is not quantized to float32.
     is_prepared = isinstance(method, QLora | Int8Lora) and method.kbit_prepare
@@ -73,30 +88,32 @@ def scheme_of(job: JobSpec) -> Scheme:
         linear=matmul if base == "plain" else others,
         matmul=matmul,
         autocast=autocast,
+        double_quant=isinstance(method, QLora | Inference) and method.double_quant,
         trains_weights=isinstance(method, Full),
-        adapter=None if isinstance(method, Full) else method,
+        adapter=None if isinstance(method, Full | Inference) else method,
     )
 
 
 _FLOAT32_WEIGHTS = (Precision.FP32, Precision.BF16_AMP, Precision.FP16_AMP)
-_PURE = (Precision.FP32, Precision.BF16, Precision.FP16)
+PURE = (Precision.FP32, Precision.BF16, Precision.FP16)
+"""Precisions without autocast."""
 
 
-def _base(method: Full | Lora | QLora | Int8Lora) -> Base:
+def _base(method: Method) -> Base:
     match method:
-        case QLora():
+        case QLora() | Inference(is_4bit=True):
             return "4bit"
-        case Int8Lora():
+        case Int8Lora() | Inference(quant=InferenceQuant.INT8):
             return "8bit"
-        case Full() | Lora():
+        case Full() | Lora() | Inference():
             return "plain"
 
 
-def _matmul_bytes(method: Full | Lora | QLora | Int8Lora, *, weights: int) -> int:
+def _matmul_bytes(method: Method, *, weights: int) -> int:
     match method:
-        case QLora(compute_dtype=compute):
+        case QLora(compute_dtype=compute) | Inference(is_4bit=True, compute_dtype=compute):
             return 4 if compute == "float32" else 2
-        case Int8Lora():
+        case Int8Lora() | Inference(quant=InferenceQuant.INT8):
             return 2
-        case Full() | Lora():
+        case Full() | Lora() | Inference():
             return weights
