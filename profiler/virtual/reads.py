@@ -3,38 +3,89 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from types import FrameType
+
+DATA_TYPES = frozenset({torch.uint8, torch.int8})
+"""Integers that are data as a rule, such as packed weights and pixels: no size or branch follows of them."""
+
+_OWN = str(Path(__file__).parent)
+_PACKAGE = str(Path(__file__).parents[1])
+_INSTALLED = tuple({path for name, path in sysconfig.get_paths().items() if name.endswith("lib")})
 
 
 @dataclass(slots=True)
 class UnknownReads:
-    """Reads by the host whose answer the virtual device could not know, by the line that asked."""
+    """Reads by the host whose answer the virtual device could not know, by the line that asked.
+
+    Attributes:
+        sites: all of them.
+        decisions: those that could have decided a size or a branch, with the line of the script behind them.
+    """
 
     sites: Counter[str] = field(default_factory=Counter)
+    decisions: Counter[str] = field(default_factory=Counter)
 
-    def add(self, operation: str) -> None:
-        """Count one read, at the nearest line outside torch and the virtual device."""
-        self.sites[f"{_caller()} ({operation})"] += 1
+    def add(self, operation: str, *, decides: bool) -> None:
+        """Count one read, at the nearest line outside torch and the virtual device.
+
+        Args:
+            operation: what read.
+            decides: whether a size or a branch could follow from the answer.
+        """
+        site = f"{caller()} ({operation})"
+        self.sites[site] += 1
+        if decides:
+            script = script_line()
+            is_told = script is None or site.startswith(script)
+            self.decisions[site if is_told else f"{site}, from {script}"] += 1
+
+    def clear(self) -> None:
+        """Start anew."""
+        self.sites.clear()
+        self.decisions.clear()
 
     @property
     def total(self) -> int:
         """How many there were."""
-        return sum(self.sites.values())
+        return self.sites.total()
 
 
-def _caller() -> str:
+def can_decide(dtype: torch.dtype) -> bool:
+    """Whether a program may go by a value of this type: by flags and counts, not by losses and weights."""
+    return not (dtype.is_floating_point or dtype.is_complex or dtype in DATA_TYPES)
+
+
+def caller() -> str:
     """`file:line` of the nearest frame that belongs neither to torch nor to the virtual device."""
-    own = str(Path(__file__).parent)
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if "/torch/" not in name and not name.startswith((own, "<")):
-            return f"{'/'.join(Path(name).parts[-3:])}:{frame.f_lineno}"
+        if "/torch/" not in name and not name.startswith((_OWN, "<")):
+            return _place(frame)
         frame = frame.f_back
     return "unknown"
+
+
+def script_line() -> str | None:
+    """`file:line` of the nearest frame that is of no installed library; None where there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith((_PACKAGE, "<", *_INSTALLED)):
+            return _place(frame)
+        frame = frame.f_back
+    return None
+
+
+def _place(frame: FrameType) -> str:
+    parts = [part for part in Path(frame.f_code.co_filename).parts if part != "/"]
+    return f"{'/'.join(parts[-3:])}:{frame.f_lineno}"

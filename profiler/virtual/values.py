@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from profiler.virtual.assumptions import assumed_choice, finite_answer
 from profiler.virtual.backward import unwatched_engine
 from profiler.virtual.operations import (
     INDEXED,
@@ -34,7 +36,8 @@ from profiler.virtual.operations import (
     tensors_in,
     wraps_tensors,
 )
-from profiler.virtual.reads import UnknownReads
+from profiler.virtual.reads import UnknownReads, caller, can_decide
+from profiler.virtual.storages import INTEGRAL, address_of, can_keep, fills_storage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,21 +45,22 @@ if TYPE_CHECKING:
 
     from torch._ops import OpOverload
 
-KNOWN_LIMIT_BYTES = 16 << 20
-"""Integer and boolean storages up to this size are kept true; csrc/memory.c knows the same figure."""
-KEPT_FLOAT_LIMIT_BYTES = 64 << 10
-"""Floating-point data copied from the host is kept up to this size, so that constants make the round trip."""
-
-INTEGRAL = frozenset({torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
+    from profiler.virtual.routing import Routing
 
 
 class TrueValues(TorchDispatchMode):
     """While active, small integer and boolean CUDA tensors hold what they would on a real card."""
 
-    def __init__(self) -> None:
-        """Starts with nothing known."""
+    def __init__(self, *, routing: Routing | None = None) -> None:
+        """Starts with nothing known.
+
+        Args:
+            routing: where routers are taken to send tokens; None leaves every choice by scores unknown.
+        """
         super().__init__()  # type: ignore[no-untyped-call]
         self.unknown_reads = UnknownReads()
+        self.assumed: Counter[str] = Counter()
+        self._routing = routing
         self._known: dict[int, weakref.finalize[Any, Any]] = {}
         self._operations: dict[OpOverload, Operation] = {}
         library = ctypes.CDLL(None)  # the stand-in, which was loaded before all else
@@ -138,7 +142,7 @@ class TrueValues(TorchDispatchMode):
         if func is aten._to_copy.default and args[0].is_cuda and not self._is_known(args[0]):
             # Most often a cast between floating-point types on the device: nothing known is read or written.
             if goes_to_host(func, args, kwargs):
-                self.unknown_reads.add("_to_copy")
+                self._count_read(func, args)
             return func(*args, **kwargs)
         sources = list(cuda_tensors((args, kwargs)))
         is_known = all(self._is_known(t) for t in sources)
@@ -160,7 +164,7 @@ class TrueValues(TorchDispatchMode):
         self, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_known: bool
     ) -> Any:
         if not is_known:
-            self.unknown_reads.add(func._schema.name.removeprefix("aten::"))
+            self._count_read(func, args)
         elif func is aten.equal.default:
             return func(*map(self._to_host, args))
         out = func(*args, **kwargs)
@@ -171,6 +175,12 @@ class TrueValues(TorchDispatchMode):
             args[0].copy_(self._host(args[1]))
         return out
 
+    def _count_read(self, func: OpOverload, args: tuple[Any, ...]) -> None:
+        """Count a read of an unknown value; two equal tensors are compared to take a branch."""
+        source = args[1] if func is aten.copy_.default else args[0]
+        decides = func is aten.equal.default or can_decide(source.dtype)
+        self.unknown_reads.add(func._schema.name.removeprefix("aten::"), decides=decides)
+
     def _run_sized(
         self, func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_known: bool
     ) -> Any:
@@ -178,7 +188,7 @@ class TrueValues(TorchDispatchMode):
         if device is None:
             return func(*args, **kwargs)
         if not is_known:
-            self.unknown_reads.add(func._schema.name.removeprefix("aten::"))
+            self.unknown_reads.add(func._schema.name.removeprefix("aten::"), decides=True)
             return func(*args, **kwargs)
         on_host = func(*self._to_host(args), **self._to_host(kwargs))
         moved = tuple(self._to_device(t, device) for t in tensors_in(on_host))
@@ -203,7 +213,7 @@ class TrueValues(TorchDispatchMode):
                 positions = self._host(index).nonzero().t().contiguous()
                 indices.extend(self._to_device(positions, index.device).unbind(0))
             else:
-                self.unknown_reads.add(operation.removeprefix("aten."))
+                self.unknown_reads.add(operation.removeprefix("aten."), decides=True)
                 indices.append(index)
         return (args[0], indices, *args[2:])
 
@@ -213,10 +223,10 @@ class TrueValues(TorchDispatchMode):
         self, func: OpOverload, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """An operation that may give a storage other memory: what is known of the old is not of the new."""
-        before = [(t, _address(t)) for t in arguments_at(operation.written, args, kwargs)]
+        before = [(t, address_of(t)) for t in arguments_at(operation.written, args, kwargs)]
         out = func(*args, **kwargs)
         for tensor, address in before:
-            if _address(tensor) != address and address in self._known:
+            if address_of(tensor) != address and address in self._known:
                 self._known[address]()
         self._follow(func, operation, args, kwargs, out)
         return out
@@ -236,17 +246,28 @@ class TrueValues(TorchDispatchMode):
             targets = list(cuda_tensors(out))
         if not targets:
             return
-        is_kept = all(_is_kept(t, is_copy=operation.is_copy) for t in targets)
+        is_kept = all(can_keep(t, is_copy=operation.is_copy) for t in targets)
         if is_kept and self._can_compute(operation, args, kwargs):
             self._compute(func, operation, args, kwargs, targets)
+        elif is_kept and (answer := finite_answer(func, args)) is not None:
+            for target in filter(self._mark, targets):
+                self._host(target).fill_(answer)
         else:
             for target in targets:
                 self._forget(target)
+            if self._routing is not None:
+                self._route(func, args, out, self._routing)
+
+    def _route(self, func: OpOverload, args: tuple[Any, ...], out: Any, routing: Routing) -> None:
+        choice = assumed_choice(func, args, out, routing)
+        if choice is not None and can_keep(choice[0], is_copy=False) and self._mark(choice[0]):
+            self._host(choice[0]).copy_(choice[1])
+            self.assumed[caller()] += 1
 
     def _can_compute(self, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
         if operation.is_random:
             return False
-        replaced = {id(t) for t in arguments_at(operation.overwritten, args, kwargs) if _fills_storage(t)}
+        replaced = {id(t) for t in arguments_at(operation.overwritten, args, kwargs) if fills_storage(t)}
         return all(id(t) in replaced or self._is_known(t) for t in cuda_tensors((args, kwargs)))
 
     def _compute(
@@ -272,14 +293,14 @@ class TrueValues(TorchDispatchMode):
 
     def _take_in(self, tensor: torch.Tensor) -> None:
         """Values that `torch.tensor` has just brought to the device, out of this table's sight."""
-        if not tensor.is_cuda or tensor.numel() == 0 or not _is_kept(tensor, is_copy=True):
+        if not tensor.is_cuda or tensor.numel() == 0 or not can_keep(tensor, is_copy=True):
             return
         storage = tensor.untyped_storage()
         if not self._mark(tensor) or self._recall(storage.data_ptr(), storage.nbytes()) != 0:
             self._forget(tensor)
 
     def _is_known(self, tensor: torch.Tensor) -> bool:
-        return tensor.numel() == 0 or _address(tensor) in self._known
+        return tensor.numel() == 0 or address_of(tensor) in self._known
 
     def _mark(self, tensor: torch.Tensor) -> bool:
         storage = tensor.untyped_storage()
@@ -294,7 +315,7 @@ class TrueValues(TorchDispatchMode):
         return True
 
     def _forget(self, tensor: torch.Tensor) -> None:
-        if (watch := self._known.get(_address(tensor))) is not None:
+        if (watch := self._known.get(address_of(tensor))) is not None:
             watch()
 
     def _release(self, address: int, size: int) -> None:
@@ -324,20 +345,3 @@ class TrueValues(TorchDispatchMode):
                 return {name: self._to_host(item) for name, item in value.items()}
             case _:
                 return value
-
-
-def _is_kept(tensor: torch.Tensor, *, is_copy: bool) -> bool:
-    size = tensor.untyped_storage().nbytes()
-    if tensor.dtype in INTEGRAL:
-        return size <= KNOWN_LIMIT_BYTES
-    return is_copy and size <= KEPT_FLOAT_LIMIT_BYTES
-
-
-def _fills_storage(tensor: torch.Tensor) -> bool:
-    """Whether it is all of its storage, each place once."""
-    is_whole = tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
-    return is_whole and torch._debug_has_internal_overlap(tensor) == 0
-
-
-def _address(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
