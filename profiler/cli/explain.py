@@ -76,6 +76,7 @@ def explain(  # noqa: PLR0913 - one parameter a flag
     compute_dtype: o.ComputeDtype = None,
     dora: o.Dora = None,
     rslora: o.RsLora = None,
+    trl_casting: o.TrlCasting = None,
     new_tokens: o.NewTokens = None,
     batch_size: o.BatchSize = None,
     seq_len: o.SeqLen = None,

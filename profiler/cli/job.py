@@ -30,6 +30,7 @@ _PATHS = {
     "compute_dtype": "method.compute_dtype",
     "dora": "method.use_dora",
     "rslora": "method.use_rslora",
+    "trl_casting": "method.trl_casting",
     "new_tokens": "method.new_tokens",
     "precision": "precision",
     "optimizer": "optimizer",

@@ -97,6 +97,15 @@ RsLora: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+TrlCasting: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--trl-casting/--no-trl-casting",
+        help="Cast a prepared 4-bit model as trl's SFTTrainer(bf16=True) does (default off)",
+        metavar="",
+        show_default=False,
+    ),
+]
 NewTokens: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="N", help="Tokens that inference generates after the prompt (default 32)"),

@@ -37,6 +37,7 @@ def run(  # noqa: PLR0913 - one parameter a flag
     compute_dtype: o.ComputeDtype = None,
     dora: o.Dora = None,
     rslora: o.RsLora = None,
+    trl_casting: o.TrlCasting = None,
     new_tokens: o.NewTokens = None,
     batch_size: o.BatchSize = None,
     seq_len: o.SeqLen = None,

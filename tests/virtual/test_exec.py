@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +16,9 @@ from profiler.errors import ConfigError, EnvironmentUnfitError
 from profiler.follow.result import CommandStatus
 from profiler.units import GIB, MIB
 from tests.virtual.following import TRAINING, follow, follow_text, needs_the_library, only
+
+if TYPE_CHECKING:
+    from tests.virtual.harness import WarmMachines
 
 pytestmark = needs_the_library
 
@@ -272,6 +277,22 @@ def test_what_cannot_be_followed_is_told(tmp_path: Path) -> None:
     result = follow(sys.executable, "-I", str(script))
     assert result.status is CommandStatus.UNUSED
     assert any("could not be followed" in note for note in result.notes)
+
+
+def test_on_a_real_card_the_same_is_told_and_the_device_is_sampled(virtual_gpu: WarmMachines) -> None:
+    seen = virtual_gpu("rtx-4090", _follow_on_a_card_taken_for_real)
+    assert (seen["status"], seen["exit_code"], seen["device"]["kind"]) == ("ok", 0, "real")
+    (report,) = seen["processes"]
+    assert report["reads"] is None
+    assert report["num_steps"] == 3
+    assert seen["routing"] is None
+    assert seen["device_used_bytes"] >= report["reserved_peak_bytes"]
+
+
+def _follow_on_a_card_taken_for_real() -> Any:
+    with tempfile.TemporaryDirectory() as directory:
+        text = TRAINING + "    import time; time.sleep(0.2)"  # so that a sample falls within
+        return follow_text(Path(directory), text, gpu="real").model_dump(mode="json")
 
 
 def test_the_same_script_takes_the_same_bytes_again(tmp_path: Path) -> None:

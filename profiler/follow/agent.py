@@ -1,0 +1,175 @@
+"""Inside one process of a followed command: reads what it takes of the card, and writes it down.
+
+What it finds goes to a file in the directory of reports, written anew at every mark, so that a process that
+is killed has told of all until then. A process that never uses CUDA writes none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from profiler.follow.ending import Ending, watch_end
+from profiler.follow.figures import Allocator, Figures
+from profiler.follow.marks import REST, Marks
+from profiler.follow.threads import enter_everywhere, leave
+from profiler.virtual.architectures import set_architectures
+from profiler.virtual.reads import script_line
+from profiler.virtual.routing import Routing
+from profiler.virtual.state import STATE_VARIABLE, open_state
+from profiler.virtual.values import TrueValues
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REFUSED_EXIT_CODE = 3
+_MAX_MARKS = 200
+_MAX_SITES = 20
+_WRITE_INTERVAL_S = 0.5
+_NUM_STEPS_IN_FULL = 2
+_LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "trl", "datasets", "deepspeed")
+
+
+def begin(settings: Mapping[str, Any]) -> None:
+    """Follow this process, which has just imported torch.
+
+    Raises:
+        SystemExit: it is one of several that train together, and there is one card.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE") or 1)
+    if world_size > 1:
+        told = f"the command trains with {world_size} processes (WORLD_SIZE={world_size})"
+        (Path(settings["reports"]) / "refusal").write_text(told)
+        raise SystemExit(REFUSED_EXIT_CODE)
+    Agent(settings).begin()
+
+
+class Agent:
+    """What is known of this process, and when it is written down."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """Reads the settings; nothing is watched yet."""
+        self._reports = Path(settings["reports"])
+        self._stop_after: int | None = settings["stop_after"]
+        is_virtual = settings["kind"] == "virtual"
+        self._values = TrueValues(routing=Routing(settings["routing"])) if is_virtual else None
+        self._allocator = Allocator()
+        self._marks = Marks(self._add_mark, on_step=self._end_if_enough)
+        self._forget()
+
+    def begin(self) -> None:
+        """Watch from here on."""
+        self._allocator.watch_resets()
+        self._marks.install()  # before the values: they run backward passes without themselves
+        torch.cuda._lazy_call(self._start_on_card)
+        os.register_at_fork(after_in_child=self._start_in_child)
+        watch_end(self._end)
+        if self._values is not None:
+            enter_everywhere(self._values)
+
+    def _forget(self) -> None:
+        self._name = f"{os.getpid()}-{time.monotonic_ns()}.json"
+        self._uses_card = False
+        self._is_over = False
+        self._has_stopped = False
+        self._written_s = 0.0
+        self._shown_peak_bytes = -1
+        self._ending: Ending | None = None
+        self._out_of_memory: dict[str, object] | None = None
+        self._told_marks: list[dict[str, object]] = []
+
+    def _start_in_child(self) -> None:
+        self._forget()
+        self._allocator.latest = Figures()
+        self._marks.reset()
+        if self._values is not None:
+            self._values.unknown_reads.clear()
+
+    def _start_on_card(self) -> None:
+        """CUDA has come up in this process."""
+        self._uses_card = True
+        if self._values is not None:
+            set_architectures(open_state(Path(os.environ[STATE_VARIABLE])))
+        # torch's stubs do not have it; torch.cuda.memory uses it the same way.
+        torch._C._cuda_attach_out_of_memory_observer(self._remember_request)  # type: ignore[attr-defined]
+        self._write()
+
+    def _remember_request(self, _device: int, requested_bytes: int, _total: int, _free: int) -> None:
+        self._out_of_memory = {"requested_bytes": requested_bytes, "line": script_line()}
+
+    def _add_mark(self, part: str, step: int) -> None:
+        if not self._uses_card or self._is_over:
+            return
+        figures = self._allocator.read()
+        is_higher = figures.allocated_peak_bytes > self._shown_peak_bytes
+        if len(self._told_marks) < _MAX_MARKS and (step < _NUM_STEPS_IN_FULL or is_higher):
+            self._shown_peak_bytes = figures.allocated_peak_bytes
+            self._told_marks.append({"part": part, "step": step, **asdict(figures)})
+        if time.monotonic() - self._written_s > _WRITE_INTERVAL_S or len(self._told_marks) < 10:
+            self._write()
+
+    def _end_if_enough(self, num_steps: int) -> None:
+        if self._stop_after is None or num_steps < self._stop_after:
+            return
+        if not self._has_stopped:
+            self._has_stopped = True
+            self._write()
+            # What a script does on its way out, such as saving, is not part of the steps that were asked for.
+            self._is_over = True
+        raise SystemExit(0)
+
+    def _end(self, ending: Ending) -> None:
+        if self._values is not None:
+            leave(self._values)
+        if self._ending is not None or not self._uses_card:
+            return
+        self._add_mark(REST, self._marks.num_steps)
+        self._ending = ending
+        self._write()
+
+    def _write(self) -> None:
+        self._written_s = time.monotonic()
+        figures = self._allocator.latest if self._is_over else self._allocator.read()
+        told = {
+            "pid": os.getpid(),
+            "command": list(getattr(sys, "orig_argv", sys.argv)),
+            "versions": _versions(),
+            "cuda": torch.version.cuda,
+            **asdict(figures),
+            "num_steps": self._marks.num_steps,
+            "marks": self._told_marks,
+            "out_of_memory": self._out_of_memory,
+            "has_stopped": self._has_stopped,
+            "ending": None if self._ending is None else asdict(self._ending),
+            "reads": None if self._values is None else _reads(self._values),
+        }
+        partial = self._reports / f".{self._name}"
+        partial.write_text(json.dumps(told))
+        partial.replace(self._reports / self._name)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": sys.version.split()[0]}
+    for name in _LIBRARIES:
+        version = getattr(sys.modules.get(name), "__version__", None)
+        if isinstance(version, str):
+            versions[name] = version
+    return versions
+
+
+def _reads(values: TrueValues) -> dict[str, object]:
+    reads = values.unknown_reads
+    return {
+        "decisions": reads.decisions.total(),
+        "decision_sites": [f"{site} x{n}" for site, n in reads.decisions.most_common(_MAX_SITES)],
+        "others": reads.total - reads.decisions.total(),
+        "assumed": values.assumed.total(),
+        "assumed_sites": [f"{site} x{n}" for site, n in values.assumed.most_common(_MAX_SITES)],
+    }

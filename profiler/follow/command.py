@@ -1,0 +1,132 @@
+"""Running a command on a card and following it: from what was asked to the result."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from profiler.errors import ConfigError
+from profiler.execute.prepare import describe_device
+from profiler.follow.gather import Ended, gather
+from profiler.follow.processes import end_processes, wait_for_processes
+from profiler.follow.surroundings import lay_out
+from profiler.hardware.catalogue import Gpu
+from profiler.hardware.idle import check_idle
+from profiler.hardware.sampler import UsedMemorySampler
+from profiler.records.files import reason_of
+from profiler.virtual.routing import Routing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from profiler.follow.result import CommandResult
+    from profiler.hardware.discovery import DeviceChoice
+
+_GRACE_S = 10.0
+"""How long processes may outlive the command, or a request to end: pools of helpers take a moment."""
+_TIMED_OUT = 124
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """On what terms a command is followed.
+
+    Attributes:
+        stop_after: end it after so many optimizer steps; None for its own end.
+        timeout_s: end it after so long; None for never.
+        routing: where routers are taken to send tokens, on a virtual card.
+        allow_busy: run it on a real card that other processes use.
+    """
+
+    stop_after: int | None = None
+    timeout_s: float | None = None
+    routing: Routing = Routing.EVEN
+    allow_busy: bool = False
+
+
+def follow_command(command: Sequence[str], choice: DeviceChoice, terms: Terms) -> CommandResult:
+    """Run a command, its output and input those of this process, and tell what it took of the card.
+
+    Raises:
+        ConfigError: there is no such command.
+        EnvironmentUnfitError: it cannot run here, or needs more than one card.
+    """
+    notes = _idle_notes(choice, allow_busy=terms.allow_busy)
+    created_at = datetime.now(UTC)
+    with ExitStack() as opening:
+        directory = Path(
+            opening.enter_context(
+                tempfile.TemporaryDirectory(prefix="peakvram-exec-", ignore_cleanup_errors=True)
+            )
+        )
+        around = lay_out(
+            directory, choice, base=os.environ, stop_after=terms.stop_after, routing=terms.routing
+        )
+        sampler = (
+            None if isinstance(choice.gpu, Gpu) else opening.enter_context(UsedMemorySampler(choice.gpu))
+        )
+        ended = _run(command, directory, around.variables, timeout_s=terms.timeout_s)
+        found = gather(around, ended, used_peak_bytes=None if sampler is None else sampler.peak_bytes)
+    return found.to_result(
+        command=tuple(command),
+        created_at=created_at,
+        device=describe_device(choice),
+        stop_after=terms.stop_after,
+        routing=terms.routing if around.machine is not None else None,
+        notes=notes,
+    )
+
+
+def _run(
+    command: Sequence[str], directory: Path, variables: dict[str, str], *, timeout_s: float | None
+) -> Ended:
+    try:
+        process = subprocess.Popen(list(command), env=variables)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot run {command[0]!r}: {reason_of(error)}",
+            hint="write the command as in a terminal: peakvram exec -- python train.py",
+        ) from error
+    is_late, left = False, []
+    try:
+        process.wait(timeout_s)
+        left = wait_for_processes(directory, grace_s=_GRACE_S)
+    except subprocess.TimeoutExpired:
+        is_late = True
+    except KeyboardInterrupt:
+        _interrupt(process)
+    finally:
+        end_processes(directory, grace_s=_GRACE_S)
+        process.wait()
+    code = process.returncode
+    return Ended(
+        exit_code=_TIMED_OUT if is_late else code if code >= 0 else 128 - code,
+        signal=-code if code < 0 and not is_late else None,
+        timeout_s=timeout_s if is_late else None,
+        num_left=len(left),
+    )
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Let the command end as Ctrl-C ends it; a terminal has told it too, a caller's signal has not."""
+    if not os.isatty(0):
+        process.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.wait(_GRACE_S)
+
+
+def _idle_notes(choice: DeviceChoice, *, allow_busy: bool) -> tuple[str, ...]:
+    if isinstance(choice.gpu, Gpu):
+        return ()
+    report = check_idle(choice.gpu, allow_busy=allow_busy)
+    if not report.busy:
+        return report.notes
+    pids = ", ".join(str(process.pid) for process in report.busy)
+    return (f"other processes computed on the card: {pids}", *report.notes)

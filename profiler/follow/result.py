@@ -1,0 +1,164 @@
+"""What is known of a followed command once it has ended: the values, and their shape in JSON."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from profiler.records.schema import Bytes, Count, Device, Peak, UtcDatetime
+from profiler.virtual.routing import Routing
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CommandStatus(StrEnum):
+    """How a command ended, as far as it matters for its memory."""
+
+    OK = "ok"
+    STOPPED = "stopped"
+    OOM = "oom"
+    ERROR = "error"
+    KILLED = "killed"
+    TIMEOUT = "timeout"
+    UNUSED = "unused"
+
+
+class Mark(_Value):
+    """The end of a part of a script: what the allocator held then, and its peaks until then.
+
+    Attributes:
+        part: `setup` (until the first forward pass), `forward`, `backward`, `clip` (until the optimizer's
+            step), `step` or `rest`.
+        step: the optimizer steps that were done before it.
+    """
+
+    part: Literal["setup", "forward", "backward", "clip", "step", "rest"]
+    step: Count
+    allocated_bytes: Bytes
+    reserved_bytes: Bytes
+    allocated_peak_bytes: Bytes
+    reserved_peak_bytes: Bytes
+    num_alloc_retries: Count = 0
+    num_ooms: Count = 0
+
+
+class Reads(_Value):
+    """Reads by the host of values that a virtual card cannot know.
+
+    Attributes:
+        decisions: those that could have decided a size or a branch; the result depends on them.
+        decision_sites: where in the code they were.
+        others: those that could not, such as of a loss.
+        assumed: choices by unknown scores, a router's or of a next token, for which something was assumed.
+        assumed_sites: where in the code they were.
+    """
+
+    decisions: Count
+    decision_sites: tuple[str, ...] = ()
+    others: Count = 0
+    assumed: Count = 0
+    assumed_sites: tuple[str, ...] = ()
+
+
+class OutOfMemory(_Value):
+    """The last request that the card could not meet, and the line of the script it came from."""
+
+    requested_bytes: Bytes
+    line: str | None = None
+
+
+class Ending(_Value):
+    """How a process ended, by its own account: none where a signal killed it."""
+
+    kind: Literal["exit", "os._exit"]
+    error: str | None = None
+    is_out_of_memory: bool = False
+
+
+class ProcessReport(_Value):
+    """One process of the command that used CUDA. Figures are of its own caching allocator.
+
+    Attributes:
+        cuda: the CUDA release of its torch.
+        num_steps: optimizer steps that were done.
+        has_stopped: whether it was ended after the number of steps that was asked for.
+    """
+
+    pid: Count
+    command: tuple[str, ...]
+    versions: dict[str, str]
+    cuda: str | None = None
+    allocated_bytes: Bytes
+    reserved_bytes: Bytes
+    allocated_peak_bytes: Bytes
+    reserved_peak_bytes: Bytes
+    num_alloc_retries: Count
+    num_ooms: Count
+    num_steps: Count
+    marks: tuple[Mark, ...] = ()
+    out_of_memory: OutOfMemory | None = None
+    has_stopped: bool = False
+    ending: Ending | None = None
+    reads: Reads | None = None
+
+    @property
+    def peak_mark(self) -> Mark | None:
+        """The end of the part in which most was allocated; None where no mark has seen it."""
+        return next((m for m in self.marks if m.allocated_peak_bytes == self.allocated_peak_bytes), None)
+
+    @property
+    def ran_out_of_memory(self) -> bool:
+        """Whether it ended because the card was full."""
+        return self.ending is not None and self.ending.is_out_of_memory
+
+
+class CommandResult(_Value):
+    """One run of a command on one card.
+
+    Attributes:
+        exit_code: the command's own, 128 and the signal's number where one killed it.
+        device_used_bytes: the card's peak, all processes and their CUDA contexts together; None where its
+            driver does not tell.
+        managed_bytes: host-visible managed memory of paged optimizers, outside all other figures.
+        routing: where routers were taken to send tokens; None on a real card.
+        processes: those that used CUDA, the one that reserved most first.
+        unknown_functions: CUDA functions that were called and that a virtual card does not have.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    kind: Literal["exec"] = "exec"
+    command: tuple[str, ...]
+    created_at: UtcDatetime
+    device: Device
+    status: CommandStatus
+    exit_code: int
+    signal: int | None = None
+    stop_after: Count | None = None
+    device_used_bytes: Bytes | None = None
+    managed_bytes: Bytes = 0
+    routing: Routing | None = None
+    processes: tuple[ProcessReport, ...] = ()
+    unknown_functions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def largest(self) -> ProcessReport | None:
+        """The process that reserved most."""
+        return self.processes[0] if self.processes else None
+
+    @property
+    def peak(self) -> Peak | None:
+        """The largest process's peaks, and the card's."""
+        if self.largest is None:
+            return None
+        return Peak(
+            allocated_bytes=self.largest.allocated_peak_bytes,
+            reserved_bytes=self.largest.reserved_peak_bytes,
+            device_used_bytes=self.device_used_bytes,
+        )
