@@ -39,6 +39,7 @@ from profiler.measure.phases import Recorder
 from profiler.measure.trace import TraceRecorder
 from profiler.records.schema import Outcome, OutcomeStatus, ValueReads, WorkerReport
 from profiler.spec.models import ModelSource
+from profiler.virtual.architectures import set_architectures
 from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state
 from profiler.virtual.values import TrueValues
 from profiler.workload.job import run_phases
@@ -202,28 +203,6 @@ def _run_virtual(directory: Path, request: Request) -> None:
     state = open_state(Path(os.environ[STATE_VARIABLE]))
     set_architectures(state)
     Worker(directory, request, ExactMeter(state), state).run()
-
-
-def set_architectures(state: StateLayout) -> None:
-    """Have each card report the newest architecture of the wheel that it can run: 86 on an 8.9 card.
-
-    CUB asks it of a kernel, and fails where the wheel was not built for the answer.
-    """
-    for index in range(state.num_devices):
-        device = state.devices[index]
-        device.ptx_version = _newest_runnable(device.cc_major, device.cc_minor)
-
-
-def _newest_runnable(major: int, minor: int) -> int:
-    """The newest architecture of the wheel that a card of this compute capability can run.
-
-    A cubin runs on its own major version with an equal or higher minor one (CUDA programming guide, "Binary
-    Compatibility"). Once asked, torch works in no fork of this process.
-    """
-    flags = torch._C._cuda_getArchFlags() or ""
-    built = [int(flag.removeprefix("sm_").rstrip("af")) for flag in flags.split() if flag.startswith("sm_")]
-    runnable = [arch for arch in built if arch // 10 == major and arch % 10 <= minor]
-    return max(runnable, default=10 * major + minor)
 
 
 def _run_real(directory: Path, request: Request) -> None:

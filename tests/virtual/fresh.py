@@ -37,7 +37,7 @@ def _call(request: dict[str, Any]) -> Any:
 
 def _choose_architecture(state_path: Path) -> None:
     """What the worker does: the cards run the newest of the wheel's kernels that they can."""
-    from profiler.execute.worker import set_architectures
+    from profiler.virtual.architectures import set_architectures
 
     set_architectures(open_state(state_path))
 

@@ -13,7 +13,6 @@ from profiler.units import GIB
 from tests.builders import OK, a_device, a_job, a_phase, a_record, a_report, an_environment
 from tests.studies import RAN_OUT
 
-
 if TYPE_CHECKING:
     from pathlib import Path
 

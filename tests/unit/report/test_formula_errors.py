@@ -23,7 +23,9 @@ def test_only_finished_jobs_are_counted(errors: tuple[FormulaError, ...]) -> Non
 def test_the_figures_are_those_of_an_estimate(errors: tuple[FormulaError, ...]) -> None:
     (ours,) = (error for error in errors if error.formula is PEAKVRAM)
     jobs = {identity_of(record): record.spec for record in study_records()}
-    estimates = estimate_jobs([jobs[identity] for identity in ours.identities], formula=PEAKVRAM, factors=default_factors())
+    estimates = estimate_jobs(
+        [jobs[identity] for identity in ours.identities], formula=PEAKVRAM, factors=default_factors()
+    )
     for estimate, bare, corrected in zip(estimates, ours.bare_bytes, ours.corrected_bytes, strict=True):
         assert isinstance(estimate, Estimate)
         assert (estimate.breakdown.peak_bytes, estimate.corrected.allocated.value_bytes) == (bare, corrected)
