@@ -68,7 +68,7 @@ def total_at(sections: tuple[Section, ...], batch: int, length: int) -> float:
     batch=st.integers(1, 64),
     length=st.integers(64, 16_384),
 )
-def test_a_followed_formula_says_the_same_as_the_formula(
+def test_a_followed_formula_says_the_same_as_the_formula(  # noqa: PLR0917 - a choice each
     model: str, method: str, checkpointing: bool, attention: str, mask: str, batch: int, length: int
 ) -> None:
     job = a_job(
