@@ -89,8 +89,8 @@ def test_json_is_all_there_is_on_stdout_and_the_same_in_the_file(tmp_path: Path)
 def test_out_of_memory_is_a_result(tmp_path: Path) -> None:
     done = peakvram(tmp_path, "run", "llama-3.1-8b", "--method", "full", "--gpu", "rtx-4090")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "does not fit, out of memory in backward of step 0, asking for 112.00 MiB more" in done.stdout
-    assert "CUDA out of memory. Tried to allocate 112.00 MiB" in done.stdout
+    assert "does not fit, out of memory in backward of step 0, asking for 56.00 MiB more" in done.stdout
+    assert "CUDA out of memory. Tried to allocate 56.00 MiB" in done.stdout
     assert "backward (failed)" in done.stdout
     (path,) = (tmp_path / "results" / "adhoc" / "records").iterdir()
     record = Record.model_validate_json(path.read_text())

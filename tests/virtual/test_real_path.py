@@ -272,7 +272,8 @@ def test_a_card_with_no_room_for_a_context_is_out_of_memory_there(workshop: Work
 
 
 def test_other_peoples_memory_is_told_apart_where_it_is_what_is_missing(workshop: Workshop) -> None:
-    told = workshop.run(other_bytes=A100.total_bytes - A100.context_bytes - 4 * MIB, allow_busy=True).told
+    others_bytes = A100.total_bytes - A100.context_bytes - 4 * MIB
+    told = workshop.run(other_bytes=others_bytes, allow_busy=True).told
     assert told["outcome"]["status"] == OutcomeStatus.OOM
     assert told["outcome"]["phase"] == PhaseName.LOAD
-    assert "Process 4242 has 79.00 GiB memory in use" in told["outcome"]["message"]
+    assert f"Process 4242 has {others_bytes / GIB:.2f} GiB memory in use" in told["outcome"]["message"]
