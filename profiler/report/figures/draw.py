@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,7 @@ PALETTE: Final = MappingProxyType(
 """Okabe and Ito's colours, which people with any colour vision tell apart; a violet, two greys."""
 FAINT: Final = "#5A6169"
 _DPI = 150
+_CHARACTERS_AN_INCH = 15  # of the small type of notes, with room to spare
 
 
 @contextmanager
@@ -76,5 +78,6 @@ def mark_capacity(axes: Axes, gib: float, *, is_vertical: bool) -> None:
 
 
 def add_note(figure: Figure, text: str) -> None:
-    """A line under the whole figure: what kind of figures these are."""
-    figure.supxlabel(text, fontsize=8, color=FAINT, x=0.01, ha="left")
+    """Some lines under the whole figure: what kind of figures these are."""
+    lines = textwrap.fill(text, width=int(figure.get_figwidth() * _CHARACTERS_AN_INCH))
+    figure.supxlabel(lines, fontsize=8, color=FAINT, x=0.01, ha="left")
