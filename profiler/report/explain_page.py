@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +18,7 @@ from profiler.report.explain import (
     share_of,
     worth_telling,
 )
+from profiler.report.html import embed_json, policy_hash
 from profiler.report.terminal import describe_job
 from profiler.report.text import shown
 from profiler.report.verdict import device_label, verdict_line
@@ -50,7 +48,6 @@ _VIRTUAL_NOTE = (
     "Virtual: PyTorch's own CUDA allocator ran over a card that is not there; nothing here was measured on "
     "hardware."
 )
-_UNSAFE_IN_HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 def explanation_page(run: ExplainedRun, effects: tuple[Effect, ...] | None) -> str:
@@ -68,9 +65,9 @@ def explanation_page(run: ExplainedRun, effects: tuple[Effect, ...] | None) -> s
         **_body(run.record, run.explanation, effects),
         style=Markup(style),
         script=Markup(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        data=Markup(_embed(_data(run, run.explanation))),
+        style_hash=policy_hash(style),
+        script_hash=policy_hash(script),
+        data=Markup(embed_json(_data(run, run.explanation))),
     )
 
 
@@ -225,17 +222,6 @@ def _row(instant: Instant, texts: _Numbered, owners: _Numbered) -> list[int]:
     ]
 
 
-def _embed(data: object) -> str:
-    """JSON that no text in it can end: `</script>` and comments come as escapes, which mean the same."""
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return "".join(_UNSAFE_IN_HTML.get(character, character) for character in text)
-
-
 def _asset(name: str) -> str:
     found = resources.files("profiler.report").joinpath("explain_assets", name)
     return found.read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """What a Content Security Policy calls the one text that may be run or applied."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from profiler import __version__
+from profiler.report.html import embed_json, policy_hash
 from profiler.report.page.data import page_data
 from profiler.report.study_view import provenance
 from profiler.report.tables import VIRTUAL, count_outcomes, describe_card, describe_versions
 from profiler.report.text import shown
 
 if TYPE_CHECKING:
-    from profiler.report.page.calculator import Json
     from profiler.report.study_view import StudyView
 
 _SCRIPTS: Final = (
@@ -23,7 +20,6 @@ _SCRIPTS: Final = (
     *("records", "formulas", "start"),
 )
 """In the order they need one another."""
-_UNSAFE_IN_HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 def render_page(view: StudyView) -> str:
@@ -39,16 +35,10 @@ def render_page(view: StudyView) -> str:
         **_header(view),
         style=Markup(style),
         script=Markup(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        style_hash=policy_hash(style),
+        script_hash=policy_hash(script),
         data=Markup(embed_json(page_data(view))),
     )
-
-
-def embed_json(data: Json) -> str:
-    """JSON that no text in it can end: `</script>` and comments come as escapes, which mean the same."""
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return "".join(_UNSAFE_IN_HTML.get(character, character) for character in text)
 
 
 def _header(view: StudyView) -> dict[str, object]:
@@ -80,8 +70,3 @@ def _script() -> str:
 
 def _asset(name: str) -> str:
     return resources.files(__package__ or "").joinpath("assets", name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """What a Content Security Policy calls the one text that may be run or applied."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
