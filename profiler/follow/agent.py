@@ -1,7 +1,8 @@
 """Inside one process of a followed command: reads what it takes of the card, and writes it down.
 
-What it finds goes to a file in the directory of reports, written anew at every mark, so that a process that
-is killed has told of all until then. A process that never uses CUDA writes none.
+What it finds goes to a file in the directory of reports, written anew at every mark that is shown and else as
+often as costs little, so that a process that is killed has told of all until then. A process that never uses
+CUDA writes none.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from profiler.follow.ending import Ending, watch_end
+from profiler.follow.ending import Ending, ExitStatus, watch_end
 from profiler.follow.figures import Allocator, Figures
 from profiler.follow.marks import REST, Marks
 from profiler.follow.threads import enter_everywhere, leave
 from profiler.virtual.architectures import set_architectures
 from profiler.virtual.reads import script_line
 from profiler.virtual.routing import Routing
-from profiler.virtual.state import STATE_VARIABLE, open_state
+from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state
 from profiler.virtual.values import TrueValues
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 REFUSED_EXIT_CODE = 3
 _MAX_MARKS = 200
 _MAX_SITES = 20
-_WRITE_INTERVAL_S = 0.5
+_MAX_WRITING = 0.05
+"""At most this share of the time is spent on writing."""
 _NUM_STEPS_IN_FULL = 2
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "trl", "datasets", "deepspeed")
 
@@ -58,8 +60,11 @@ class Agent:
         """Reads the settings; nothing is watched yet."""
         self._reports = Path(settings["reports"])
         self._stop_after: int | None = settings["stop_after"]
+        self._visible: str | None = settings["visible"]
         is_virtual = settings["kind"] == "virtual"
         self._values = TrueValues(routing=Routing(settings["routing"])) if is_virtual else None
+        self._card: StateLayout | None = None
+        self._status = ExitStatus()
         self._allocator = Allocator()
         self._marks = Marks(self._add_mark, on_step=self._end_if_enough)
         self._forget()
@@ -70,17 +75,18 @@ class Agent:
         self._marks.install()  # before the values: they run backward passes without themselves
         torch.cuda._lazy_call(self._start_on_card)
         os.register_at_fork(after_in_child=self._start_in_child)
-        watch_end(self._end)
+        watch_end(self._end, self._status)
         if self._values is not None:
             enter_everywhere(self._values)
 
     def _forget(self) -> None:
-        self._name = f"{os.getpid()}-{time.monotonic_ns()}.json"
+        self._name = f"{os.getpid()}-{time.monotonic_ns()}"
         self._uses_card = False
         self._is_over = False
         self._has_stopped = False
-        self._written_s = 0.0
+        self._next_write_s = 0.0
         self._shown_peak_bytes = -1
+        self._used_peak_bytes: int | None = None
         self._ending: Ending | None = None
         self._out_of_memory: dict[str, object] | None = None
         self._told_marks: list[dict[str, object]] = []
@@ -95,8 +101,10 @@ class Agent:
     def _start_on_card(self) -> None:
         """CUDA has come up in this process."""
         self._uses_card = True
+        self._status.write_to(self._reports / f"{self._name}.status")
         if self._values is not None:
-            set_architectures(open_state(Path(os.environ[STATE_VARIABLE])))
+            self._card = open_state(Path(os.environ[STATE_VARIABLE]))
+            set_architectures(self._card)
         # torch's stubs do not have it; torch.cuda.memory uses it the same way.
         torch._C._cuda_attach_out_of_memory_observer(self._remember_request)  # type: ignore[attr-defined]
         self._write()
@@ -109,10 +117,11 @@ class Agent:
             return
         figures = self._allocator.read()
         is_higher = figures.allocated_peak_bytes > self._shown_peak_bytes
-        if len(self._told_marks) < _MAX_MARKS and (step < _NUM_STEPS_IN_FULL or is_higher):
+        is_shown = len(self._told_marks) < _MAX_MARKS and (step < _NUM_STEPS_IN_FULL or is_higher)
+        if is_shown:
             self._shown_peak_bytes = figures.allocated_peak_bytes
             self._told_marks.append({"part": part, "step": step, **asdict(figures)})
-        if time.monotonic() - self._written_s > _WRITE_INTERVAL_S or len(self._told_marks) < 10:
+        if is_shown or time.monotonic() >= self._next_write_s:
             self._write()
 
     def _end_if_enough(self, num_steps: int) -> None:
@@ -128,21 +137,33 @@ class Agent:
     def _end(self, ending: Ending) -> None:
         if self._values is not None:
             leave(self._values)
-        if self._ending is not None or not self._uses_card:
+        if not self._uses_card:
+            self._tell_if_hidden()
+            return
+        if self._ending is not None:
             return
         self._add_mark(REST, self._marks.num_steps)
         self._ending = ending
         self._write()
 
+    def _tell_if_hidden(self) -> None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if visible != self._visible:
+            (self._reports / f"{self._name}.visible").write_text(str(visible))
+
     def _write(self) -> None:
-        self._written_s = time.monotonic()
+        begun_s = time.monotonic()
         figures = self._allocator.latest if self._is_over else self._allocator.read()
+        if self._card is not None and not self._is_over:
+            self._used_peak_bytes = _used_peak_bytes(self._card)
         told = {
             "pid": os.getpid(),
             "command": list(getattr(sys, "orig_argv", sys.argv)),
             "versions": _versions(),
             "cuda": torch.version.cuda,
             **asdict(figures),
+            "device_used_bytes": self._used_peak_bytes,
+            "device_uuid": _uuid(),
             "num_steps": self._marks.num_steps,
             "marks": self._told_marks,
             "out_of_memory": self._out_of_memory,
@@ -152,7 +173,21 @@ class Agent:
         }
         partial = self._reports / f".{self._name}"
         partial.write_text(json.dumps(told))
-        partial.replace(self._reports / self._name)
+        partial.replace(self._reports / f"{self._name}.json")
+        ended_s = time.monotonic()
+        self._next_write_s = ended_s + (ended_s - begun_s) / _MAX_WRITING
+
+
+def _used_peak_bytes(card: StateLayout) -> int:
+    """The most that this process held of the virtual card, its CUDA context with it."""
+    own = next((process for process in card.processes if process.pid == os.getpid()), None)
+    return 0 if own is None else int(own.used_peak_bytes[0])
+
+
+def _uuid() -> str | None:
+    """Of the card that this process calls the first; None where its torch does not tell (before 2.3)."""
+    told = getattr(torch.cuda.get_device_properties(0), "uuid", None)
+    return None if told is None else str(told)
 
 
 def _versions() -> dict[str, str]:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
+from profiler.execute.interrupts import Interrupts
 from profiler.execute.prepare import describe_device
-from profiler.follow.gather import Ended, gather
+from profiler.follow.gather import Ended, Sampled, gather
 from profiler.follow.processes import end_processes, wait_for_processes
 from profiler.follow.surroundings import lay_out
 from profiler.hardware.catalogue import Gpu
@@ -73,7 +74,8 @@ def follow_command(command: Sequence[str], choice: DeviceChoice, terms: Terms) -
             None if isinstance(choice.gpu, Gpu) else opening.enter_context(UsedMemorySampler(choice.gpu))
         )
         ended = _run(command, directory, around.variables, timeout_s=terms.timeout_s)
-        found = gather(around, ended, used_peak_bytes=None if sampler is None else sampler.peak_bytes)
+        sampled = Sampled() if sampler is None else _sampled(sampler)
+        found = gather(around, ended, sampled=sampled)
     return found.to_result(
         command=tuple(command),
         created_at=created_at,
@@ -94,32 +96,64 @@ def _run(
             f"cannot run {command[0]!r}: {reason_of(error)}",
             hint="write the command as in a terminal: peakvram exec -- python train.py",
         ) from error
-    is_late, left = False, []
-    try:
-        process.wait(timeout_s)
-        left = wait_for_processes(directory, grace_s=_GRACE_S)
-    except subprocess.TimeoutExpired:
-        is_late = True
-    except KeyboardInterrupt:
-        _interrupt(process)
-    finally:
-        end_processes(directory, grace_s=_GRACE_S)
-        process.wait()
+    is_late, asked_by, left = False, None, []
+    with Interrupts() as interrupts:
+        try:
+            process.wait(timeout_s)
+            left = wait_for_processes(directory, grace_s=_GRACE_S)
+        except subprocess.TimeoutExpired:
+            is_late = True
+        except (KeyboardInterrupt, SystemExit) as asked:
+            asked_by = _signal_of(asked)
+            _pass_on(asked_by, process)
+        finally:
+            interrupts.ignore()
+            end_processes(directory, grace_s=_GRACE_S)
+            process.wait()
     code = process.returncode
+    killed_by = -code if code < 0 and not is_late else None
     return Ended(
+        pid=process.pid,
         exit_code=_TIMED_OUT if is_late else code if code >= 0 else 128 - code,
-        signal=-code if code < 0 and not is_late else None,
+        signal=asked_by or killed_by,
         timeout_s=timeout_s if is_late else None,
         num_left=len(left),
     )
 
 
-def _interrupt(process: subprocess.Popen[bytes]) -> None:
-    """Let the command end as Ctrl-C ends it; a terminal has told it too, a caller's signal has not."""
-    if not os.isatty(0):
-        process.send_signal(signal.SIGINT)
-    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+def _sampled(sampler: UsedMemorySampler) -> Sampled:
+    return Sampled(used_peak_bytes=sampler.peak_bytes, process_peaks=sampler.process_peaks)
+
+
+def _signal_of(asked: KeyboardInterrupt | SystemExit) -> signal.Signals:
+    """The signal that asked us to end; the command line turns it into an exit with 128 and its number."""
+    if isinstance(asked, KeyboardInterrupt):
+        return signal.SIGINT
+    if not isinstance(asked.code, int) or asked.code <= 128:
+        raise asked
+    return signal.Signals(asked.code - 128)
+
+
+def _pass_on(number: signal.Signals, process: subprocess.Popen[bytes]) -> None:
+    """Let the command end as it would without us; once more, and it is not waited for."""
+    if not (number == signal.SIGINT and _is_in_front()):
+        process.send_signal(number)
+    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt, SystemExit):
         process.wait(_GRACE_S)
+
+
+def _is_in_front() -> bool:
+    """Whether we run in a terminal's foreground, with the command: Ctrl-C has then reached both."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 def _idle_notes(choice: DeviceChoice, *, allow_busy: bool) -> tuple[str, ...]:

@@ -1,8 +1,13 @@
-"""How a process ends, as far as it can tell itself: by returning, by an exception or by `os._exit`."""
+"""How a process ends, as far as it can tell itself: by returning, by an exception or by `os._exit`.
+
+Python tells nobody which exit status `SystemExit` asked for. The C library does: it hands the status to what
+`on_exit` has registered, after Python has gone. So `fputc` is registered, and writes it to a file as a byte.
+"""
 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import sys
 from dataclasses import dataclass
@@ -12,6 +17,10 @@ import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+_UNBUFFERED = 2
+"""`_IONBF` of glibc's stdio.h."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +38,41 @@ class Ending:
     is_out_of_memory: bool
 
 
-def watch_end(tell: Callable[[Ending], None]) -> None:
+class ExitStatus:
+    """The file that this process's exit status goes to, a byte; empty where a signal kills the process."""
+
+    def __init__(self) -> None:
+        """No file yet."""
+        self._path: Path | None = None
+        self._file: int | None = None
+        self._library = ctypes.CDLL(None)
+        for name in ("fopen", "freopen"):
+            getattr(self._library, name).restype = ctypes.c_void_p
+
+    def write_to(self, path: Path) -> None:
+        """Have it written there, and no longer elsewhere: a forked process calls this once more.
+
+        Raises:
+            OSError: the file cannot be made.
+        """
+        opened = ctypes.c_char_p(os.fsencode(path)), ctypes.c_char_p(b"we")
+        if self._file is not None:
+            self._library.freopen(*opened, ctypes.c_void_p(self._file))
+        elif (file := self._library.fopen(*opened)) is None:
+            raise OSError(f"cannot write {path}")
+        else:
+            self._library.setvbuf(ctypes.c_void_p(file), None, _UNBUFFERED, ctypes.c_size_t(0))
+            self._library.on_exit(self._library.fputc, ctypes.c_void_p(file))
+            self._file = file
+        self._path = path
+
+    def write(self, status: int) -> None:
+        """Write it now, for a process that ends without its C library's knowledge."""
+        if self._path is not None:
+            self._path.write_bytes(bytes([status & 0xFF]))
+
+
+def watch_end(tell: Callable[[Ending], None], file: ExitStatus) -> None:
     """Have `tell` called once, as late as this process can still speak.
 
     A process that a signal kills tells nothing.
@@ -38,6 +81,7 @@ def watch_end(tell: Callable[[Ending], None]) -> None:
 
     def exit_at_once(status: int) -> NoReturn:
         tell(_ending("os._exit"))
+        file.write(status)
         really_exit(status)
 
     os._exit = exit_at_once

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from profiler.errors import EnvironmentUnfitError
 from profiler.follow.result import CommandResult, CommandStatus, ProcessReport
-from profiler.virtual.state import open_state
+from profiler.virtual.state import StateLayout, open_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -24,16 +24,26 @@ class Ended:
     """How a command ended.
 
     Attributes:
+        pid: of the process that the command was started as.
         exit_code: its own; 128 and the signal's number; 124 at the time limit.
-        signal: what killed it.
+        signal: what killed it, or asked peakvram to end, and was passed on.
         timeout_s: the time limit it was ended at, if it was.
         num_left: processes that outlived it and were ended.
     """
 
+    pid: int
     exit_code: int
     signal: int | None = None
     timeout_s: float | None = None
     num_left: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """What was seen of a real card: its peak, and that of each process its driver tells of, in bytes."""
+
+    used_peak_bytes: int | None = None
+    process_peaks: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +85,13 @@ class Found:
         )
 
 
-def gather(around: Surroundings, ended: Ended, *, used_peak_bytes: int | None) -> Found:
+def gather(around: Surroundings, ended: Ended, *, sampled: Sampled) -> Found:
     """Read all that the processes of a command left behind.
 
     Args:
         around: where they ran.
         ended: how the command ended.
-        used_peak_bytes: of a real card, as sampled.
+        sampled: of a real card; a virtual one counts for itself.
 
     Raises:
         EnvironmentUnfitError: one of them refused to run, as it needs more than one card.
@@ -91,11 +101,13 @@ def gather(around: Surroundings, ended: Ended, *, used_peak_bytes: int | None) -
             f"{refusal.read_text()}; exec follows one card",
             hint="start one process: --nproc-per-node 1, or --num_processes 1 with accelerate",
         )
-    processes = read_reports(around.reports)
-    notes = [*_problems(around.reports), *_notes(ended, processes)]
-    if around.machine is None:
-        return Found(ended=ended, processes=processes, device_used_bytes=used_peak_bytes, notes=tuple(notes))
-    state = open_state(around.machine.state_path)
+    state = None if around.machine is None else open_state(around.machine.state_path)
+    sampled = sampled if state is None else _counted(state)
+    processes = tuple(_completed(report, ended, sampled) for report in read_reports(around.reports))
+    notes = [*_problems(around.reports), *_notes(ended, processes), *_notes_on_cards(around, processes)]
+    if state is None:
+        used_bytes = sampled.used_peak_bytes
+        return Found(ended=ended, processes=processes, device_used_bytes=used_bytes, notes=tuple(notes))
     if state.devices[0].num_allocations and not processes:
         notes.append(
             "something used the card that could not be followed: no Python, or one started with -I, -E or -S"
@@ -107,20 +119,23 @@ def gather(around: Surroundings, ended: Ended, *, used_peak_bytes: int | None) -
     return Found(
         ended=ended,
         processes=processes,
-        device_used_bytes=int(state.devices[0].used_peak_bytes),
+        device_used_bytes=sampled.used_peak_bytes,
         managed_bytes=int(state.managed_peak_bytes),
         unknown_functions=tuple(state.unknown[i].value.decode() for i in range(state.num_unknown)),
         notes=tuple(notes),
     )
 
 
+def _counted(state: StateLayout) -> Sampled:
+    """What a virtual card counted; of processes that ended it may have forgotten."""
+    peaks = {int(process.pid): int(process.used_peak_bytes[0]) for process in state.processes if process.pid}
+    return Sampled(used_peak_bytes=int(state.devices[0].used_peak_bytes), process_peaks=peaks)
+
+
 def read_reports(directory: Path) -> tuple[ProcessReport, ...]:
     """The processes that used CUDA, the one that reserved most first."""
-    reports = [
-        ProcessReport.model_validate_json(path.read_text())
-        for path in sorted(directory.glob("*.json"))
-        if not path.name.startswith(".")
-    ]
+    paths = [path for path in sorted(directory.glob("*.json")) if not path.name.startswith(".")]
+    reports = [_read_report(path) for path in paths]
     return tuple(sorted(reports, key=lambda report: -report.reserved_peak_bytes))
 
 
@@ -137,6 +152,44 @@ def judge(ended: Ended, processes: Sequence[ProcessReport]) -> CommandStatus:
     if any(p.has_stopped for p in processes):
         return CommandStatus.STOPPED
     return CommandStatus.OK if processes else CommandStatus.UNUSED
+
+
+def _read_report(path: Path) -> ProcessReport:
+    report = ProcessReport.model_validate_json(path.read_text())
+    status_path = path.with_suffix(".status")
+    status = status_path.read_bytes() if status_path.is_file() else b""
+    return report.model_copy(update={"exit_status": status[0]}) if status else report
+
+
+def _completed(report: ProcessReport, ended: Ended, sampled: Sampled) -> ProcessReport:
+    """A process's own account, with what only those around it know."""
+    known: dict[str, int] = {}
+    if report.exit_status is None and report.pid == ended.pid and ended.timeout_s is None:
+        known["exit_status"] = ended.exit_code
+    if report.pid in sampled.process_peaks:
+        known["device_used_bytes"] = max(sampled.process_peaks[report.pid], report.device_used_bytes or 0)
+    return report.model_copy(update=known)
+
+
+def _notes_on_cards(around: Surroundings, processes: Sequence[ProcessReport]) -> Iterator[str]:
+    """What a command did that chose among cards itself."""
+    if not processes:
+        for value in sorted({path.read_text() for path in around.reports.glob("*.visible")}):
+            yield (
+                f"the command set CUDA_VISIBLE_DEVICES to {value!r}, which may have hidden the card: "
+                "the one there is has number 0"
+            )
+    for report in processes:
+        if around.uuid is not None and report.device_uuid and _differ(around.uuid, report.device_uuid):
+            yield (
+                f"process {report.pid} used another card than the sampled one, {report.device_uuid}: "
+                "does it set CUDA_VISIBLE_DEVICES? Name that card with --gpu"
+            )
+
+
+def _differ(uuid: str, other: str) -> bool:
+    # torch leaves the first part out; of a MIG slice it may tell the card's.
+    return uuid.startswith("GPU-") and uuid.removeprefix("GPU-") != other.removeprefix("GPU-")
 
 
 def _problems(directory: Path) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 Nothing of the script's is touched: `Module.__call__` is watched until the first forward pass on the card and
 then left alone, backward passes are seen where `torch.autograd` starts its engine, and optimizers tell by the
-hooks that torch has for it.
+hooks that torch has for it. A script may have several optimizers, one a parameter even, and they may step
+while gradients come in: a step of training is a round of them, until one steps again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Marks:
     """Tells of each part of the script as it ends.
 
     Attributes:
-        num_steps: optimizer steps that are done.
+        num_steps: rounds of optimizer steps that have begun.
     """
 
     def __init__(
@@ -35,13 +36,12 @@ class Marks:
 
         Args:
             on_part: told which part has ended, and of which step.
-            on_step: told how many optimizer steps are done, after each; it may raise to end the script.
+            on_step: told of `num_steps` after the first optimizer of a round has stepped, or after the
+                backward pass that it stepped in; it may raise to end the script.
         """
         self._on_part = on_part
         self._on_step = on_step
-        self._depth = 0
-        self._has_forward = False
-        self.num_steps = 0
+        self.reset()
 
     def install(self) -> None:
         """Begin to watch."""
@@ -53,6 +53,9 @@ class Marks:
     def reset(self) -> None:
         """Start anew: in a process that was forked, nothing has happened yet."""
         self._depth, self._has_forward, self.num_steps = 0, False, 0
+        self._round: set[int] = set()
+        """The optimizers that have stepped in this round, by their identities."""
+        self._has_begun_round = False
 
     def _end(self, part: str) -> None:
         self._on_part(part, self.num_steps)
@@ -80,10 +83,12 @@ class Marks:
             self._end(FORWARD if self._has_forward else SETUP)
             self._depth += 1
             try:
-                return run_backward(*args, **kwargs)
+                gradients = run_backward(*args, **kwargs)
             finally:
                 self._depth -= 1
                 self._end(BACKWARD)
+            self._count_round()
+            return gradients
 
         setattr(torch.autograd, "_engine_run_backward", run)  # noqa: B010 - torch's stubs do not have it
 
@@ -91,10 +96,20 @@ class Marks:
         if not self._depth:  # an optimizer may step while gradients come in
             self._end(CLIP)
 
-    def _after_step(self, *_: object) -> None:
-        self._end(STEP)
-        self.num_steps += 1
-        self._on_step(self.num_steps)
+    def _after_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        if id(optimizer) in self._round:
+            self._round.clear()
+        self._has_begun_round |= not self._round
+        self._round.add(id(optimizer))
+        if not self._depth:
+            self._end(STEP)
+            self._count_round()
+
+    def _count_round(self) -> None:
+        if self._has_begun_round:
+            self._has_begun_round = False
+            self.num_steps += 1
+            self._on_step(self.num_steps)
 
 
 def _is_on_a_card(module: torch.nn.Module, args: tuple[Any, ...]) -> bool:

@@ -86,8 +86,13 @@ class ProcessReport(_Value):
 
     Attributes:
         cuda: the CUDA release of its torch.
+        device_used_bytes: the most it held of the card, its CUDA context and what libraries take past torch
+            with it; None where the driver does not tell.
+        device_uuid: of the card it used; None where its torch does not tell.
         num_steps: optimizer steps that were done.
         has_stopped: whether it was ended after the number of steps that was asked for.
+        exit_status: as its parent saw it, 128 and the signal's number where one killed it; None where it did
+            not come to write it.
     """
 
     pid: Count
@@ -100,11 +105,14 @@ class ProcessReport(_Value):
     reserved_peak_bytes: Bytes
     num_alloc_retries: Count
     num_ooms: Count
+    device_used_bytes: Bytes | None = None
+    device_uuid: str | None = None
     num_steps: Count
     marks: tuple[Mark, ...] = ()
     out_of_memory: OutOfMemory | None = None
     has_stopped: bool = False
     ending: Ending | None = None
+    exit_status: Count | None = None
     reads: Reads | None = None
 
     @property

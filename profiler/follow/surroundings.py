@@ -38,12 +38,14 @@ class Surroundings:
     Attributes:
         reports: where each process leaves what it found.
         machine: of the virtual card; None on a real one.
+        uuid: of the real card; None on a virtual one.
         variables: the command's environment.
     """
 
     reports: Path
     machine: Machine | None
     variables: dict[str, str]
+    uuid: str | None = None
 
 
 def lay_out(
@@ -75,6 +77,7 @@ def lay_out(
         "kind": choice.kind,
         "stop_after": stop_after,
         "routing": str(routing),
+        "visible": None if isinstance(choice.gpu, Gpu) else choice.gpu.uuid,
     }
     (site / "settings.json").write_text(json.dumps(settings))
     shutil.copyfile(hook.__file__, site / "sitecustomize.py")
@@ -82,7 +85,7 @@ def lay_out(
     followed = {**base, "PYTHONPATH": os.pathsep.join(paths), VARIABLE: str(directory)}
     if not isinstance(choice.gpu, Gpu):
         variables = followed | {"CUDA_VISIBLE_DEVICES": choice.gpu.uuid}
-        return Surroundings(reports=reports, machine=None, variables=variables)
+        return Surroundings(reports=reports, machine=None, variables=variables, uuid=choice.gpu.uuid)
     place = directory / "machine"
     place.mkdir()
     machine = launch_machine(place, choice.gpu)

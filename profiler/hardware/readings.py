@@ -101,12 +101,12 @@ class GpuReader:
             for pid, used in sorted((graphics | compute).items())
         )
 
-    def process_bytes(self, pid: int) -> int | None:
-        """What one compute process uses, or None where the driver does not list it or does not say."""
+    def process_bytes(self) -> dict[int, int]:
+        """What each compute process uses, by process id; without those the driver does not tell of."""
         try:
-            return dict(self._running("Compute")).get(pid)
+            return {pid: used for pid, used in self._running("Compute") if used is not None}
         except _NOT_LISTED:
-            return None
+            return {}
 
     def _running(self, kind: str) -> Iterator[tuple[int, int | None]]:
         """Process ids and bytes; a figure of 0, or above the card's own memory, is none."""

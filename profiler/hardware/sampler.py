@@ -44,8 +44,8 @@ class UsedMemorySampler:
         """Used at the first sample: the idle card, if sampling began before this process's CUDA context."""
         self.peak_bytes: int | None = None
         """The card's used memory at its highest sample; None before the first one."""
-        self.process_peak_bytes: int | None = None
-        """The process's memory at its highest sample; None where the driver does not tell."""
+        self.process_peaks: dict[int, int] = {}
+        """Each compute process's memory at its highest sample; without those the driver does not tell of."""
         self.num_samples = 0
         self.longest_gap_s = 0.0
         """The longest time between two samples: how short a peak can have gone unseen."""
@@ -78,6 +78,11 @@ class UsedMemorySampler:
         self._reader = None
         self._open.close()
 
+    @property
+    def process_peak_bytes(self) -> int | None:
+        """The process's memory at its highest sample; None where the driver does not tell."""
+        return self.process_peaks.get(self._pid)
+
     def sample(self) -> None:
         """Takes one sample now. Called at the end of each phase, so that none is without."""
         with self._lock:
@@ -86,7 +91,8 @@ class UsedMemorySampler:
     def reset_peak(self) -> None:
         """Starts counts, peaks and gaps anew, from a sample taken now."""
         with self._lock:
-            self.peak_bytes = self.process_peak_bytes = None
+            self.peak_bytes = None
+            self.process_peaks = {}
             self.num_samples, self.longest_gap_s = 0, 0.0
             self._last_sample_s = None
             self._sample()
@@ -100,7 +106,7 @@ class UsedMemorySampler:
             return
         try:
             used_bytes = self._reader.memory().used_bytes
-            process_bytes = self._reader.process_bytes(self._pid)
+            processes = self._reader.process_bytes()
         except pynvml.NVMLError as error:
             self.num_errors += 1
             self.problem = explain(error).message
@@ -114,5 +120,5 @@ class UsedMemorySampler:
         if self.baseline_bytes is None:
             self.baseline_bytes = used_bytes
         self.peak_bytes = max(used_bytes, self.peak_bytes or 0)
-        if process_bytes is not None:
-            self.process_peak_bytes = max(process_bytes, self.process_peak_bytes or 0)
+        for pid, process_bytes in processes.items():
+            self.process_peaks[pid] = max(process_bytes, self.process_peaks.get(pid, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from typing import TYPE_CHECKING, assert_never
 
 from rich.text import Text
@@ -80,7 +81,14 @@ def marks_table(report: ProcessReport) -> Group:
 def processes_table(result: CommandResult) -> Group:
     """One row a process that used CUDA."""
     table = plain_table(
-        {"process": "left", "steps": "right", "peak allocated": "right", "peak reserved": "right"}
+        {
+            "process": "left",
+            "steps": "right",
+            "peak allocated": "right",
+            "peak reserved": "right",
+            "peak device": "right",
+            "exit status": "right",
+        }
     )
     for report in result.processes:
         table.add_row(
@@ -88,6 +96,8 @@ def processes_table(result: CommandResult) -> Group:
             Text(str(report.num_steps)),
             size(report.allocated_peak_bytes),
             size(report.reserved_peak_bytes),
+            size(report.device_used_bytes),
+            literal(UNKNOWN if report.exit_status is None else str(report.exit_status)),
         )
     return titled("Processes that used CUDA", table)
 
@@ -131,13 +141,18 @@ def _ending(result: CommandResult) -> str:  # noqa: PLR0911 - one a case
         case CommandStatus.ERROR:
             return f"the command failed with exit code {result.exit_code}{_last_part(result)}"
         case CommandStatus.KILLED:
-            return f"the command was killed by signal {result.signal}{_last_part(result)}"
+            return f"the command was ended by {_signal_name(result)}{_last_part(result)}"
         case CommandStatus.TIMEOUT:
             return f"stopped at the time limit{_last_part(result)}"
         case CommandStatus.UNUSED:
             return "the command never used CUDA, so there is nothing to tell of its memory"
         case _:
             assert_never(result.status)
+
+
+def _signal_name(result: CommandResult) -> str:
+    number = result.signal or 0
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def _fit(result: CommandResult) -> str:
@@ -174,7 +189,8 @@ def _closing(result: CommandResult) -> Iterator[Text]:
         yield literal(f"most was allocated in: {_label(largest.peak_mark)}")
     for report in result.processes:
         if report.ending is not None and report.ending.error is not None:
-            yield literal(report.ending.error)
+            whose = f"process {report.pid}: " if len(result.processes) > 1 else ""
+            yield literal(f"{whose}{report.ending.error}")
         if report.num_alloc_retries:
             yield literal(
                 f"the allocator emptied its cache and asked again {report.num_alloc_retries} times: "

@@ -99,6 +99,7 @@ class _Process(ctypes.Structure):
         ("pid", ctypes.c_int32),
         ("contexts", ctypes.c_uint32),
         ("held_bytes", ctypes.c_uint64 * MAX_DEVICES),
+        ("used_peak_bytes", ctypes.c_uint64 * MAX_DEVICES),
     )
 
 

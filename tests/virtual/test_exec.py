@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import tempfile
+import textwrap
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +88,42 @@ def test_a_script_stops_after_the_steps_that_were_asked_for(
     assert capfd.readouterr().out == "step 0\n"
 
 
+def test_a_step_is_a_round_of_several_optimizers(tmp_path: Path) -> None:
+    text = """
+        import torch
+        layers = [torch.nn.Linear(512, 512, device="cuda") for _ in range(2)]
+        optimizers = [torch.optim.AdamW(layer.parameters()) for layer in layers]
+        for _ in range(3):
+            for layer, optimizer in zip(layers, optimizers):
+                layer(torch.ones(64, 512, device="cuda")).sum().backward()
+                optimizer.step()
+    """
+    assert only(follow_text(tmp_path, text)).num_steps == 3
+
+
+def test_optimizers_that_step_as_gradients_come_in_are_one_step_of_that_backward_pass(tmp_path: Path) -> None:
+    text = """
+        import torch
+        model = torch.nn.Sequential(*(torch.nn.Linear(512, 512, device="cuda") for _ in range(3)))
+        for parameter in model.parameters():
+            optimizer = torch.optim.AdamW([parameter])
+            def step(parameter, optimizer=optimizer):
+                optimizer.step()
+                optimizer.zero_grad()
+            parameter.register_post_accumulate_grad_hook(step)
+        for _ in range(5):
+            model(torch.ones(64, 512, device="cuda")).sum().backward()
+            print("done")
+    """
+    result = follow_text(tmp_path, text, stop_after=2)
+    report = only(result)
+    assert (result.status, report.num_steps) == (CommandStatus.STOPPED, 2)
+    assert [(m.part, m.step) for m in report.marks] == [
+        ("setup", 0),
+        *(("forward", 0), ("backward", 0), ("forward", 1), ("backward", 1)),
+    ]
+
+
 def test_out_of_memory_is_told_with_torchs_message_and_the_line(tmp_path: Path) -> None:
     text = TRAINING + "    torch.empty(9 << 30, dtype=torch.uint8, device='cuda')"
     result = follow_text(tmp_path, text, gpu_memory_bytes=8 * GIB)
@@ -141,6 +181,32 @@ def test_a_script_that_hangs_is_ended_with_all_it_has_started(tmp_path: Path) ->
     assert not is_running(int((tmp_path / "child").read_text()))
 
 
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_peakvram_is_passed_on_and_what_was_seen_is_told(
+    number: signal.Signals, exit_code: int, tmp_path: Path
+) -> None:
+    script, out, ready = tmp_path / "train.py", tmp_path / "result.json", tmp_path / "ready"
+    waiting = "    import pathlib, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(600)"
+    script.write_text(textwrap.dedent(TRAINING + waiting))
+    options = ("--gpu", "rtx-4090", "--out", str(out))
+    following = subprocess.Popen(
+        [sys.executable, "-m", "profiler", "exec", *options, "--", sys.executable, str(script), str(ready)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # as under a scheduler: no terminal tells the script
+    )
+    while not ready.exists() and following.poll() is None:
+        time.sleep(0.05)
+    following.send_signal(number)
+    _, said = following.communicate()
+    assert following.returncode == exit_code
+    assert f"the command was ended by {number.name}; the last that was seen of it" in said
+    result = json.loads(out.read_text())
+    assert (result["status"], result["signal"]) == ("killed", number)
+    assert [m["part"] for m in result["processes"][0]["marks"][:3]] == ["setup", "forward", "backward"]
+
+
 def is_running(pid: int) -> bool:
     """Whether it runs; one that has ended may be listed until its parent asks for it, without a command."""
     command = Path(f"/proc/{pid}/cmdline")
@@ -151,6 +217,15 @@ def test_a_command_that_never_uses_cuda_says_so() -> None:
     result = follow("sh", "-c", "exit 0")
     assert (result.status, result.exit_code, result.processes) == (CommandStatus.UNUSED, 0, ())
     assert result.peak is None
+
+
+def test_a_script_that_hides_the_card_from_itself_is_told_so(tmp_path: Path) -> None:
+    text = "import os; os.environ['CUDA_VISIBLE_DEVICES'] = '1'; import torch; torch.cuda.device_count()"
+    result = follow_text(tmp_path, text)
+    assert result.status is CommandStatus.UNUSED
+    assert [note.partition(",")[0] for note in result.notes] == [
+        "the command set CUDA_VISIBLE_DEVICES to '1'"
+    ]
 
 
 def test_a_command_that_is_not_there_is_wrong_usage() -> None:
@@ -187,6 +262,34 @@ def test_children_are_followed_whether_spawned_or_forked(tmp_path: Path) -> None
     result = follow_text(tmp_path, text)
     assert result.exit_code == 0
     assert [p.reserved_peak_bytes // MIB for p in result.processes] == [30, 20, 10]
+    context_bytes = result.device.context_bytes
+    assert context_bytes is not None
+    assert [p.device_used_bytes for p in result.processes] == [
+        p.reserved_peak_bytes + context_bytes for p in result.processes
+    ]
+
+
+def test_each_process_tells_its_exit_status(tmp_path: Path) -> None:
+    text = """
+        import os, subprocess, sys, torch
+        torch.ones(4, device="cuda")
+        match sys.argv[1:]:
+            case []:
+                for end in "exit", "raise", "return", "at once", "kill":
+                    subprocess.run([sys.executable, __file__, end])
+                raise SystemExit(42)
+            case ["exit"]: sys.exit(5)
+            case ["raise"]: raise ValueError
+            case ["at once"]: os._exit(9)
+            case ["kill"]: os.kill(os.getpid(), 15)
+    """
+    result = follow_text(tmp_path, text)
+    assert result.exit_code == 42
+    statuses = {p.command[-1]: p.exit_status for p in result.processes}
+    assert statuses == {
+        str(tmp_path / "train.py"): 42,
+        **{"exit": 5, "raise": 1, "return": 0, "at once": 9, "kill": None},
+    }
 
 
 def test_several_training_processes_are_refused(tmp_path: Path) -> None:
@@ -286,7 +389,8 @@ def test_on_a_real_card_the_same_is_told_and_the_device_is_sampled(virtual_gpu: 
     assert report["reads"] is None
     assert report["num_steps"] == 3
     assert seen["routing"] is None
-    assert seen["device_used_bytes"] >= report["reserved_peak_bytes"]
+    assert seen["device_used_bytes"] >= report["device_used_bytes"] > report["reserved_peak_bytes"]
+    assert seen["notes"] == []
 
 
 def _follow_on_a_card_taken_for_real() -> Any:

@@ -128,6 +128,13 @@ static vgpu_process *own_slot(vgpu_state *state)
     return NULL;
 }
 
+static void raise_peak(const vgpu_state *state, vgpu_process *slot, int device)
+{
+    uint64_t used = slot->held_bytes[device] + state->devices[device].context_bytes;
+    if (used > slot->used_peak_bytes[device])
+        slot->used_peak_bytes[device] = used;
+}
+
 static int enter(vgpu_state *state, vgpu_process *slot, int device)
 {
     vgpu_device *d = &state->devices[device];
@@ -139,6 +146,7 @@ static int enter(vgpu_state *state, vgpu_process *slot, int device)
             return -1;
     }
     slot->contexts |= 1u << device;
+    raise_peak(state, slot, device);
     recount(state, device);
     return 0;
 }
@@ -185,6 +193,7 @@ int vgpu_take(int device, uint64_t bytes)
     }
     if (!failed) {
         slot->held_bytes[device] += bytes;
+        raise_peak(state, slot, device);
         d->num_allocations++;
         recount(state, device);
     } else {

@@ -60,6 +60,7 @@ typedef struct {
     int32_t pid;       /* 0: a free slot */
     uint32_t contexts; /* bit i: this process has a context on device i */
     uint64_t held_bytes[VGPU_MAX_DEVICES];
+    uint64_t used_peak_bytes[VGPU_MAX_DEVICES]; /* maximum of what it held and its context */
 } vgpu_process;
 
 typedef struct {

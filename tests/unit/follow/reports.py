@@ -25,6 +25,7 @@ def a_process(**changes: Any) -> ProcessReport:
         "reserved_peak_bytes": 11 * GIB,
         "num_alloc_retries": 0,
         "num_ooms": 0,
+        "device_used_bytes": 12 * GIB,
         "num_steps": 2,
         "marks": (
             *(a_mark(part, 0, peak=(5 + i) * GIB) for i, part in enumerate(PARTS)),
@@ -33,6 +34,7 @@ def a_process(**changes: Any) -> ProcessReport:
             a_mark("step", 1, peak=10 * GIB),
         ),
         "ending": {"kind": "exit"},
+        "exit_status": 0,
         "reads": {"decisions": 0, "others": 4},
     }
     return ProcessReport.model_validate(values | changes)
@@ -55,6 +57,6 @@ def a_result(
 ) -> CommandResult:
     """What `python train.py` gave on a virtual card that was filled to 12 GiB."""
     values: dict[str, Any] = {"device_used_bytes": 12 * GIB, **(found or {})}
-    return Found(ended=ended or Ended(exit_code=0), processes=processes, **values).to_result(
+    return Found(ended=ended or Ended(pid=4711, exit_code=0), processes=processes, **values).to_result(
         command=("python", "train.py", "--name", "my run"), created_at=AT, device=a_device(), **told
     )

@@ -31,7 +31,7 @@ def main():
             for gpu in card.gpus:
                 reader = nvml.read(gpu)
                 yield {"memory": reader.memory(), "processes": reader.processes(),
-                       "own": reader.process_bytes(os.getpid())}
+                       "own": reader.process_bytes().get(os.getpid())}
 """
 
 

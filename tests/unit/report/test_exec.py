@@ -54,7 +54,7 @@ def test_a_command_that_ran_out_of_memory_is_told_where() -> None:
     process = a_process(
         ending=ending, out_of_memory={"requested_bytes": 9 * GIB, "line": "train.py:12"}, num_ooms=1
     )
-    assert command_verdict(a_result(process, ended=Ended(exit_code=1))).endswith(
+    assert command_verdict(a_result(process, ended=Ended(pid=4711, exit_code=1))).endswith(
         "does not fit, out of memory at train.py:12, asking for 9.00 GiB more"
     )
 
@@ -63,9 +63,13 @@ def test_each_end_is_named() -> None:
     process = a_process()
     last = "; the last that was seen of it is the end of: optimizer step, step 1"
     endings = {
-        "the command failed with exit code 2" + last: a_result(process, ended=Ended(exit_code=2)),
-        "the command was killed by signal 9" + last: a_result(process, ended=Ended(exit_code=137, signal=9)),
-        "stopped at the time limit" + last: a_result(process, ended=Ended(exit_code=124, timeout_s=1)),
+        "the command failed with exit code 2" + last: a_result(process, ended=Ended(pid=4711, exit_code=2)),
+        "the command was ended by SIGKILL" + last: a_result(
+            process, ended=Ended(pid=4711, exit_code=137, signal=9)
+        ),
+        "stopped at the time limit" + last: a_result(
+            process, ended=Ended(pid=4711, exit_code=124, timeout_s=1)
+        ),
         "fits, 11.52 GiB free, stopped after 2 optimizer steps as asked": a_result(
             a_process(has_stopped=True), stop_after=2
         ),
@@ -80,4 +84,4 @@ def test_each_end_is_named() -> None:
 
 def test_what_the_script_says_is_shown_as_it_is() -> None:
     process = a_process(ending={"kind": "exit", "error": "ValueError: [bold]\x1b[31m"})
-    assert "ValueError: [bold]\\x1b[31m" in shown(a_result(process, ended=Ended(exit_code=1)))
+    assert "ValueError: [bold]\\x1b[31m" in shown(a_result(process, ended=Ended(pid=4711, exit_code=1)))
