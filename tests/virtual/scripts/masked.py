@@ -1,5 +1,8 @@
 # mypy: ignore-errors
-"""A step of a small model with no mask, a mask of ones or a padded one; prints which attention ran."""
+"""A step of a small model, its batch with no mask, an unused one, one of ones or a padded one.
+
+Prints which attention ran.
+"""
 
 import sys
 
@@ -24,7 +27,12 @@ mask = torch.ones(2, 2048, dtype=torch.long)
 if sys.argv[1] == "padded":
     mask[0, :100] = 0
 ids = torch.full((2, 2048), 7).to("cuda")
-given = {} if sys.argv[1] == "none" else {"attention_mask": mask.to("cuda")}
+batch = {"input_ids": ids, "labels": ids}
+if sys.argv[1] != "none":
+    batch["attention_mask"] = mask.to("cuda")
+given = {
+    name: tensor for name, tensor in batch.items() if sys.argv[1] != "unused" or name != "attention_mask"
+}
 with Attention() as seen:
-    model(input_ids=ids, labels=ids, **given).loss.backward()
+    model(**given).loss.backward()
 print(*sorted(seen.names))
