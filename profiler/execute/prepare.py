@@ -17,7 +17,7 @@ from profiler.hardware.catalogue import Gpu
 from profiler.hardware.idle import check_idle
 from profiler.records.files import reason_of
 from profiler.records.schema import Device, Environment
-from profiler.spec.job import Attention, JobSpec
+from profiler.spec.choices import Attention
 from profiler.spec.models import read_config, resolve_model
 from profiler.virtual.launch import launch_machine
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from profiler.hardware.discovery import DeviceChoice
     from profiler.hardware.nvml import RealGpu
+    from profiler.spec.job import JobSpec
     from profiler.spec.models import ModelSource
 
 _SHARED_MEMORY = Path("/dev/shm")

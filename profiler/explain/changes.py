@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from pydantic import ValidationError
 
 from profiler.spec.allocator import format_alloc_conf, parse_alloc_conf
-from profiler.spec.job import (
-    Attention,
-    Full,
-    GradientCheckpointing,
-    Inference,
-    InferenceQuant,
-    JobSpec,
-    Loop,
-    Lora,
-    Optimizer,
-    Precision,
-)
+from profiler.spec.choices import Attention, InferenceQuant, Loop, Optimizer, Precision
+from profiler.spec.job import Full, GradientCheckpointing, Inference, JobSpec, Lora
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

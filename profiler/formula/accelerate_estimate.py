@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 from profiler.formula.breakdown import Breakdown, Formula, Instant, Shape
 from profiler.formula.facts import at_peak, only, weight_bits
-from profiler.spec.job import JobSpec, Precision
+from profiler.spec.choices import Precision
 
 if TYPE_CHECKING:
     from profiler.formula.architecture import Architecture
+    from profiler.spec.job import JobSpec
 
 _SOURCE = "accelerate 1.x, accelerate/commands/estimate.py"
 

@@ -213,7 +213,7 @@ def architecture_of(model: str, *, revision: str | None = None) -> Architecture:
         ConfigError: the name stands for nothing, or for a model whose shapes are not known here.
         EnvironmentUnfitError: the config is on the Hub, and the Hub does not give it.
     """
-    from profiler.spec.job import Weights  # noqa: PLC0415 - the classes above need no pydantic
+    from profiler.spec.choices import Weights  # noqa: PLC0415
     from profiler.spec.models import read_config, resolve_model  # noqa: PLC0415
 
     source = resolve_model(model, weights=Weights.RANDOM, revision=revision)

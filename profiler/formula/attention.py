@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from profiler.formula.breakdown import round_up
 from profiler.formula.linear import FLOAT32
-from profiler.spec.job import Attention, AttentionMask
+from profiler.spec.choices import Attention, AttentionMask
 
 if TYPE_CHECKING:
     from profiler.formula.architecture import Architecture

@@ -23,10 +23,11 @@ from profiler.formula.facts import (
     weight_bits,
 )
 from profiler.formula.megatron import stored_terms
-from profiler.spec.job import JobSpec, Optimizer, Precision
+from profiler.spec.choices import Optimizer, Precision
 
 if TYPE_CHECKING:
     from profiler.formula.architecture import Architecture
+    from profiler.spec.job import JobSpec
 
 _SOURCE = 'EleutherAI, "Transformer Math 101" (2023)'
 STATE_BYTES = {

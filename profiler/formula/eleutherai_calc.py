@@ -22,7 +22,7 @@ from profiler.spec.job import Inference, JobSpec
 
 if TYPE_CHECKING:
     from profiler.formula.architecture import Architecture
-    from profiler.spec.job import Optimizer
+    from profiler.spec.choices import Optimizer
 
 
 def num_parameters(architecture: Architecture, seq_len: Quantity) -> Quantity:

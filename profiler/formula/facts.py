@@ -5,17 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from profiler.formula.breakdown import Breakdown, Instant
-from profiler.spec.job import (
-    Full,
-    Inference,
-    InferenceQuant,
-    Int8Lora,
-    JobSpec,
-    Lora,
-    Optimizer,
-    Precision,
-    QLora,
-)
+from profiler.spec.choices import InferenceQuant, Optimizer, Precision
+from profiler.spec.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from profiler.formula.ledger import Ledger
 from profiler.formula.linear import FLOAT32
 from profiler.formula.norm import norm_of
-from profiler.spec.job import Loop
+from profiler.spec.choices import Loop
 
 if TYPE_CHECKING:
     from profiler.formula.architecture import Architecture

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 from profiler.formula.breakdown import Breakdown, Formula, Quantity, Shape
 from profiler.formula.facts import ADAM_OPTIMIZERS, at_peak, first_of, only, only_dense, only_optimizers
-from profiler.spec.job import Attention, JobSpec, Precision
+from profiler.spec.choices import Attention, Precision
 
 if TYPE_CHECKING:
     from profiler.formula.architecture import Architecture
+    from profiler.spec.job import JobSpec
 
 
 def weights_bytes(num_parameters: int) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from profiler.formula.linear import FLOAT32
 from profiler.formula.resident import Tensor, whole
-from profiler.spec.job import Optimizer
+from profiler.spec.choices import Optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

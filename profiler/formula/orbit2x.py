@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 
 from profiler.formula.breakdown import Breakdown, Formula, Quantity, Shape
 from profiler.formula.facts import GB, at_peak, only, weight_bits
-from profiler.spec.job import Full, Inference, JobSpec, Optimizer
+from profiler.spec.choices import Optimizer
+from profiler.spec.job import Full, Inference, JobSpec
 
 if TYPE_CHECKING:
     from profiler.formula.architecture import Architecture

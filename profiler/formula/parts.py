@@ -20,7 +20,7 @@ from profiler.formula.resident import (
 )
 from profiler.formula.scheme import Scheme, scheme_of
 from profiler.hardware.catalogue import load_catalogue
-from profiler.spec.job import AttentionMask, JobSpec
+from profiler.spec.choices import AttentionMask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from profiler.formula.block import BlockCost
     from profiler.formula.breakdown import Quantity, Shape
     from profiler.formula.resident import Tensor
+    from profiler.spec.job import JobSpec
 
 WORKSPACE_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024
 """cuBLAS workspace of one thread: 4096 KiB x 2 + 16 KiB x 8 (PyTorch's CublasHandlePool.cpp)."""

@@ -5,17 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from profiler.spec.job import (
-    Full,
-    Inference,
-    InferenceQuant,
-    Int8Lora,
-    JobSpec,
-    Lora,
-    Method,
-    Precision,
-    QLora,
-)
+from profiler.spec.choices import InferenceQuant, Precision
+from profiler.spec.job import Full, Inference, Int8Lora, JobSpec, Lora, Method, QLora
 
 if TYPE_CHECKING:
     from profiler.formula.architecture import Architecture, Linear

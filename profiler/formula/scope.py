@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from profiler.formula.architecture import LLAMA_LIKE
 from profiler.formula.blocks import FAMILIES
 from profiler.formula.scheme import PURE
-from profiler.spec.job import Attention
+from profiler.spec.choices import Attention
 
 if TYPE_CHECKING:
     from profiler.formula.architecture import Architecture

@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from profiler.errors import ConfigError
 from profiler.published.claims import Claim, Grid, Runs
-from profiler.report.settings import settings_of, varying_keys
 from profiler.spec.job import JobSpec
 from profiler.spec.load import set_value
 from profiler.spec.problems import describe_problem, nearest_hint
+from profiler.spec.settings import settings_of, varying_keys
 from profiler.spec.sweep import Sweep, expand
 
 if TYPE_CHECKING:

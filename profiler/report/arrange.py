@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from profiler.records.store import short_model
-from profiler.report.settings import Settings, method_label, settings_of, unusual
 from profiler.spec.job import METHODS
 from profiler.spec.presets import list_presets
+from profiler.spec.settings import Settings, method_label, settings_of, unusual
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from profiler.errors import ConfigError
-from profiler.spec.job import Weights
+from profiler.spec.choices import Weights
 from profiler.spec.models import resolve_model
 
 NOT_AT_HAND = "its config is not on this machine, and a report asks no network for it"

@@ -9,11 +9,12 @@ from profiler.fit.estimate import Fits
 from profiler.fit.frame import estimate_frame
 from profiler.formula.peakvram import PEAKVRAM
 from profiler.hardware.catalogue import find_gpu
+from profiler.records.card import device_peak_bytes
 from profiler.records.frame import to_frame
 from profiler.records.schema import OutcomeStatus
 from profiler.report.at_hand import is_at_hand
 from profiler.report.study_view import provenance
-from profiler.report.verdict import device_peak_bytes, outcome_label
+from profiler.report.verdict import outcome_label
 from profiler.units import GIB
 
 if TYPE_CHECKING:

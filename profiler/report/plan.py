@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from profiler.fit.estimate import Estimate, Fits, single
 from profiler.report.estimate import interval
-from profiler.report.settings import Settings, method_label, settings_of, show_value, unusual, varying_keys
 from profiler.report.text import UNKNOWN, literal, plain_table, titled
 from profiler.report.verdict import outcome_label
+from profiler.spec.settings import Settings, method_label, settings_of, show_value, unusual, varying_keys
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:

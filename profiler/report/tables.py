@@ -6,13 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from profiler.records.card import device_peak_bytes
 from profiler.records.schema import OutcomeStatus, Peak, Record
 from profiler.records.store import short_model
 from profiler.report.arrange import Arrangement, Card, Comparison, Grid, Row, arrange, by_card
 from profiler.report.markdown import code, escape, table
-from profiler.report.settings import Settings, method_label, unusual
 from profiler.report.terminal import describe_job
-from profiler.report.verdict import device_label, device_peak_bytes, outcome_label
+from profiler.report.verdict import device_label, outcome_label
+from profiler.spec.settings import Settings, method_label, unusual
 from profiler.units import GIB, format_bytes
 
 if TYPE_CHECKING:

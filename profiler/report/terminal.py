@@ -9,17 +9,8 @@ from rich.text import Text
 from profiler.records.schema import Components, Device, OutcomeStatus, PhaseReading, Record
 from profiler.report.text import UNKNOWN, literal, plain_table, size, titled
 from profiler.report.verdict import device_label, verdict_line
-from profiler.spec.job import (
-    Full,
-    GradientCheckpointing,
-    Inference,
-    Int8Lora,
-    JobSpec,
-    Loop,
-    Lora,
-    Method,
-    QLora,
-)
+from profiler.spec.choices import Loop
+from profiler.spec.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, Method, QLora
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from profiler.published.figures import metric_label
 from profiler.report.markdown import code, escape, table
-from profiler.report.settings import method_label, settings_of
+from profiler.spec.settings import method_label, settings_of
 from profiler.units import MIB, format_bytes
 
 if TYPE_CHECKING:

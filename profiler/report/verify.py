@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from profiler.records.history import EventKind
 from profiler.records.store import short_model
 from profiler.report.markdown import escape, table
-from profiler.report.settings import method_label, settings_of, unusual
 from profiler.report.text import UNKNOWN, literal, plain_table, titled
+from profiler.spec.settings import method_label, settings_of, unusual
 from profiler.units import format_bytes
 from profiler.verify.compare import JobComparison, Verdict
 from profiler.verify.events import label

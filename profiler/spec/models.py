@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from profiler.errors import ConfigError
-from profiler.spec.job import Weights
+from profiler.spec.choices import Weights
 from profiler.spec.presets import Preset, list_presets, read_config_file
 
 __all__ = ["ModelSource", "Preset", "SourceKind", "list_presets", "read_config", "resolve_model"]

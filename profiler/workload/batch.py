@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import torch
 
-from profiler.spec.job import AttentionMask
+from profiler.spec.choices import AttentionMask
 
 if TYPE_CHECKING:
     from profiler.spec.job import JobSpec

@@ -9,7 +9,8 @@ from accelerate.utils import convert_outputs_to_fp32
 
 from profiler.measure.components import unclaimed_bytes
 from profiler.records.schema import Parameters, PhaseName
-from profiler.spec.job import Inference, JobSpec, Loop, Precision
+from profiler.spec.choices import Loop, Precision
+from profiler.spec.job import Inference, JobSpec
 from profiler.workload.adapter import add_adapter, prepare_model
 from profiler.workload.batch import make_batch
 from profiler.workload.generation import generate

@@ -11,17 +11,8 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from profiler.errors import ConfigError
-from profiler.spec.job import (
-    Full,
-    Inference,
-    InferenceQuant,
-    Int8Lora,
-    JobSpec,
-    Lora,
-    Precision,
-    QLora,
-    Weights,
-)
+from profiler.spec.choices import InferenceQuant, Precision, Weights
+from profiler.spec.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
 from profiler.workload.checkpoint import DTYPE_ARGUMENT, write_sparse_checkpoint
 
 if TYPE_CHECKING:

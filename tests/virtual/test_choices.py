@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from profiler.records.schema import OutcomeStatus, PhaseName, Record
-from profiler.spec.job import Optimizer, Precision
+from profiler.spec.choices import Optimizer, Precision
 from tests.virtual.jobs import a_job, a_model, components, run_warm
 
 if TYPE_CHECKING:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import warnings
 from typing import Any
 
 import pytest
@@ -81,6 +83,61 @@ def _train() -> dict[str, int]:
         optimizer.step()
         optimizer.zero_grad()
     return {"allocated": torch.cuda.max_memory_allocated(), "reserved": torch.cuda.max_memory_reserved()}
+
+
+def test_torch_asks_for_a_fabric_and_is_answered(virtual_gpu: WarmMachines) -> None:
+    # up to 2.13 it raises where the answer is an error, from 2.14 on it warns
+    assert virtual_gpu("rtx-4090", _warnings_of_an_allocation, alloc_conf=EXPANDABLE) == []
+
+
+def _warnings_of_an_allocation() -> list[str]:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        torch.empty(GIB, dtype=torch.uint8, device="cuda")
+    return [str(warning.message) for warning in told]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_card_is_in_no_fabric_and_says_so_without_an_error(version: int, virtual_gpu: WarmMachines) -> None:
+    code, told, beyond = virtual_gpu("h100-80gb", _ask_for_the_fabric, version)
+    assert code == 0
+    assert told == {"clusterUuid": [0] * 16, "status": 0, "cliqueId": 0, "state": 0}
+    assert beyond == "ff" * 8
+
+
+@pytest.mark.parametrize("written", [1, 0x02000028, 0x04000024])
+def test_a_fabrics_structure_of_another_version_is_refused(written: int, virtual_gpu: WarmMachines) -> None:
+    import pynvml
+
+    code, told, _ = virtual_gpu("h100-80gb", _ask_for_the_fabric, 2, written)
+    assert code == pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH
+    assert told["clusterUuid"] == [0xFF] * 16
+
+
+def _ask_for_the_fabric(version: int, written: int | None = None) -> tuple[int, dict[str, Any], str]:
+    """The code, what all versions tell, and what lies beyond the structure, which was all ones before."""
+    import pynvml
+
+    kind = {
+        1: pynvml.c_nvmlGpuFabricInfo_t,
+        2: pynvml.c_nvmlGpuFabricInfo_v2_t,
+        3: pynvml.c_nvmlGpuFabricInfo_v3_t,
+    }[version]
+    memory = ctypes.create_string_buffer(b"\xff" * (ctypes.sizeof(kind) + 8))
+    info = kind.from_buffer(memory)
+    if version > 1:
+        info.version = written or ctypes.sizeof(kind) | version << 24
+    pynvml.nvmlInit()
+    library = ctypes.CDLL("libnvidia-ml.so.1")
+    name = "nvmlDeviceGetGpuFabricInfo" + ("" if version == 1 else "V")
+    code = getattr(library, name)(pynvml.nvmlDeviceGetHandleByIndex(0), ctypes.byref(info))
+    told = {
+        "clusterUuid": list(info.clusterUuid),
+        "status": info.status,
+        "cliqueId": info.cliqueId,
+        "state": info.state,
+    }
+    return code, told, bytes(memory)[ctypes.sizeof(kind) : ctypes.sizeof(kind) + 8].hex()
 
 
 @pytest.mark.parametrize("alloc_conf", ["", EXPANDABLE])

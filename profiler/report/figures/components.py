@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from profiler.report.figures.draw import PALETTE, add_note, mark_capacity, new_figure
 from profiler.report.parts import COLOURS, parts_of
-from profiler.report.settings import settings_of
 from profiler.report.study_view import provenance
+from profiler.spec.settings import settings_of
 from profiler.units import GIB
 
 if TYPE_CHECKING:

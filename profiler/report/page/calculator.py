@@ -19,8 +19,8 @@ from profiler.formula.pieces import MONOMIALS, NotPiecewiseError, Pieces, follow
 from profiler.hardware.catalogue import load_catalogue
 from profiler.records.store import short_model
 from profiler.report.at_hand import NOT_AT_HAND, is_at_hand
-from profiler.report.settings import method_label, settings_of
 from profiler.report.tables import describe_settings
+from profiler.spec.settings import method_label, settings_of
 from profiler.units import MIB
 
 if TYPE_CHECKING:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from profiler.hardware.catalogue import load_catalogue
+from profiler.records.card import device_peak_bytes
 from profiler.records.fingerprint import identity_of
 from profiler.records.schema import OutcomeStatus
 from profiler.records.store import short_model
 from profiler.report.page.calculator import FORMULA, Json, Numbered, kind_of, make_calculator
 from profiler.report.parts import COLOURS, parts_of
-from profiler.report.settings import method_label, settings_of
 from profiler.report.study_view import describe_fitted_on, find_example, provenance
 from profiler.report.tables import describe_card, describe_settings, describe_versions
 from profiler.report.terminal import describe_job
-from profiler.report.verdict import device_peak_bytes, outcome_label
+from profiler.report.verdict import outcome_label
+from profiler.spec.settings import method_label, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

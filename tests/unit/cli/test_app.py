@@ -17,7 +17,8 @@ from profiler.errors import ConfigError, EnvironmentUnfitError
 from profiler.hardware.catalogue import load_catalogue
 from profiler.records.schema import Outcome, OutcomeStatus, PhaseName, Record
 from profiler.records.store import read_record
-from profiler.spec.job import Inference, InferenceQuant
+from profiler.spec.choices import InferenceQuant
+from profiler.spec.job import Inference
 from profiler.spec.presets import list_presets
 from tests.builders import a_job, a_phase, a_record
 

@@ -17,7 +17,8 @@ from profiler.fit.factors import (
     Part,
 )
 from profiler.formula.breakdown import Breakdown, Formula, Instant, Shape
-from profiler.spec.job import Full, Precision
+from profiler.spec.choices import Precision
+from profiler.spec.job import Full
 
 if TYPE_CHECKING:
     import pytest

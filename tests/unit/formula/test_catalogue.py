@@ -14,7 +14,8 @@ from profiler.formula.architecture import Architecture, architecture_of
 from profiler.formula.breakdown import Breakdown, Formula, Shape
 from profiler.formula.catalogue import FORMULAS, find_formula
 from profiler.formula.facts import num_adapter_parameters
-from profiler.spec.job import Attention, Full, Inference, JobSpec
+from profiler.spec.choices import Attention
+from profiler.spec.job import Full, Inference, JobSpec
 from tests.builders import a_job
 from tests.unit.formula.shapes import a_model
 

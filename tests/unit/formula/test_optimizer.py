@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from profiler.formula.optimizer import state_bytes, step_bytes
 from profiler.formula.resident import Tensor
-from profiler.spec.job import Optimizer
+from profiler.spec.choices import Optimizer
 
 KIB = 1024
 MATRIX = Tensor(num_rows=1024, num_columns=1024, element_bytes=2)

@@ -17,7 +17,7 @@ from profiler.formula.orbit2x import (
     optimizer_bytes,
     weights_bytes,
 )
-from profiler.spec.job import Optimizer
+from profiler.spec.choices import Optimizer
 from tests.builders import a_job
 from tests.unit.formula.shapes import LLAMA_2_7B, a_tuning, gigabytes, terms_of
 

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+from profiler.records.card import device_peak_bytes
 from profiler.records.schema import Components
 from profiler.report.parts import AT_THE_PEAK, COLOURS, CONTEXT, GROUPS, RESERVED, parts_of
-from profiler.report.verdict import device_peak_bytes
 from profiler.units import GIB, MIB
 from tests.builders import a_device, a_record, a_report
 

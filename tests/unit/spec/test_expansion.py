@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from profiler.errors import ConfigError
-from profiler.spec.job import Full, Inference, InferenceQuant, JobSpec, Lora, QLora
+from profiler.spec.choices import InferenceQuant
+from profiler.spec.job import Full, Inference, JobSpec, Lora, QLora
 from profiler.spec.sweep import expand, load_sweep
 from tests.unit.spec.sweeps import expansion_of, jobs_of
 

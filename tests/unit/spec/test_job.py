@@ -9,24 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from profiler.spec.job import (
+from profiler.spec.choices import (
     Attention,
     AttentionMask,
     ComputeDtype,
-    Full,
-    GradientCheckpointing,
-    Inference,
     InferenceQuant,
-    Int8Lora,
-    JobSpec,
     Loop,
-    Lora,
     Optimizer,
     Precision,
-    QLora,
     Quant,
     Weights,
 )
+from profiler.spec.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, QLora
 from tests.builders import a_job
 
 names = st.from_regex(r"[a-z][a-z0-9_.]{0,12}", fullmatch=True).filter(lambda name: name != "all-linear")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from profiler.errors import ConfigError
 from profiler.resources import configs_dir
-from profiler.spec.job import Weights
+from profiler.spec.choices import Weights
 from profiler.spec.models import ModelSource, Preset, list_presets, read_config, resolve_model
 from profiler.spec.presets import read_config_file, read_presets
 

@@ -6,13 +6,15 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from profiler.report.text import UNKNOWN
 from profiler.spec.job import METHODS, TRAINING_KEYS, Inference, JobSpec
 from profiler.spec.keys import flatten
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+UNSET = "-"
+"""How a value that is not set is shown."""
 
 Settings = dict[str, str]
 """A job's fields by dotted key, as they are shown."""
@@ -29,7 +31,7 @@ def show_value(key: str, value: object) -> str:
     """One value as it stands in a table: `on`, `q_proj,v_proj`, `24.00 GiB`."""
     match value:
         case None | "":
-            return UNKNOWN
+            return UNSET
         case bool():
             return "on" if value else "off"
         case int() if key.endswith("_bytes"):
@@ -67,4 +69,4 @@ def method_label(settings: Mapping[str, str], *, besides: str = "") -> str:
 
 @cache
 def _defaults(kind: str) -> Mapping[str, str]:
-    return MappingProxyType(settings_of(JobSpec(model=UNKNOWN, method=METHODS[kind]())))
+    return MappingProxyType(settings_of(JobSpec(model=UNSET, method=METHODS[kind]())))
