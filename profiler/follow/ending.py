@@ -93,7 +93,7 @@ def _ending(kind: str) -> Ending:
     error: BaseException | None = getattr(sys, "last_value", None)
     return Ending(
         kind=kind,
-        error=None if error is None else f"{type(error).__name__}: {error}",
+        error=None if error is None else f"{type(error).__name__}: {error}".removesuffix(": "),
         is_out_of_memory=any(map(_is_out_of_memory, _causes(error))),
     )
 

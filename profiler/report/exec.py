@@ -29,7 +29,7 @@ _PARTS = {
     "backward": "backward",
     "clip": "between backward and step",
     "step": "optimizer step",
-    "rest": "after the last step",
+    "rest": "the rest, to the end",
 }
 _STYLES = {
     CommandStatus.OK: "bold green",
@@ -191,11 +191,13 @@ def _closing(result: CommandResult) -> Iterator[Text]:
         if report.ending is not None and report.ending.error is not None:
             whose = f"process {report.pid}: " if len(result.processes) > 1 else ""
             yield literal(f"{whose}{report.ending.error}")
-        if report.num_alloc_retries:
-            yield literal(
-                f"the allocator emptied its cache and asked again {report.num_alloc_retries} times: "
-                "it is a squeeze"
-            )
+        if report.num_alloc_retries and not report.ran_out_of_memory:
+            times = _times(report.num_alloc_retries, "time")
+            yield literal(f"the allocator emptied its cache and asked again {times}: it is a squeeze")
+    if result.status is CommandStatus.OOM and result.device.kind == "virtual":
+        yield Text(
+            "its need is more than these figures; to learn it, give the virtual card more: --gpu-memory 2TiB"
+        )
     if result.managed_bytes:
         yield Text(
             f"{format_bytes(result.managed_bytes)} of managed memory (paged optimizer state) come on top: "

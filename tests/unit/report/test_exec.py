@@ -54,9 +54,11 @@ def test_a_command_that_ran_out_of_memory_is_told_where() -> None:
     process = a_process(
         ending=ending, out_of_memory={"requested_bytes": 9 * GIB, "line": "train.py:12"}, num_ooms=1
     )
-    assert command_verdict(a_result(process, ended=Ended(pid=4711, exit_code=1))).endswith(
+    result = a_result(process, ended=Ended(pid=4711, exit_code=1))
+    assert command_verdict(result).endswith(
         "does not fit, out of memory at train.py:12, asking for 9.00 GiB more"
     )
+    assert "give the virtual card more: --gpu-memory 2TiB" in shown(result)
 
 
 def test_each_end_is_named() -> None:
