@@ -172,9 +172,12 @@ def _out_of_memory(result: CommandResult) -> str:
 
 
 def _last_part(result: CommandResult) -> str:
-    if result.largest is None or not result.largest.marks:
+    if result.largest is None:
         return ""
-    return f"; the last that was seen of it is the end of: {_label(result.largest.marks[-1])}"
+    parts = [mark for mark in result.largest.marks if mark.part != "rest"]
+    if not parts:
+        return ", before its first forward pass"
+    return f"; the last that was seen of it is the end of: {_label(parts[-1])}"
 
 
 def _label(mark: Mark) -> str:

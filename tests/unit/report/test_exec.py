@@ -10,7 +10,7 @@ from profiler.follow.gather import Ended
 from profiler.report.exec import command_verdict, show_command
 from profiler.units import GIB, MIB
 from profiler.virtual.routing import Routing
-from tests.unit.follow.reports import a_process, a_result
+from tests.unit.follow.reports import a_mark, a_process, a_result
 
 if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
@@ -68,6 +68,9 @@ def test_each_end_is_named() -> None:
         "the command failed with exit code 2" + last: a_result(process, ended=Ended(pid=4711, exit_code=2)),
         "the command was ended by SIGKILL" + last: a_result(
             process, ended=Ended(pid=4711, exit_code=137, signal=9)
+        ),
+        "the command failed with exit code 1, before its first forward pass": a_result(
+            a_process(marks=(a_mark("rest", 0, peak=GIB),)), ended=Ended(pid=4711, exit_code=1)
         ),
         "stopped at the time limit" + last: a_result(
             process, ended=Ended(pid=4711, exit_code=124, timeout_s=1)
