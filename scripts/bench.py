@@ -7,6 +7,9 @@ The host memory is the largest process's peak (the worker's), read from the kern
 
 With --estimate: the estimates alone.
 
+With --exec: a training script under `exec` against the same script on the same virtual card, left alone: what
+following it costs, of the whole command and of its training steps.
+
 With --sweep: a sweep of 210 jobs as one command, against one cold process a job, told from three of its jobs;
 its host memory is what all its processes hold at once (the sum of their PSS, sampled).
 """
@@ -17,6 +20,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -33,6 +37,8 @@ from profiler.fit.estimate import DEFAULT_FORMULA
 from profiler.fit.factors import default_factors
 from profiler.fit.frame import estimate_frame
 from profiler.formula.catalogue import find_formula
+from profiler.hardware.catalogue import find_gpu
+from profiler.virtual.launch import launch_machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,6 +100,12 @@ SWEEP_LENGTHS = (256, 512, 1024, 2048, 3072, 4096, 8192)
 NUM_JOBS = len(SWEEP_MODELS) * len(SWEEP_METHODS) * len(SWEEP_LENGTHS) * 2
 COLD_JOBS = (("qwen2.5-0.5b", "full", 1024), ("llama-3.2-1b", "lora", 2048), ("llama-3.2-3b", "qlora", 4096))
 SWEEP_GPU = "a100-80gb"
+EXEC_SCRIPT = Path(__file__).parents[1] / "tests" / "virtual" / "scripts" / "trainer_mistral_7b.py"
+# Without a mask: its value would be unknown where nothing is followed, and decide what runs.
+EXEC_ARGUMENTS = (str(EXEC_SCRIPT), "none", "12")
+EXEC_GPU = "a100-80gb"
+MAX_EXEC_RATIO = 1.5
+
 MIN_SWEEP_RATIO = 10.0
 MAX_SWEEP_BYTES = 3 << 30
 SAMPLE_S = 0.25
@@ -107,10 +119,13 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--estimate", action="store_true", help="time estimates alone")
+    parser.add_argument("--exec", action="store_true", help="time a followed script instead")
     parser.add_argument("--sweep", action="store_true", help="time a sweep instead")
     options = parser.parse_args()
     if options.sweep:
         return _bench_sweep(as_json=options.json)
+    if options.exec:
+        return _bench_exec(repeat=options.repeat, as_json=options.json)
     rows = _time_cases(ESTIMATE_CASES, repeat=options.repeat)
     if not options.estimate:
         rows += _time_cases(RUN_CASES, repeat=options.repeat)
@@ -198,6 +213,41 @@ def _cases(rows: list[dict[str, object]]) -> str:
 
 def _lines(result: Mapping[str, object]) -> str:
     return "".join(f"{name:<20}{value}\n" for name, value in result.items())
+
+
+def _bench_exec(*, repeat: int, as_json: bool) -> int:
+    followed: list[tuple[float, float]] = []
+    alone: list[tuple[float, float]] = []
+    with tempfile.TemporaryDirectory() as directory:
+        machine = launch_machine(Path(directory), find_gpu(EXEC_GPU))
+        surroundings = machine.environment(os.environ)
+        follow = ("-m", "profiler", "exec", "--gpu", EXEC_GPU, "--", sys.executable)
+        for _ in range(repeat):
+            alone.append(_time_training(EXEC_ARGUMENTS, surroundings))
+            followed.append(_time_training((*follow, *EXEC_ARGUMENTS), dict(os.environ)))
+    result: dict[str, object] = {"script": EXEC_SCRIPT.name}
+    ratios = []
+    for index, part in enumerate(("command", "training")):
+        times = [statistics.median(run[index] for run in runs) for runs in (alone, followed)]
+        ratios.append(times[1] / times[0])
+        names = (f"{part}_alone_s", f"{part}_followed_s", f"{part}_ratio")
+        result |= dict(zip(names, (round(value, 2) for value in (*times, ratios[-1])), strict=True))
+    result |= {"max_ratio": MAX_EXEC_RATIO, "holds": max(ratios) <= MAX_EXEC_RATIO}
+    sys.stdout.write(json.dumps(result, indent=2) + "\n" if as_json else _lines(result))
+    return 0 if result["holds"] else 1
+
+
+def _time_training(arguments: tuple[str, ...], surroundings: dict[str, str]) -> tuple[float, float]:
+    """Seconds of a whole command, and of its training as `Trainer` tells them."""
+    started_s = time.perf_counter()
+    told = subprocess.run(
+        [sys.executable, *arguments], env=surroundings, capture_output=True, text=True, check=False
+    )
+    elapsed_s = time.perf_counter() - started_s
+    found = re.search(r"'train_runtime': '?([0-9.]+)", told.stdout)
+    if told.returncode != 0 or found is None:
+        raise SystemExit(f"{' '.join(arguments)} failed:\n{told.stderr}")
+    return elapsed_s, float(found[1])
 
 
 def _bench_sweep(*, as_json: bool) -> int:

@@ -9,15 +9,15 @@ import tempfile
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, Trainer, TrainingArguments
 
-BATCH_SIZE, SEQ_LEN, STEPS = 4, 4096, 2
+BATCH_SIZE, SEQ_LEN = 4, 4096
 
 
 class Tokens(torch.utils.data.Dataset):
-    def __init__(self, vocab_size: int, mask: str) -> None:
-        self.vocab_size, self.mask = vocab_size, mask
+    def __init__(self, vocab_size: int, mask: str, count: int) -> None:
+        self.vocab_size, self.mask, self.count = vocab_size, mask, count
 
     def __len__(self) -> int:
-        return BATCH_SIZE * STEPS
+        return self.count
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(index)
@@ -30,7 +30,7 @@ class Tokens(torch.utils.data.Dataset):
         return row
 
 
-def main(mask: str) -> None:
+def main(mask: str = "ones", steps: str = "2") -> None:
     config = AutoConfig.for_model(
         "mistral",
         vocab_size=32000,
@@ -53,12 +53,13 @@ def main(mask: str) -> None:
             gradient_checkpointing=True,
             bf16=True,
             optim="adamw_torch",
-            max_steps=STEPS,
+            max_steps=int(steps),
             save_strategy="no",
             report_to=[],
         )
-        Trainer(model=model, args=arguments, train_dataset=Tokens(config.vocab_size, mask)).train()
+        rows = Tokens(config.vocab_size, mask, BATCH_SIZE * int(steps))
+        Trainer(model=model, args=arguments, train_dataset=rows).train()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "ones")
+    main(*sys.argv[1:])
