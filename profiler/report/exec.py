@@ -233,6 +233,8 @@ def _doubts(result: CommandResult) -> Iterator[Text]:
     if result.unknown_functions:
         names = ", ".join(result.unknown_functions)
         yield literal(f"the virtual GPU does not implement these functions, which answered an error: {names}")
+    if "cudaStreamBeginCapture" in result.unknown_functions:
+        yield Text("that is a CUDA graph; torch.compile captures none without mode='reduce-overhead'")
 
 
 def _times(count: int, what: str) -> str:
