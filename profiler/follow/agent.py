@@ -22,7 +22,7 @@ from profiler.follow.figures import Allocator, Figures
 from profiler.follow.marks import REST, Marks
 from profiler.follow.threads import enter_everywhere, leave
 from profiler.virtual.architectures import set_architectures
-from profiler.virtual.reads import script_line
+from profiler.virtual.reads import line_that_asked
 from profiler.virtual.routing import Routing
 from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state
 from profiler.virtual.values import TrueValues
@@ -110,7 +110,7 @@ class Agent:
         self._write()
 
     def _remember_request(self, _device: int, requested_bytes: int, _total: int, _free: int) -> None:
-        self._out_of_memory = {"requested_bytes": requested_bytes, "line": script_line()}
+        self._out_of_memory = {"requested_bytes": requested_bytes, "line": line_that_asked()}
 
     def _add_mark(self, part: str, step: int) -> None:
         if not self._uses_card or self._is_over:

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 DATA_TYPES = frozenset({torch.uint8, torch.int8})
 """Integers that are data as a rule, such as packed weights and pixels: no size or branch follows of them."""
 
-_OWN = str(Path(__file__).parent)
 _PACKAGE = str(Path(__file__).parents[1])
-_INSTALLED = tuple({path for name, path in sysconfig.get_paths().items() if name.endswith("lib")})
+_OWN = (str(Path(__file__).parent), str(Path(_PACKAGE) / "follow"))
+_INSTALLED = tuple(
+    {path for name, path in sysconfig.get_paths().items() if name.endswith("lib") or name == "scripts"}
+)
+"""Where libraries are, and the commands that came with them: `llamafactory-cli` is nobody's own script."""
 
 
 @dataclass(slots=True)
@@ -64,12 +67,18 @@ def can_decide(dtype: torch.dtype) -> bool:
     return not (dtype.is_floating_point or dtype.is_complex or dtype in DATA_TYPES)
 
 
+def line_that_asked() -> str:
+    """The nearest line outside torch; where a library's, the line of the script behind it is added."""
+    site, script = caller(), script_line()
+    return site if script is None or script == site else f"{site}, from {script}"
+
+
 def caller() -> str:
-    """`file:line` of the nearest frame that belongs neither to torch nor to the virtual device."""
+    """`file:line` of the nearest frame that belongs neither to torch nor to what follows it."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if "/torch/" not in name and not name.startswith((_OWN, "<")):
+        if "/torch/" not in name and not name.startswith((*_OWN, "<")):
             return _place(frame)
         frame = frame.f_back
     return "unknown"

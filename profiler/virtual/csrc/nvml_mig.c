@@ -1,8 +1,10 @@
-/* NVML: cards that are split into MIG slices, and what a virtual card cannot know.
+/* NVML: cards that are split into MIG slices, the fabric they are not in, and what a virtual card cannot know.
  *
  * Clocks, power, temperature and utilisation answer "not supported", as they do on cards without the sensor.
  */
 #include "nvml.h"
+
+#include <string.h>
 
 /* Cards that can be split at all: compute capability 8.0, 9.0 and 10.0. */
 static int can_split(const card *c)
@@ -140,16 +142,34 @@ int nvmlDeviceGetPowerUsage(nvml_device handle, unsigned *milliwatts)
     return not_supported(handle);
 }
 
-int nvmlDeviceGetGpuFabricInfo(nvml_device handle, void *info)
+enum { FABRIC_V1_BYTES = 28, FABRIC_V2_BYTES = 36, FABRIC_V3_BYTES = 40 };
+
+/* Of no NVLink fabric: a success, with state 0 (not supported), a cluster and a clique of zeros. So answers the
+ * driver for a card that was never probed for one (subdeviceCtrlCmdGetGpuFabricProbeInfo in NVIDIA's open kernel
+ * module). torch up to 2.13 takes an error for a failure of its own, and refuses expandable segments. */
+static int in_no_fabric(nvml_device handle, unsigned char *info, size_t start, size_t end)
 {
-    (void)info;
-    return not_supported(handle);
+    card c;
+    int failed = vgpu_nvml_card(handle, &c);
+    if (!failed)
+        memset(info + start, 0, end - start);
+    return failed;
 }
 
+int nvmlDeviceGetGpuFabricInfo(nvml_device handle, void *info)
+{
+    return info ? in_no_fabric(handle, info, 0, FABRIC_V1_BYTES) : INVALID_ARGUMENT;
+}
+
+/* From the second version on the structure begins with its version. */
 int nvmlDeviceGetGpuFabricInfoV(nvml_device handle, void *info)
 {
-    (void)info;
-    return not_supported(handle);
+    if (!info)
+        return INVALID_ARGUMENT;
+    unsigned version = *(unsigned *)info;
+    if (version != (2u << 24 | FABRIC_V2_BYTES) && version != (3u << 24 | FABRIC_V3_BYTES))
+        return VERSION_MISMATCH;
+    return in_no_fabric(handle, info, sizeof version, version & 0xffffff);
 }
 
 int nvmlDeviceGetNvLinkRemoteDeviceType(nvml_device handle, unsigned link, unsigned *type)
