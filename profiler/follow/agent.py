@@ -19,6 +19,7 @@ import torch
 
 from profiler.follow.ending import Ending, ExitStatus, watch_end
 from profiler.follow.figures import Allocator, Figures
+from profiler.follow.groups import refuse_several
 from profiler.follow.marks import REST, Marks
 from profiler.follow.threads import enter_everywhere, leave
 from profiler.virtual.architectures import set_architectures
@@ -30,7 +31,6 @@ from profiler.virtual.values import TrueValues
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-REFUSED_EXIT_CODE = 3
 _MAX_MARKS = 200
 _MAX_SITES = 20
 _MAX_WRITING = 0.05
@@ -43,13 +43,9 @@ def begin(settings: Mapping[str, Any]) -> None:
     """Follow this process, which has just imported torch.
 
     Raises:
-        SystemExit: it is one of several that train together, and there is one card.
+        SystemExit: it is one of several that train together.
     """
-    world_size = int(os.environ.get("WORLD_SIZE") or 1)
-    if world_size > 1:
-        told = f"the command trains with {world_size} processes (WORLD_SIZE={world_size})"
-        (Path(settings["reports"]) / "refusal").write_text(told)
-        raise SystemExit(REFUSED_EXIT_CODE)
+    refuse_several(Path(settings["reports"]))
     Agent(settings).begin()
 
 

@@ -112,6 +112,11 @@ def gather(around: Surroundings, ended: Ended, *, sampled: Sampled) -> Found:
         notes.append(
             "something used the card that could not be followed: no Python, or one started with -I, -E or -S"
         )
+    if state.num_communicators:
+        notes.append(
+            f"NCCL ran (communicators: {state.num_communicators}): what each takes of the card's memory, "
+            "often hundreds of MiB, is not known and left out"
+        )
     if state.cudnn_calls:
         notes.append(
             "cuDNN ran: which workspace it would take of the card's memory is not known and left out"

@@ -3,7 +3,8 @@
 Nothing of the script's is touched: `Module.__call__` is watched until the first forward pass on the card and
 then left alone, backward passes are seen where `torch.autograd` starts its engine, and optimizers tell by the
 hooks that torch has for it. A script may have several optimizers, one a parameter even, and they may step
-while gradients come in: a step of training is a round of them, until one steps again.
+while gradients come in, or once for each group of parameters: a step of training is a round of them, until
+one steps again after another backward pass.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Marks:
         self._depth, self._has_forward, self.num_steps = 0, False, 0
         self._round: set[int] = set()
         """The optimizers that have stepped in this round, by their identities."""
-        self._has_begun_round = False
+        self._has_begun_round, self._has_gradients = False, False
 
     def _end(self, part: str) -> None:
         self._on_part(part, self.num_steps)
@@ -82,6 +83,7 @@ class Marks:
                 return run_backward(*args, **kwargs)
             self._end(FORWARD if self._has_forward else SETUP)
             self._depth += 1
+            self._has_gradients = True
             try:
                 gradients = run_backward(*args, **kwargs)
             finally:
@@ -97,9 +99,10 @@ class Marks:
             self._end(CLIP)
 
     def _after_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        if id(optimizer) in self._round:
+        is_due = not self._round or id(optimizer) in self._round
+        if is_due and self._has_gradients:
             self._round.clear()
-        self._has_begun_round |= not self._round
+            self._has_begun_round, self._has_gradients = True, False
         self._round.add(id(optimizer))
         if not self._depth:
             self._end(STEP)

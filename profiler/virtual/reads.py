@@ -19,10 +19,9 @@ DATA_TYPES = frozenset({torch.uint8, torch.int8})
 
 _PACKAGE = str(Path(__file__).parents[1])
 _OWN = (str(Path(__file__).parent), str(Path(_PACKAGE) / "follow"))
-_INSTALLED = tuple(
-    {path for name, path in sysconfig.get_paths().items() if name.endswith("lib") or name == "scripts"}
-)
-"""Where libraries are, and the commands that came with them: `llamafactory-cli` is nobody's own script."""
+_INSTALLED = tuple({path for name, path in sysconfig.get_paths().items() if name in ("stdlib", "scripts")})
+"""Where Python's own library is, and the commands that came with others: nobody's script lies there."""
+_LIBRARIES = ("/site-packages/", "/dist-packages/")
 
 
 @dataclass(slots=True)
@@ -89,7 +88,8 @@ def script_line() -> str | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if not name.startswith((_PACKAGE, "<", *_INSTALLED)):
+        is_installed = name.startswith(_INSTALLED) or any(part in name for part in _LIBRARIES)
+        if not (is_installed or name.startswith((_PACKAGE, "<"))):
             return _place(frame)
         frame = frame.f_back
     return None

@@ -118,7 +118,7 @@ class StateLayout(ctypes.Structure):
         ("managed_bytes", ctypes.c_uint64),
         ("managed_peak_bytes", ctypes.c_uint64),
         ("num_unknown", ctypes.c_uint32),
-        ("padding", ctypes.c_uint32),
+        ("num_communicators", ctypes.c_uint32),
         ("unknown", ctypes.c_char * 64 * MAX_UNKNOWN),
         ("devices", _Device * MAX_DEVICES),
         ("processes", _Process * MAX_PROCESSES),

@@ -101,6 +101,20 @@ def test_a_step_is_a_round_of_several_optimizers(tmp_path: Path) -> None:
     assert only(follow_text(tmp_path, text)).num_steps == 3
 
 
+def test_steps_without_new_gradients_belong_to_the_one_before(tmp_path: Path) -> None:
+    text = """
+        import torch
+        model = torch.nn.Linear(512, 512, device="cuda")
+        optimizer = torch.optim.AdamW(model.parameters())
+        optimizer.step()  # to set it up
+        for _ in range(3):
+            model(torch.ones(64, 512, device="cuda")).sum().backward()
+            optimizer.step()
+            optimizer.step()  # another group of parameters, say
+    """
+    assert only(follow_text(tmp_path, text)).num_steps == 3
+
+
 def test_optimizers_that_step_as_gradients_come_in_are_one_step_of_that_backward_pass(tmp_path: Path) -> None:
     text = """
         import torch
@@ -300,6 +314,40 @@ def test_several_training_processes_are_refused(tmp_path: Path) -> None:
         follow(*launcher, str(script))
     assert caught.value.message == "the command trains with 2 processes (WORLD_SIZE=2); exec follows one card"
     assert "--nproc-per-node 1" in caught.value.hint
+
+
+def test_processes_that_a_script_joins_itself_are_refused(tmp_path: Path) -> None:
+    text = """
+        import sys, torch
+
+        def work(rank, takes_its_card_first, meeting):
+            if takes_its_card_first:
+                torch.cuda.set_device(rank)
+            torch.distributed.init_process_group("nccl", meeting, rank=rank, world_size=2)
+
+        if __name__ == "__main__":
+            arguments = sys.argv[2:] == ["first"], "file://" + sys.argv[1]
+            torch.multiprocessing.spawn(work, args=arguments, nprocs=2)
+    """
+    with pytest.raises(EnvironmentUnfitError, match="trains with 2 processes"):
+        follow_text(tmp_path, text, str(tmp_path / "one"))
+    with pytest.raises(EnvironmentUnfitError) as caught:
+        follow_text(tmp_path, text, str(tmp_path / "other"), "first")
+    # Whoever is first: the one without a card, or the one that waits for it.
+    assert "asks for a second card" in caught.value.message or "2 processes" in caught.value.message
+
+
+def test_a_pretended_group_of_several_is_one_process(tmp_path: Path) -> None:
+    text = """
+        import torch
+        from torch.testing._internal.distributed.fake_pg import FakeStore
+
+        torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=8)
+        counts = torch.ones(4, dtype=torch.int64, device="cuda")
+        torch.distributed.all_reduce(counts)
+        assert counts.tolist() == [1, 1, 1, 1]
+    """
+    assert follow_text(tmp_path, text).status is CommandStatus.OK
 
 
 def test_values_are_true_in_every_thread(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -17,8 +17,8 @@ from profiler.virtual.state import library_path
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# By the library a symbol's version names; the driver's and cuDNN's carry none, so there by prefix.
-REPLACED = ("libcudart.so", "libcublas.so", "libcublasLt.so", "libcuda.so", "libcudnn.so")
+# By the library a symbol's version names; those of the driver, cuDNN and NCCL carry none: there by prefix.
+REPLACED = ("libcudart.so", "libcublas.so", "libcublasLt.so", "libcuda.so", "libcudnn.so", "libnccl.so")
 # Left to the real cuDNN behind the stand-in: torch compares its version with the one it was built for.
 LEFT_TO_CUDNN = {"cudnnGetVersion", "cudnnGetCudartVersion", "cudnnGetProperty"}
 UNDEFINED = 0
@@ -85,7 +85,7 @@ def _imported(path: Path) -> frozenset[str]:
             if section == UNDEFINED
             and (
                 versions.get(version, "").startswith(REPLACED)
-                or name.startswith("cudnn")
+                or name.startswith(("cudnn", "nccl"))
                 or (uses_driver and name.startswith("cu") and name[2].isupper())
             )
         )

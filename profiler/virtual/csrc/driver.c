@@ -308,6 +308,9 @@ driver_error cuGetProcAddress_v2(const char *name, void **function, int version,
 {
     (void)version, (void)flags;
     *function = strcmp(name, "cuGetProcAddress") == 0 ? (void *)cuGetProcAddress_v2 : vgpu_driver_entry(name);
+    /* Libraries that bring a CUDA runtime of their own (cuSOLVER, cuFFT) cannot start without these tables. */
+    if (!*function && strcmp(name, "cuGetExportTable") == 0)
+        vgpu_note_unknown(name);
     if (status)
         *status = *function ? 0 : 1;
     return *function ? OK : NOT_FOUND;

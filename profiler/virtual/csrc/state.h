@@ -75,7 +75,7 @@ typedef struct {
     uint64_t managed_bytes; /* live managed memory (paged optimizers): outside the card's count */
     uint64_t managed_peak_bytes;
     uint32_t num_unknown;
-    uint32_t padding;
+    uint32_t num_communicators; /* of NCCL: what they take of the card is not known */
     char unknown[VGPU_MAX_UNKNOWN][64]; /* CUDA functions that were called and are not implemented */
     vgpu_device devices[VGPU_MAX_DEVICES];
     vgpu_process processes[VGPU_MAX_PROCESSES];
