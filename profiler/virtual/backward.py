@@ -2,8 +2,9 @@
 
 The autograd engine adds a gradient in place where nobody else holds it. Under a dispatch mode somebody does:
 every tensor has passed through Python, and `isTensorSubclassLike` takes it for a subclass. So the engine runs
-without the mode. Code that it calls back runs with it: what a checkpoint recomputes, the backward of a
-function written in Python, and that of indexing by a mask, which reads how many elements it selects.
+without the mode. Code that it calls back runs with it (`hooks.py`): what a checkpoint recomputes, the
+backward of a function written in Python, every hook. So does the backward of indexing by a mask, which reads
+how many elements it selects.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import torch
-import torch.utils.checkpoint
-from torch.autograd.function import BackwardCFunction
 from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
+
+from profiler.virtual.hooks import Switch, watched_callbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,20 +44,11 @@ def unwatched_engine(mode: TorchDispatchMode, *, has_masks: Callable[[], bool]) 
         with ExitStack() as hooks, _disable_current_modes():
             for node in _nodes(outputs) if has_masks() else ():
                 if node.name() in INDEXING:
-                    hooks.callback(node.register_prehook(_enter(mode)).remove)
-                    hooks.callback(node.register_hook(_leave(mode)).remove)
+                    hooks.callback(node.register_prehook(Switch(mode, is_on=True)).remove)
+                    hooks.callback(node.register_hook(Switch(mode, is_on=False)).remove)
             return run_backward(outputs, *args, **kwargs)
 
-    with ExitStack() as patches:
-        replacements = {
-            "_engine_run_backward": (torch.autograd, run_unwatched),
-            "_recomputation_hook": (torch.utils.checkpoint, _watched_recomputation(mode)),
-            "apply": (BackwardCFunction, _watched(BackwardCFunction.apply, mode)),
-        }
-        if hasattr(BackwardCFunction, "apply_boxed"):  # since torch 2.14
-            replacements["apply_boxed"] = (BackwardCFunction, _watched(BackwardCFunction.apply_boxed, mode))
-        for name, (owner, replacement) in replacements.items():
-            patches.enter_context(mock.patch.object(owner, name, replacement))
+    with watched_callbacks(mode), mock.patch.object(torch.autograd, "_engine_run_backward", run_unwatched):
         yield
 
 
@@ -70,41 +62,3 @@ def _nodes(outputs: Any) -> Iterator[Node]:
             seen.add(node)
             yield node
             waiting.extend(following for following, _ in node.next_functions)
-
-
-def _enter(mode: TorchDispatchMode) -> Callable[..., None]:
-    def enter(*_gradients: object) -> None:
-        mode.__enter__()
-
-    return enter
-
-
-def _leave(mode: TorchDispatchMode) -> Callable[..., None]:
-    def leave(*_gradients: object) -> None:
-        mode.__exit__(None, None, None)
-
-    return leave
-
-
-def _watched_recomputation(mode: TorchDispatchMode) -> type[Any]:
-    """The hook around what a checkpoint recomputes, with the mode on."""
-    hook: type[Any] = vars(torch.utils.checkpoint)["_recomputation_hook"]
-
-    class Watched(hook):  # type: ignore[misc]
-        def __enter__(self) -> None:
-            mode.__enter__()
-            super().__enter__()
-
-        def __exit__(self, *exception: object) -> None:
-            super().__exit__(*exception)
-            mode.__exit__(*exception)
-
-    return Watched
-
-
-def _watched(function: Callable[..., Any], mode: TorchDispatchMode) -> Callable[..., Any]:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with mode:
-            return function(*args, **kwargs)
-
-    return run

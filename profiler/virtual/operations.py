@@ -3,66 +3,107 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._ops import HigherOrderOperator
+
+from profiler.virtual.draws import DRAWS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from torch._ops import OpOverload
 
 aten = torch.ops.aten
 
+MASKS = frozenset({torch.bool, torch.uint8})
+"""Types of tensors that index as masks do."""
 SIZED_BY_VALUES = {
-    *(aten.nonzero.default, aten.masked_select.default, aten._unique2.default, aten.unique_dim.default),
+    *(aten.nonzero.default, aten._unique2.default, aten.unique_dim.default),
     *(aten.unique_consecutive.default, aten.repeat_interleave.Tensor, aten.bincount.default),
     aten.isin.Tensor_Tensor,  # among many, it looks for unique ones on the way
 }
 PUT_BY_INDEX = {aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
-INDEXED = PUT_BY_INDEX | {aten.index.Tensor}
+SELECTIONS = {aten.masked_select.default, aten.masked_select.out}
+INDEXED = PUT_BY_INDEX | SELECTIONS | {aten.index.Tensor, aten.nonzero.out}
+"""Operators that make positions of masks, among others."""
+COLLECTIVES = {"c10d", "_c10d_functional"}
+"""The namespaces of `torch.distributed`'s operators."""
 
 _COPIES = {aten._to_copy.default, aten.copy_.default, aten.clone.default, aten._foreach_copy_.default}
-_READS = {aten._local_scalar_dense.default, aten.equal.default, aten._to_copy.default, aten.copy_.default}
+_READS = {aten._local_scalar_dense.default, aten.equal.default, aten.copy_.default}
 # These fill their first argument without a look at what it held.
 _FILLS = {
     *("aten::copy_", "aten::fill_", "aten::zero_"),
     *("aten::_foreach_copy_", "aten::_foreach_zero_"),
+    *("aten::random_", "aten::bernoulli_", "aten::geometric_"),
 }
 _UNINITIALIZED = {"aten::new_empty", "aten::new_empty_strided"}
 _MOVES = {"aten::resize_", "aten::resize_as_", "aten::set_"}
 
 
-@dataclass(frozen=True, slots=True)
+class Kind(Enum):
+    """How an operator is run.
+
+    Attributes:
+        VIEW: its results hold what its arguments do, or nothing yet.
+        PLAIN: it makes new values of its arguments.
+        CAST: it copies a tensor, perhaps to another type or device.
+        READ: it may bring values to the host.
+        SIZED: values decide the size of its result.
+        INDEXING: by tensors, of which some may be masks.
+        MOVING: it may give a tensor's storage other memory.
+        COLLECTIVE: it works on a group of processes.
+        LIFT: it receives what `torch.tensor` has just made, below any dispatch mode.
+        OTHER: it writes, copies or draws.
+    """
+
+    VIEW = auto()
+    PLAIN = auto()
+    CAST = auto()
+    READ = auto()
+    SIZED = auto()
+    INDEXING = auto()
+    MOVING = auto()
+    COLLECTIVE = auto()
+    LIFT = auto()
+    OTHER = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """What is known of one operator.
 
     Attributes:
-        is_view: its results hold what its arguments do, or nothing yet.
-        is_lift: it receives what `torch.tensor` has just made, below any dispatch mode.
+        func: the operator.
+        run: calls it, with less on the way than itself.
+        kind: how it is run.
+        is_view: whether that is as a view.
         is_random: what it writes is drawn.
+        is_draw: of integers, which the host may draw as well.
         is_copy: it copies floating-point values unchanged.
-        is_read: it may bring values to the host.
-        is_special: its size, or what it allocates, depends on values.
-        may_move: it may give a tensor's storage other memory.
         written: the arguments it writes to: positions, and names of keywords.
         overwritten: of those, the ones it does not read.
     """
 
-    is_view: bool
-    is_lift: bool
-    is_random: bool
-    is_copy: bool
-    is_read: bool
-    is_special: bool
-    may_move: bool
-    written: tuple[int | str, ...]
-    overwritten: tuple[int | str, ...]
+    func: OpOverload
+    run: Callable[..., Any]
+    kind: Kind
+    is_view: bool = False
+    is_random: bool = False
+    is_draw: bool = False
+    is_copy: bool = False
+    written: tuple[int | str, ...] = ()
+    overwritten: tuple[int | str, ...] = ()
 
 
 def describe(func: OpOverload) -> Operation:
     """What its schema and the sets above say of an operator."""
+    if isinstance(func, HigherOrderOperator):  # such as flex_attention: what is within it is not seen
+        return Operation(func=func, run=func, kind=Kind.VIEW, is_view=True)
     name = func._schema.name
     written = tuple(
         argument.name if argument.kwarg_only else position
@@ -70,24 +111,42 @@ def describe(func: OpOverload) -> Operation:
         if argument.alias_info is not None and argument.alias_info.is_write
     )
     outputs = tuple(which for which in written if isinstance(which, str))  # `out=` and its kin
-    is_empty = name.startswith("aten::empty") or name in _UNINITIALIZED
+    kind = _kind(func, written, has_outputs=bool(outputs))
     return Operation(
-        is_view=not written and (func.is_view or is_empty or name in {"aten::detach", "aten::lift_fresh"}),
-        is_lift=func is aten.lift_fresh.default,
+        func=func,
+        run=func._op,
+        kind=kind,
+        is_view=kind is Kind.VIEW,
         is_random=torch.Tag.nondeterministic_seeded in func.tags,
+        is_draw=name in DRAWS,
         is_copy=func in _COPIES,
-        is_read=func in _READS,
-        is_special=func in SIZED_BY_VALUES or func in INDEXED,
-        may_move=name in _MOVES or bool(outputs),
         written=written,
         overwritten=(0,) if name in _FILLS else outputs,
     )
 
 
+def _kind(func: OpOverload, written: tuple[int | str, ...], *, has_outputs: bool) -> Kind:
+    name = func._schema.name
+    is_empty = name.startswith("aten::empty") or name in _UNINITIALIZED
+    kinds = {
+        Kind.LIFT: func is aten.lift_fresh.default,
+        Kind.VIEW: not written and (func.is_view or is_empty or name == "aten::detach"),
+        Kind.CAST: func is aten._to_copy.default,
+        Kind.READ: func in _READS,
+        Kind.SIZED: func in SIZED_BY_VALUES,
+        Kind.INDEXING: func in INDEXED,
+        Kind.COLLECTIVE: func.namespace in COLLECTIVES,
+        Kind.MOVING: has_outputs or name in _MOVES,
+        Kind.OTHER: bool(written) or func in _COPIES or name in DRAWS,
+    }
+    return next((kind for kind, is_it in kinds.items() if is_it), Kind.PLAIN)
+
+
 def goes_to_host(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether this call of a reading operator brings values to the host."""
     if func is aten._to_copy.default:
-        return args[0].is_cuda and kwargs.get("device") is not None and kwargs["device"].type == "cpu"
+        device = kwargs.get("device")
+        return device is not None and device.type == "cpu" and args[0].is_cuda
     if func is aten.copy_.default:
         return args[1].is_cuda and not args[0].is_cuda
     return True
@@ -102,35 +161,43 @@ def fills_a_mask(func: OpOverload, args: tuple[Any, ...]) -> bool:
         return False
     chosen = [index for index in args[1] if index is not None]
     value = args[2]
-    is_one_mask = len(chosen) == 1 and chosen[0].dtype in (torch.bool, torch.uint8)
+    is_one_mask = len(chosen) == 1 and chosen[0].dtype in MASKS
     return is_one_mask and value.numel() == 1 and not value.is_cuda
 
 
 def arguments_at(
     places: Iterable[int | str], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Iterable[torch.Tensor]:
+) -> list[torch.Tensor]:
     """The tensors on a CUDA device among these arguments."""
+    found: list[torch.Tensor] = []
     for which in places:
         if isinstance(which, str):
-            yield from cuda_tensors(kwargs.get(which))
+            found += cuda_tensors(kwargs.get(which))
         elif which < len(args):
-            yield from cuda_tensors(args[which])
+            found += cuda_tensors(args[which])
+    return found
 
 
-def cuda_tensors(value: Any) -> Iterable[torch.Tensor]:
+def cuda_tensors(value: Any) -> list[torch.Tensor]:
     """The tensors on a CUDA device in a value, however deep."""
-    return (tensor for tensor in tensors_in(value) if tensor.is_cuda)
+    return [tensor for tensor in tensors_in(value) if tensor.is_cuda]
 
 
-def tensors_in(value: Any) -> Iterable[torch.Tensor]:
+def tensors_in(value: Any) -> list[torch.Tensor]:
     """The tensors in a value, however deep."""
     if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, dict):
-        yield from tensors_in(list(value.values()))
+        return [value]
+    found: list[torch.Tensor] = []
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return found
+    for item in value:
+        if isinstance(item, torch.Tensor):
+            found.append(item)
+        elif isinstance(item, list | tuple | dict):
+            found += tensors_in(item)
+    return found
 
 
 @cache

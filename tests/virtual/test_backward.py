@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from torch.autograd.graph import save_on_cpu
 
 from profiler.virtual.values import TrueValues
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from tests.virtual.harness import WarmMachines
 
 SMALL = {
@@ -33,6 +36,16 @@ def test_a_backward_pass_allocates_alike_whether_values_are_followed_or_not(
     assert followed == virtual_gpu("a100-80gb", _events_of_a_backward, method, checkpointing, False)
 
 
+@pytest.mark.parametrize("checkpointing", ["none", "recomputing", "reentrant"])
+@pytest.mark.parametrize("hooks", ["steps", "counts", "offloads"])
+def test_hooks_allocate_alike_whether_they_are_followed_or_not(
+    virtual_gpu: WarmMachines, hooks: str, checkpointing: str
+) -> None:
+    followed = virtual_gpu("a100-80gb", _events_of_a_backward, "full", checkpointing, True, hooks)
+    assert len(followed) > 100
+    assert followed == virtual_gpu("a100-80gb", _events_of_a_backward, "full", checkpointing, False, hooks)
+
+
 def test_what_a_checkpoint_recomputes_is_followed(virtual_gpu: WarmMachines) -> None:
     assert virtual_gpu("a100-80gb", _sizes_in_a_recomputation) == [3, 3]
 
@@ -41,9 +54,12 @@ def test_the_backward_of_a_python_function_is_followed(virtual_gpu: WarmMachines
     assert virtual_gpu("a100-80gb", _count_in_a_backward) == 2
 
 
-def _events_of_a_backward(method: str, checkpointing: str, follows_values: bool) -> list[Any]:
+def _events_of_a_backward(
+    method: str, checkpointing: str, follows_values: bool, hooks: str = "none"
+) -> list[Any]:
     with TrueValues() if follows_values else nullcontext():
         model = _small_model(method)
+        surroundings = _hang_hooks(model, hooks)
         if checkpointing != "none":
             kwargs = {"use_reentrant": checkpointing == "reentrant"}
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=kwargs)
@@ -51,11 +67,40 @@ def _events_of_a_backward(method: str, checkpointing: str, follows_values: bool)
         ids = torch.zeros(2, 256, dtype=torch.long).to("cuda")
         # With a mask that is given, no value decides anything in the forward pass either.
         mask = torch.zeros(2, 1, 256, 256, dtype=torch.bool, device="cuda")
-        loss = model(input_ids=ids, labels=ids, attention_mask=mask, use_cache=False).loss
+        with surroundings:
+            loss = model(input_ids=ids, labels=ids, attention_mask=mask, use_cache=False).loss
         torch.cuda.memory._record_memory_history(max_entries=100_000, stacks="python", context=None)
         loss.backward()
     events = torch.cuda.memory._snapshot()["device_traces"][0]
     return [(event["action"], event["size"]) for event in events]
+
+
+def _hang_hooks(model: torch.nn.Module, hooks: str) -> AbstractContextManager[Any]:
+    """Has optimizers step as gradients come in, or each layer count a mask on the way back."""
+    mask = torch.ones(100, dtype=torch.bool, device="cuda")
+
+    def count(*_: object) -> None:
+        int(mask.logical_not().sum())
+
+    if hooks == "steps":
+        for parameter in model.parameters():
+            _step_at_once(parameter)
+    elif hooks == "counts":
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.register_full_backward_hook(count)
+                module.register_full_backward_pre_hook(count)
+    return save_on_cpu() if hooks == "offloads" else nullcontext()
+
+
+def _step_at_once(parameter: torch.nn.Parameter) -> None:
+    optimizer = torch.optim.AdamW([parameter])
+
+    def step(_: torch.Tensor) -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+
+    parameter.register_post_accumulate_grad_hook(step)
 
 
 def _small_model(method: str) -> Any:

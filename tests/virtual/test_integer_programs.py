@@ -25,6 +25,7 @@ def test_a_random_program_gives_the_same_values_as_on_the_cpu(
     assert seen["num_steps"] > 2000
     assert seen["num_operations"] > 100
     assert seen["known_after"] == 0
+    assert seen["inexact"] == {}
 
 
 def _compare_programs(max_examples: int) -> dict[str, Any]:
@@ -67,7 +68,8 @@ def _compare_programs(max_examples: int) -> dict[str, Any]:
         "num_steps": num_steps,
         "num_operations": len(ran),
         "unknown_reads": dict(values.unknown_reads.sites),
-        "known_after": len(values._known),
+        "known_after": len(values.known),
+        "inexact": dict(values.inexact),
     }
 
 

@@ -38,5 +38,9 @@ void vgpu_wipe(void *pointer, size_t bytes);
 /* Writes this thread's last copy from the host to device memory after all, if it was this one and small.
  * The range must be open. 0 on success. */
 int vgpu_recall(void *pointer, size_t bytes);
+/* Answers this thread's next reads of device memory, in order, with these integers instead, each in as many bytes as
+ * are read. They must stay until vgpu_unplant, which ends it: 0 if each was read, and nothing else was. */
+void vgpu_plant(const int64_t *answers, size_t count);
+int vgpu_unplant(void);
 
 #endif

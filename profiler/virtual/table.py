@@ -1,0 +1,103 @@
+"""Which storages of a virtual device are known, and their bytes as the CPU sees them.
+
+A storage is *known* while this table says so, and memory of unknown storages is always zero: a storage that
+dies, or that an unknown value is written to, is wiped.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from profiler.virtual.storages import address_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class KnownStorages:
+    """The storages whose values are true, by address."""
+
+    def __init__(self) -> None:
+        """Nothing is known yet."""
+        self._known: dict[int, weakref.finalize[Any, Any]] = {}
+        library = ctypes.CDLL(None)  # the stand-in, which was loaded before all else
+        self._open = library.vgpu_open
+        self._recall = library.vgpu_recall
+        self._wipe = library.vgpu_wipe
+        for function in (self._open, self._recall, self._wipe):
+            function.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+        self._wipe.restype = None
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._known)
+
+    def has(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor's values are known."""
+        return address_of(tensor) in self._known or tensor.numel() == 0
+
+    def add(self, tensor: torch.Tensor) -> bool:
+        """Take a tensor's storage in, and have its memory writable; False where that cannot be."""
+        storage = tensor.untyped_storage()
+        address, size = storage.data_ptr(), storage.nbytes()
+        if size == 0 or address in self._known:
+            return True
+        if self._open(address, size) != 0:
+            return False
+        watch = weakref.finalize(storage, self._release, address, size)
+        watch.atexit = False
+        self._known[address] = watch
+        return True
+
+    def recall(self, tensor: torch.Tensor) -> bool:
+        """Take in what this thread has just copied to a tensor from the host; False where it is forgotten."""
+        storage = tensor.untyped_storage()
+        if self.add(tensor) and self._recall(storage.data_ptr(), storage.nbytes()) == 0:
+            return True
+        self.drop([tensor])
+        return False
+
+    def drop(self, tensors: Iterable[torch.Tensor]) -> None:
+        """The values of tensors are no longer known."""
+        for tensor in tensors:
+            if (watch := self._known.get(tensor.untyped_storage().data_ptr())) is not None:
+                watch()
+
+    def drop_at(self, address: int) -> None:
+        """What a storage that began there held is no longer known."""
+        if (watch := self._known.get(address)) is not None:
+            watch()
+
+    def _release(self, address: int, size: int) -> None:
+        del self._known[address]
+        self._wipe(address, size)
+
+
+def on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """The same bytes as a tensor of the CPU: to write to them, the storage must be known."""
+    storage = tensor.untyped_storage()
+    count = storage.nbytes() // tensor.element_size()
+    if count == 0:
+        return torch.empty(tensor.shape, dtype=tensor.dtype)
+    buffer = (ctypes.c_char * storage.nbytes()).from_address(storage.data_ptr())
+    flat = torch.frombuffer(buffer, dtype=tensor.dtype, count=count)
+    return flat.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+
+def to_host(value: Any) -> Any:
+    """An operation's arguments as it takes them on the CPU, over the same bytes."""
+    match value:
+        case torch.Tensor():
+            return on_host(value) if value.is_cuda else value
+        case torch.device():
+            return torch.device("cpu")
+        case list() | tuple():
+            return type(value)(to_host(item) for item in value)
+        case dict():
+            return {name: to_host(item) for name, item in value.items()}
+        case _:
+            return value
