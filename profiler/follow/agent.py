@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _MAX_MARKS = 200
 _MAX_SITES = 20
-_MAX_WRITING = 0.05
+_MAX_WRITING = 0.01
 """At most this share of the time is spent on writing."""
 _NUM_STEPS_IN_FULL = 2
 _LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "trl", "datasets", "deepspeed")
@@ -203,4 +203,5 @@ def _reads(values: TrueValues) -> dict[str, object]:
         "others": reads.total - reads.decisions.total(),
         "assumed": values.assumed.total(),
         "assumed_sites": [f"{site} x{n}" for site, n in values.assumed.most_common(_MAX_SITES)],
+        "inexact": [f"{operation} x{n}" for operation, n in values.inexact.most_common(_MAX_SITES)],
     }

@@ -57,6 +57,8 @@ class Reads(_Value):
         others: those that could not, such as of a loss.
         assumed: choices by unknown scores, a router's or of a next token, for which something was assumed.
         assumed_sites: where in the code they were.
+        inexact: operations sized by values whose temporary buffers are not those of a real card, as this torch
+            counts in another way than those that were looked at.
     """
 
     decisions: Count
@@ -64,6 +66,7 @@ class Reads(_Value):
     others: Count = 0
     assumed: Count = 0
     assumed_sites: tuple[str, ...] = ()
+    inexact: tuple[str, ...] = ()
 
 
 class OutOfMemory(_Value):

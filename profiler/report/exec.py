@@ -230,6 +230,9 @@ def _doubts(result: CommandResult) -> Iterator[Text]:
                 "a next token never ends its text"
             )
             yield from (literal(f"  {site}") for site in reads.assumed_sites)
+        if reads.inexact:
+            names = ", ".join(reads.inexact)
+            yield literal(f"operations without the temporary buffers that they take on a real card: {names}")
     if result.unknown_functions:
         names = ", ".join(result.unknown_functions)
         yield literal(f"the virtual GPU does not implement these functions, which answered an error: {names}")

@@ -24,6 +24,8 @@ class KnownStorages:
     def __init__(self) -> None:
         """Nothing is known yet."""
         self._known: dict[int, weakref.finalize[Any, Any]] = {}
+        self._largest_bytes = 0
+        """The largest storage that has been known so far."""
         library = ctypes.CDLL(None)  # the stand-in, which was loaded before all else
         self._open = library.vgpu_open
         self._recall = library.vgpu_recall
@@ -51,6 +53,7 @@ class KnownStorages:
         watch = weakref.finalize(storage, self._release, address, size)
         watch.atexit = False
         self._known[address] = watch
+        self._largest_bytes = max(self._largest_bytes, size)
         return True
 
     def recall(self, tensor: torch.Tensor) -> bool:
@@ -64,8 +67,9 @@ class KnownStorages:
     def drop(self, tensors: Iterable[torch.Tensor]) -> None:
         """The values of tensors are no longer known."""
         for tensor in tensors:
-            if (watch := self._known.get(tensor.untyped_storage().data_ptr())) is not None:
-                watch()
+            # What is larger than they all is in none; an optimizer's step writes to hundreds of such tensors.
+            if tensor.nbytes <= self._largest_bytes:
+                self.drop_at(address_of(tensor))
 
     def drop_at(self, address: int) -> None:
         """What a storage that began there held is no longer known."""

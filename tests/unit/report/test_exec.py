@@ -37,6 +37,7 @@ def test_a_command_with_doubts(snapshot: SnapshotAssertion) -> None:
         "decision_sites": (SITE,),
         "assumed": 4,
         "assumed_sites": ("models/mixtral/modeling_mixtral.py:107 x4",),
+        "inexact": ("aten.unique_dim.default x1",),
     }
     child = a_process(pid=4712, command=("python", "worker.py"), reserved_peak_bytes=GIB)
     result = a_result(
