@@ -57,8 +57,8 @@ class Reads(_Value):
         others: those that could not, such as of a loss.
         assumed: choices by unknown scores, a router's or of a next token, for which something was assumed.
         assumed_sites: where in the code they were.
-        inexact: operations sized by values whose temporary buffers are not those of a real card, as this torch
-            counts in another way than those that were looked at.
+        inexact: operations sized by values whose temporary buffers are not those of a real card, as this
+            torch counts in another way than those that were looked at.
     """
 
     decisions: Count
