@@ -100,9 +100,9 @@ SWEEP_LENGTHS = (256, 512, 1024, 2048, 3072, 4096, 8192)
 NUM_JOBS = len(SWEEP_MODELS) * len(SWEEP_METHODS) * len(SWEEP_LENGTHS) * 2
 COLD_JOBS = (("qwen2.5-0.5b", "full", 1024), ("llama-3.2-1b", "lora", 2048), ("llama-3.2-3b", "qlora", 4096))
 SWEEP_GPU = "a100-80gb"
-EXEC_SCRIPT = Path(__file__).parents[1] / "tests" / "virtual" / "scripts" / "trainer_mistral_7b.py"
+EXEC_SCRIPT = Path(__file__).parents[1] / "configs" / "published" / "scripts" / "mistral_7b.py"
 # Without a mask: its value would be unknown where nothing is followed, and decide what runs.
-EXEC_ARGUMENTS = (str(EXEC_SCRIPT), "none", "24")
+EXEC_ARGUMENTS = (str(EXEC_SCRIPT), "--mask", "none", "--steps", "24")
 EXEC_GPU = "a100-80gb"
 MAX_EXEC_RATIO = 1.5
 

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,8 +19,6 @@ from tests.virtual.following import SCRIPTS, follow, follow_script, needs_the_li
 from tests.virtual.jobs import a_job, a_model, run_warm
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.virtual.harness import WarmMachines
 
 pytestmark = [needs_the_library, pytest.mark.slow]
@@ -48,7 +47,8 @@ def check(result: CommandResult, *, num_steps: int) -> None:
 
 
 def test_a_full_fine_tuning_of_mistral_7b_peaks_as_on_the_real_card() -> None:
-    result = follow_script("trainer_mistral_7b", "ones", gpu="a100-80gb")
+    script = Path(__file__).parents[2] / "configs" / "published" / "scripts" / "mistral_7b.py"
+    result = follow(sys.executable, str(script), "--steps", "2", gpu="a100-80gb")
     check(result, num_steps=2)
     assert abs(only(result).allocated_peak_bytes / PUBLISHED_PEAK_BYTES - 1) < 1e-4
     mark = only(result).peak_mark
