@@ -5,7 +5,8 @@
 
 The job of fms-acceleration's benchmark (`scripts/benchmarks`), whose peaks on a real A100 80GB are in
 `measurements.csv`: rows of 4096 tokens, AdamW, LoRA of rank 16 on the attention, or the same on 4-bit weights
-under autocast. It runs with transformers 4.45 and later. SDPA stands in for FlashAttention-2.
+under autocast, as they are or prepared as trl's `SFTTrainer` does it. It runs with transformers 4.45 and later.
+SDPA stands in for FlashAttention-2.
 """
 
 import argparse
@@ -113,17 +114,39 @@ def with_lora(model):
     return adapted
 
 
+def as_trl_prepares_it(model):
+    """LoRA on 4-bit weights with norms in float32, embeddings and output layer in bfloat16."""
+    from peft import prepare_model_for_kbit_training  # noqa: PLC0415
+
+    adapted = with_lora(prepare_model_for_kbit_training(model))
+    for name, module in adapted.named_modules():
+        is_embedding = any(part in name for part in ("lm_head", "embed_tokens"))
+        if "norm" in name:
+            module.to(torch.float32)
+        elif is_embedding and hasattr(module, "weight") and module.weight.dtype == torch.float32:
+            module.to(torch.bfloat16)
+    return adapted
+
+
+ADAPTATIONS = {
+    "full": lambda model: model,
+    "lora": with_lora,
+    "qlora": with_lora,
+    "trl-qlora": as_trl_prepares_it,
+}
+
+
 def main():
     """Train a few steps."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--method", choices=["full", "lora", "qlora"], default="full")
+    parser.add_argument("--method", choices=list(ADAPTATIONS), default="full")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--mask", choices=["none", "ones", "padded"], default="ones")
     parser.add_argument("--steps", type=int, default=3)
     options = parser.parse_args()
     config = AutoConfig.from_pretrained(CONFIG)
     with tempfile.TemporaryDirectory() as directory:
-        is_4bit = options.method == "qlora"
+        is_4bit = "qlora" in options.method
         model = in_4_bits(config, Path(directory)) if is_4bit else in_bf16(config)
         arguments = TrainingArguments(
             output_dir=directory,
@@ -136,7 +159,7 @@ def main():
             report_to=[],
         )
         rows = Tokens(config.vocab_size, options.mask, options.batch_size * options.steps)
-        model = model if options.method == "full" else with_lora(model)
+        model = ADAPTATIONS[options.method](model)
         Trainer(model=model, args=arguments, train_dataset=rows).train()
 
 

@@ -1,4 +1,4 @@
-"""What `results/scripts` says: a script under `exec` peaks where a real card did, to the byte."""
+"""What `results/scripts` says: a script under `exec` peaks where a real card did, to the byte or to a block."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ ROWS = {
     "lora-8": ("fms-016", "fms-206"),
     "qlora-4": ("fms-037", "fms-104"),
     "qlora-8": ("fms-040", "fms-214"),
+    "trl-qlora-4": ("fms-019", "fms-102"),
+    "trl-qlora-8": ("fms-022", "fms-210"),
 }
 """The published row of each job, with either release of transformers."""
+DIFFERENCE_BYTES = {"fms-102": -512, "fms-210": -512}
+"""Of the rows that do not come out to the byte: a block of the allocator."""
 
 
 @pytest.mark.parametrize(
@@ -30,7 +34,7 @@ ROWS = {
         for environment, row in zip(TRANSFORMERS, rows, strict=True)
     ],
 )
-def test_a_published_peak_comes_out_to_the_byte(job: str, environment: str, row: str) -> None:
+def test_a_published_peak_comes_out(job: str, environment: str, row: str) -> None:
     text = (RESULTS / f"{job}--{environment}.json").read_text()
     result = CommandResult.model_validate_json(text)
     (process,) = result.processes
@@ -43,6 +47,8 @@ def test_a_published_peak_comes_out_to_the_byte(job: str, environment: str, row:
     assert process.versions["transformers"] == TRANSFORMERS[environment]
     assert process.reads is not None
     assert process.reads.decisions == 0
-    assert process.allocated_peak_bytes == load_measurements()[row].value_bytes
-    assert f"| {row} |" in (RESULTS / "README.md").read_text()
-    assert f" {process.allocated_peak_bytes:,} | 0 |" in (RESULTS / "README.md").read_text()
+    published_bytes = load_measurements()[row].value_bytes
+    difference_bytes = DIFFERENCE_BYTES.get(row, 0)
+    assert process.allocated_peak_bytes - published_bytes == difference_bytes
+    (line,) = (x for x in (RESULTS / "README.md").read_text().splitlines() if x.startswith(f"| {row} |"))
+    assert f"| {published_bytes:,} | {process.allocated_peak_bytes:,} | {difference_bytes} |" in line
