@@ -5,7 +5,7 @@
 
 The job of fms-acceleration's benchmark (`scripts/benchmarks`), whose peaks on a real A100 80GB are in
 `measurements.csv`: rows of 4096 tokens, AdamW, LoRA of rank 16 on the attention, or the same on 4-bit weights
-under autocast, as they are or prepared as trl's `SFTTrainer` does it. It runs with transformers 4.45 and later.
+under autocast, as they are or as trl's `SFTTrainer` prepares them. It runs with transformers 4.45 and later.
 SDPA stands in for FlashAttention-2.
 """
 

@@ -1,4 +1,4 @@
-"""What `results/scripts` says: a script under `exec` peaks where a real card did, to the byte or to a block."""
+"""What `results/scripts` says: a script under `exec` peaks where a real card did, to the byte or a block."""
 
 from __future__ import annotations
 
