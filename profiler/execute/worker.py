@@ -40,7 +40,7 @@ from profiler.measure.trace import TraceRecorder
 from profiler.records.schema import Outcome, OutcomeStatus, ValueReads, WorkerReport
 from profiler.spec.models import ModelSource
 from profiler.virtual.architectures import set_architectures
-from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state
+from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state, workspaces_left_out
 from profiler.virtual.values import TrueValues
 from profiler.workload.job import run_phases
 
@@ -167,11 +167,7 @@ def _value_reads(values: TrueValues) -> ValueReads:
 
 
 def _virtual_notes(state: StateLayout) -> list[str]:
-    notes = []
-    if state.cudnn_calls:
-        notes.append(
-            "cuDNN ran: which workspace it would take of the card's memory is not known and left out"
-        )
+    notes = workspaces_left_out(state)
     if state.num_unknown:
         names = ", ".join(state.unknown[i].value.decode() for i in range(state.num_unknown))
         notes.append(f"the virtual GPU does not implement these functions, which answered an error: {names}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from profiler.errors import EnvironmentUnfitError
 from profiler.follow.result import CommandResult, CommandStatus, ProcessReport
-from profiler.virtual.state import StateLayout, open_state
+from profiler.virtual.state import StateLayout, open_state, workspaces_left_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -117,10 +117,7 @@ def gather(around: Surroundings, ended: Ended, *, sampled: Sampled) -> Found:
             f"NCCL ran (communicators: {state.num_communicators}): what each takes of the card's memory, "
             "often hundreds of MiB, is not known and left out"
         )
-    if state.cudnn_calls:
-        notes.append(
-            "cuDNN ran: which workspace it would take of the card's memory is not known and left out"
-        )
+    notes += workspaces_left_out(state)
     return Found(
         ended=ended,
         processes=processes,

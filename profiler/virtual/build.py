@@ -26,8 +26,12 @@ LINK_NAMES = ("libcuda.so.1", "libcuda.so", "libnvidia-ml.so.1")
 GLIBC = "2.28"
 
 # What an unimplemented function returns, by library: cudaErrorNotSupported, CUBLAS_STATUS_NOT_SUPPORTED,
-# CUDA_ERROR_NOT_SUPPORTED, CUDNN_STATUS_NOT_SUPPORTED.
-NOT_SUPPORTED = {"cudart": 801, "cublas": 15, "cublaslt": 15, "cuda": 801, "cudnn": 3000}
+# CUDA_ERROR_NOT_SUPPORTED, CUDNN_STATUS_NOT_SUPPORTED, CUSOLVER_STATUS_NOT_SUPPORTED, CUFFT_NOT_SUPPORTED,
+# CUSPARSE_STATUS_NOT_SUPPORTED.
+NOT_SUPPORTED = {
+    **{"cudart": 801, "cublas": 15, "cublaslt": 15, "cuda": 801, "cudnn": 3000},
+    **{"cusolver": 9, "cufft": 16, "cusparse": 10},
+}
 
 # cuBLAS functions without an answer for the host: setting a handle up, and products that run on the card.
 SUCCEEDS = re.compile(

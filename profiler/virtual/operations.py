@@ -27,6 +27,8 @@ SIZED_BY_VALUES = {
     aten.isin.Tensor_Tensor,  # among many, it looks for unique ones on the way
 }
 PUT_BY_INDEX = {aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
+FINITE = {aten.linalg_eig.default, aten.linalg_eig.out, aten._linalg_eigvals.default}
+"""Operators that look within for NaN and infinity in what they are given, and refuse it."""
 SELECTIONS = {aten.masked_select.default, aten.masked_select.out}
 INDEXED = PUT_BY_INDEX | SELECTIONS | {aten.index.Tensor, aten.nonzero.out}
 """Operators that make positions of masks, among others."""
@@ -58,6 +60,7 @@ class Kind(Enum):
         MOVING: it may give a tensor's storage other memory.
         COLLECTIVE: it works on a group of processes.
         LIFT: it receives what `torch.tensor` has just made, below any dispatch mode.
+        FINITE: it refuses NaN and infinity.
         OTHER: it writes, copies or draws.
     """
 
@@ -70,6 +73,7 @@ class Kind(Enum):
     MOVING = auto()
     COLLECTIVE = auto()
     LIFT = auto()
+    FINITE = auto()
     OTHER = auto()
 
 
@@ -136,6 +140,7 @@ def _kind(func: OpOverload, written: tuple[int | str, ...], *, has_outputs: bool
         Kind.SIZED: func in SIZED_BY_VALUES,
         Kind.INDEXING: func in INDEXED,
         Kind.COLLECTIVE: func.namespace in COLLECTIVES,
+        Kind.FINITE: func in FINITE,
         Kind.MOVING: has_outputs or name in _MOVES,
         Kind.OTHER: bool(written) or func in _COPIES or name in DRAWS,
     }

@@ -119,6 +119,8 @@ class StateLayout(ctypes.Structure):
         ("managed_peak_bytes", ctypes.c_uint64),
         ("num_unknown", ctypes.c_uint32),
         ("num_communicators", ctypes.c_uint32),
+        ("cusolver_calls", ctypes.c_uint32),
+        ("cufft_calls", ctypes.c_uint32),
         ("unknown", ctypes.c_char * 64 * MAX_UNKNOWN),
         ("devices", _Device * MAX_DEVICES),
         ("processes", _Process * MAX_PROCESSES),
@@ -237,6 +239,16 @@ def open_state(path: Path) -> StateLayout:
     finally:
         os.close(descriptor)
     return StateLayout.from_buffer(mapped)
+
+
+def workspaces_left_out(state: StateLayout) -> list[str]:
+    """A note for each library that ran and whose workspace the figures leave out."""
+    calls = {"cuDNN": state.cudnn_calls, "cuSOLVER": state.cusolver_calls, "cuFFT": state.cufft_calls}
+    return [
+        f"{library} ran: which workspace it would take of the card's memory is not known and left out"
+        for library, number in calls.items()
+        if number
+    ]
 
 
 def library_path() -> Path:

@@ -143,6 +143,7 @@ class TrueValues(TorchDispatchMode):
             Kind.COLLECTIVE: self._run_collective,
             Kind.MOVING: self._run_moving,
             Kind.LIFT: self._run_lift,
+            Kind.FINITE: self._run_finite,
             Kind.OTHER: self._run_followed,
         }
         plan = self._plans[id(func)] = operation, handlers.get(operation.kind)
@@ -172,6 +173,12 @@ class TrueValues(TorchDispatchMode):
         if tensor.is_cuda and tensor.numel() > 0 and can_keep(tensor, is_copy=True):
             self.known.recall(tensor)
         return operation.run(*args, **kwargs)
+
+    def _run_finite(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
+        """An operation that first asks whether all is finite, where the rest of this table is not asked."""
+        out, _ = self._planted.run(partial(operation.run, *args, **kwargs), [True])
+        self._follow(operation, args, kwargs, out)
+        return out
 
     def _run_moving(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
         """An operation that may give a storage other memory: what is known of the old is not of the new."""

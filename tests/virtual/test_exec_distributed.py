@@ -112,5 +112,14 @@ def _release() -> list[int]:
 
 
 def test_a_library_with_a_cuda_runtime_of_its_own_fails_by_name(tmp_path: Path) -> None:
-    result = follow_text(tmp_path, "import torch; torch.linalg.svd(torch.ones(4, 4, device='cuda'))")
+    """The real cuSOLVER is such a one, where it is asked past the stand-in."""
+    text = """
+        import ctypes, importlib.util, os, pathlib, torch
+        torch.cuda.init()
+        (root,) = importlib.util.find_spec("nvidia").submodule_search_locations
+        (path,) = pathlib.Path(root).glob("*/lib/libcusolver.so.*")
+        library = ctypes.CDLL(str(path), mode=os.RTLD_NOW | os.RTLD_DEEPBIND)
+        raise SystemExit(library.cusolverDnCreate(ctypes.byref(ctypes.c_void_p())))
+    """
+    result = follow_text(tmp_path, text)
     assert (result.status, result.unknown_functions) == (CommandStatus.ERROR, ("cuGetExportTable",))

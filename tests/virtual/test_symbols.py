@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # By the library a symbol's version names; those of the driver, cuDNN and NCCL carry none: there by prefix.
-REPLACED = ("libcudart.so", "libcublas.so", "libcublasLt.so", "libcuda.so", "libcudnn.so", "libnccl.so")
-# Left to the real cuDNN behind the stand-in: torch compares its version with the one it was built for.
-LEFT_TO_CUDNN = {"cudnnGetVersion", "cudnnGetCudartVersion", "cudnnGetProperty"}
+REPLACED = (
+    *("libcudart.so", "libcublas.so", "libcublasLt.so", "libcuda.so", "libcudnn.so", "libnccl.so"),
+    *("libcusolver.so", "libcufft.so", "libcusparse.so"),
+)
+# Left to the real libraries behind the stand-in, which need no card for it: torch compares cuDNN's version
+# with the one it was built for, and quotes what cuSPARSE says of an error.
+LEFT_TO_THE_REAL = {"cudnnGetVersion", "cudnnGetCudartVersion", "cudnnGetProperty", "cusparseGetErrorString"}
 UNDEFINED = 0
 
 
 def test_every_function_the_installed_libraries_import_is_exported() -> None:
-    needed = {library.name: _imported(library) - _exported() - LEFT_TO_CUDNN for library in _clients()}
+    needed = {library.name: _imported(library) - _exported() - LEFT_TO_THE_REAL for library in _clients()}
     assert {library: names for library, names in needed.items() if names} == {}
 
 
@@ -34,6 +38,8 @@ def test_the_imports_are_found() -> None:
     assert {"cudaMalloc", "cublasGemmEx", "cublasLtMatmul", "cudnnBackendExecute"} <= found[
         "libtorch_cuda.so"
     ]
+    assert "cufftXtExec" in found["libtorch_cuda.so"]
+    assert "cusolverDnCreate" in found["libtorch_cuda_linalg.so"]
     assert "cuModuleLoadData" in found["libcaffe2_nvrtc.so"]
     assert any("cudaMallocManaged" in names for name, names in found.items() if "bitsandbytes" in name)
     assert any("cublasSgemm_v2" in names for name, names in found.items() if "cusolver" in name)
@@ -42,7 +48,7 @@ def test_the_imports_are_found() -> None:
 @pytest.mark.parametrize("library", NOT_SUPPORTED)
 def test_every_listed_name_is_exported(library: str) -> None:
     names = (SOURCES / "names" / f"{library}.txt").read_text().split()
-    assert len(names) == len(set(names)) > 200
+    assert len(names) == len(set(names)) > 50
     assert set(names) <= _exported()
 
 

@@ -43,6 +43,9 @@ def _unknown() -> list[str]:
         ("cublasLtMatmulAlgoGetIds", 15),
         ("cuGraphCreate", 801),
         ("cudnnRNNForward", 3000),
+        ("cusolverDnXgetrf", 9),
+        ("cufftPlan1d", 16),
+        ("cusparseSpMM", 10),
     ],
 )
 def test_a_missing_function_answers_its_librarys_not_supported(

@@ -304,11 +304,14 @@ void *vgpu_driver_entry(const char *name)
     return NULL;
 }
 
+/* nvRTC asks for such tables under this name, and goes on without. */
+driver_error cuGetExportTable(void) { return NOT_SUPPORTED; }
+
 driver_error cuGetProcAddress_v2(const char *name, void **function, int version, uint64_t flags, int *status)
 {
     (void)version, (void)flags;
     *function = strcmp(name, "cuGetProcAddress") == 0 ? (void *)cuGetProcAddress_v2 : vgpu_driver_entry(name);
-    /* Libraries that bring a CUDA runtime of their own (cuSOLVER, cuFFT) cannot start without these tables. */
+    /* Libraries that bring a CUDA runtime of their own cannot start without these tables. */
     if (!*function && strcmp(name, "cuGetExportTable") == 0)
         vgpu_note_unknown(name);
     if (status)

@@ -76,6 +76,8 @@ typedef struct {
     uint64_t managed_peak_bytes;
     uint32_t num_unknown;
     uint32_t num_communicators; /* of NCCL: what they take of the card is not known */
+    uint32_t cusolver_calls; /* decompositions and transforms whose workspace is not known either */
+    uint32_t cufft_calls;
     char unknown[VGPU_MAX_UNKNOWN][64]; /* CUDA functions that were called and are not implemented */
     vgpu_device devices[VGPU_MAX_DEVICES];
     vgpu_process processes[VGPU_MAX_PROCESSES];
