@@ -77,6 +77,8 @@ def exec(  # noqa: PLR0913 - one parameter a flag
     )
     if out is not None:
         check_directory(out.parent)
+        if out.is_dir():
+            raise ConfigError(f"--out: {out} is a directory", hint="name a file, such as result.json")
     choice = choose_device(gpu or "auto", gpu_memory_bytes=_read_memory(gpu_memory))
     result = follow_command(command, choice, terms)
     if out is not None:

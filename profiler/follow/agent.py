@@ -80,6 +80,7 @@ class Agent:
         self._uses_card = False
         self._is_over = False
         self._has_stopped = False
+        self._cannot_store = False
         self._next_write_s = 0.0
         self._shown_peak_bytes = -1
         self._used_peak_bytes: int | None = None
@@ -92,7 +93,8 @@ class Agent:
         self._allocator.latest = Figures()
         self._marks.reset()
         if self._values is not None:
-            self._values.unknown_reads.clear()
+            for counted in (self._values.unknown_reads, self._values.assumed, self._values.inexact):
+                counted.clear()
 
     def _start_on_card(self) -> None:
         """CUDA has come up in this process."""
@@ -101,8 +103,13 @@ class Agent:
         if self._values is not None:
             self._card = open_state(Path(os.environ[STATE_VARIABLE]))
             set_architectures(self._card)
-        # torch's stubs do not have it; torch.cuda.memory uses it the same way.
-        torch._C._cuda_attach_out_of_memory_observer(self._remember_request)  # type: ignore[attr-defined]
+        match torch.cuda.memory.get_allocator_backend():
+            case "native":  # the others take no observer
+                # torch's stubs do not have it; torch.cuda.memory uses it the same way.
+                torch._C._cuda_attach_out_of_memory_observer(self._remember_request)  # type: ignore[attr-defined]
+            case "pluggable":
+                told = f"process {os.getpid()} has an allocator of its own: what that allocates is not known"
+                (self._reports / f"{self._name}.problem").write_text(told)
         self._write()
 
     def _remember_request(self, _device: int, requested_bytes: int, _total: int, _free: int) -> None:
@@ -167,11 +174,20 @@ class Agent:
             "ending": None if self._ending is None else asdict(self._ending),
             "reads": None if self._values is None else _reads(self._values),
         }
-        partial = self._reports / f".{self._name}"
-        partial.write_text(json.dumps(told))
-        partial.replace(self._reports / f"{self._name}.json")
+        self._store(json.dumps(told))
         ended_s = time.monotonic()
         self._next_write_s = ended_s + (ended_s - begun_s) / _MAX_WRITING
+
+    def _store(self, text: str) -> None:
+        """Write it whole or not at all; a full disk is told once, and the script goes on."""
+        partial = self._reports / f".{self._name}-{time.monotonic_ns()}"  # threads may write at once
+        try:
+            partial.write_text(text)
+            partial.replace(self._reports / f"{self._name}.json")
+        except OSError as error:
+            if not self._cannot_store:
+                self._cannot_store = True
+                sys.stderr.write(f"peakvram: cannot write what this process takes: {error}\n")
 
 
 def _used_peak_bytes(card: StateLayout) -> int:
@@ -200,7 +216,8 @@ def _reads(values: TrueValues) -> dict[str, object]:
     return {
         "decisions": reads.decisions.total(),
         "decision_sites": [f"{site} x{n}" for site, n in reads.decisions.most_common(_MAX_SITES)],
-        "others": reads.total - reads.decisions.total(),
+        "others": reads.others.total(),
+        "other_sites": [f"{site} x{n}" for site, n in reads.others.most_common(_MAX_SITES)],
         "assumed": values.assumed.total(),
         "assumed_sites": [f"{site} x{n}" for site, n in values.assumed.most_common(_MAX_SITES)],
         "inexact": [f"{operation} x{n}" for operation, n in values.inexact.most_common(_MAX_SITES)],

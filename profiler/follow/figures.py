@@ -37,8 +37,8 @@ class Allocator:
                 setattr(torch._C, name, self._reading_before(getattr(torch._C, name)))
 
     def read(self) -> Figures:
-        """The figures now; as they were where CUDA has not been initialised in this process."""
-        if not torch.cuda.is_initialized():
+        """The figures now; as they were where CUDA is not up, or a script's own allocator tells nothing."""
+        if not torch.cuda.is_initialized() or torch.cuda.memory.get_allocator_backend() == "pluggable":
             return self.latest
         told: Any = torch._C._cuda_memoryStats(0)
         allocated, reserved = told["allocated_bytes"]["all"], told["reserved_bytes"]["all"]

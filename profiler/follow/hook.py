@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _PACKAGE = "profiler"
+_VARIABLE = "PEAKVRAM_FOLLOW"
+"""As `profiler.follow.processes` has it: the directory of the run that this process belongs to."""
 
 
 def start(directory: Path) -> None:
@@ -108,7 +110,8 @@ def _take_modules() -> dict[str, ModuleType]:
 
 if __name__ == "sitecustomize":
     _directory = Path(__file__).parent
-    start(_directory)
+    if os.environ.get(_VARIABLE, str(_directory.parent)) == str(_directory.parent):
+        start(_directory)  # else it is followed from within: a run that was started in this one
     sys.path[:] = [entry for entry in sys.path if entry != str(_directory)]
     # Where there is none, the ImportError says so, and Python passes over it as ever.
     del sys.modules["sitecustomize"]

@@ -54,7 +54,9 @@ class Reads(_Value):
     Attributes:
         decisions: those that could have decided a size or a branch; the result depends on them.
         decision_sites: where in the code they were.
-        others: those that could not, such as of a loss.
+        others: those of floating-point values and of data, such as of a loss; one that the script makes a
+            size of would decide too.
+        other_sites: where in the code these were.
         assumed: choices by unknown scores, a router's or of a next token, for which something was assumed.
         assumed_sites: where in the code they were.
         inexact: operations sized by values whose temporary buffers are not those of a real card, as this
@@ -64,6 +66,7 @@ class Reads(_Value):
     decisions: Count
     decision_sites: tuple[str, ...] = ()
     others: Count = 0
+    other_sites: tuple[str, ...] = ()
     assumed: Count = 0
     assumed_sites: tuple[str, ...] = ()
     inexact: tuple[str, ...] = ()

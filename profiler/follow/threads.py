@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 from typing import TYPE_CHECKING, Any
 
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch.utils._python_dispatch import TorchDispatchMode
 
 
@@ -21,6 +24,16 @@ def enter_everywhere(mode: TorchDispatchMode) -> None:
             bootstrap(thread)
 
     setattr(threading.Thread, "_bootstrap_inner", bootstrap_with_mode)  # noqa: B010 - private, not in stubs
+    start = _thread.start_new_thread  # `threading` has taken hold of it before us
+
+    def start_with_mode(function: Callable[..., object], *arguments: Any) -> int:
+        def run(*args: Any, **kwargs: Any) -> None:
+            with mode:
+                function(*args, **kwargs)
+
+        return start(run, *arguments)
+
+    _thread.start_new_thread = _thread.start_new = start_with_mode
 
 
 def leave(mode: TorchDispatchMode) -> None:

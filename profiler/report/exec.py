@@ -31,6 +31,8 @@ _PARTS = {
     "step": "optimizer step",
     "rest": "the rest, to the end",
 }
+_NUM_OTHER_SITES = 3
+"""So many lines are shown of reads that are losses as a rule; the result has more."""
 _STYLES = {
     CommandStatus.OK: "bold green",
     CommandStatus.STOPPED: "bold green",
@@ -223,6 +225,14 @@ def _doubts(result: CommandResult) -> Iterator[Text]:
                 "cannot know, taken as 0 or False"
             )
             yield from (literal(f"  {site}") for site in reads.decision_sites)
+        if reads.others:
+            yield literal(
+                f"{_times(reads.others, 'other read')} answered with 0: losses, norms and data as a rule; "
+                "a size or a branch that the script makes of one is wrong"
+            )
+            yield from (literal(f"  {site}") for site in reads.other_sites[:_NUM_OTHER_SITES])
+            if (num_more := len(reads.other_sites) - _NUM_OTHER_SITES) > 0:
+                yield literal(f"  and at {_times(num_more, 'more line')}")
         if reads.assumed:
             how = "evenly over its experts" if result.routing == "even" else "all to the same experts"
             yield literal(

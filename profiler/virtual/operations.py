@@ -36,15 +36,21 @@ COLLECTIVES = {"c10d", "_c10d_functional"}
 """The namespaces of `torch.distributed`'s operators."""
 
 _COPIES = {aten._to_copy.default, aten.copy_.default, aten.clone.default, aten._foreach_copy_.default}
-_READS = {aten._local_scalar_dense.default, aten.equal.default, aten.copy_.default}
+COMPARISONS = {aten.equal.default, aten.allclose.default}
+"""Operators that give a flag of the host's."""
+_READS = COMPARISONS | {aten._local_scalar_dense.default, aten.copy_.default}
 # These fill their first argument without a look at what it held.
 _FILLS = {
     *("aten::copy_", "aten::fill_", "aten::zero_"),
     *("aten::_foreach_copy_", "aten::_foreach_zero_"),
     *("aten::random_", "aten::bernoulli_", "aten::geometric_"),
 }
+_SPARSE = {
+    *("aten::_coalesce", "aten::_to_sparse", "aten::_to_sparse_csr", "aten::_to_sparse_csc"),
+    *("aten::_to_sparse_bsr", "aten::_to_sparse_bsc"),
+}
 _UNINITIALIZED = {"aten::new_empty", "aten::new_empty_strided"}
-_MOVES = {"aten::resize_", "aten::resize_as_", "aten::set_"}
+_MOVES = {"aten::resize_", "aten::resize_as_"}
 
 
 class Kind(Enum):
@@ -58,6 +64,8 @@ class Kind(Enum):
         SIZED: values decide the size of its result.
         INDEXING: by tensors, of which some may be masks.
         MOVING: it may give a tensor's storage other memory.
+        SHOWING: it has a tensor show another storage.
+        SPARSE: it counts the values of a sparse tensor.
         COLLECTIVE: it works on a group of processes.
         LIFT: it receives what `torch.tensor` has just made, below any dispatch mode.
         FINITE: it refuses NaN and infinity.
@@ -71,6 +79,8 @@ class Kind(Enum):
     SIZED = auto()
     INDEXING = auto()
     MOVING = auto()
+    SHOWING = auto()
+    SPARSE = auto()
     COLLECTIVE = auto()
     LIFT = auto()
     FINITE = auto()
@@ -139,9 +149,11 @@ def _kind(func: OpOverload, written: tuple[int | str, ...], *, has_outputs: bool
         Kind.READ: func in _READS,
         Kind.SIZED: func in SIZED_BY_VALUES,
         Kind.INDEXING: func in INDEXED,
+        Kind.SPARSE: name in _SPARSE,
         Kind.COLLECTIVE: func.namespace in COLLECTIVES,
         Kind.FINITE: func in FINITE,
         Kind.MOVING: has_outputs or name in _MOVES,
+        Kind.SHOWING: name == "aten::set_",
         Kind.OTHER: bool(written) or func in _COPIES or name in DRAWS,
     }
     return next((kind for kind, is_it in kinds.items() if is_it), Kind.PLAIN)
@@ -157,7 +169,18 @@ def goes_to_host(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, A
     return True
 
 
-def fills_a_mask(func: OpOverload, args: tuple[Any, ...]) -> bool:
+def masks_in(func: OpOverload, args: tuple[Any, ...]) -> list[torch.Tensor]:
+    """The masks of which this call of an operator of `INDEXED` makes positions."""
+    if func is aten.nonzero.out:
+        return [args[0]]
+    if func in SELECTIONS:
+        return [torch.broadcast_tensors(args[0], args[1])[1]]
+    if _fills_a_mask(func, args):
+        return []
+    return [index for index in args[1] if index is not None and index.dtype in MASKS]
+
+
+def _fills_a_mask(func: OpOverload, args: tuple[Any, ...]) -> bool:
     """Whether torch turns this assignment into a fill: one mask, and one value that the host has.
 
     It then neither counts what the mask selects nor makes positions of it.
@@ -184,8 +207,8 @@ def arguments_at(
 
 
 def cuda_tensors(value: Any) -> list[torch.Tensor]:
-    """The tensors on a CUDA device in a value, however deep."""
-    return [tensor for tensor in tensors_in(value) if tensor.is_cuda]
+    """The tensors on a CUDA device in a value, however deep; sparse ones have no memory of their own."""
+    return [tensor for tensor in tensors_in(value) if tensor.is_cuda and tensor.layout is torch.strided]
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:

@@ -31,10 +31,12 @@ class UnknownReads:
     Attributes:
         sites: all of them.
         decisions: those that could have decided a size or a branch, with the line of the script behind them.
+        others: those of floating-point values and of data, with the same.
     """
 
     sites: Counter[str] = field(default_factory=Counter)
     decisions: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
 
     def add(self, operation: str, *, decides: bool) -> None:
         """Count one read, at the nearest line outside torch and the virtual device.
@@ -45,15 +47,16 @@ class UnknownReads:
         """
         site = f"{caller()} ({operation})"
         self.sites[site] += 1
-        if decides:
-            script = script_line()
-            is_told = script is None or site.startswith(script)
-            self.decisions[site if is_told else f"{site}, from {script}"] += 1
+        script = script_line()
+        is_told = script is None or site.startswith(f"{script} ")
+        kind = self.decisions if decides else self.others
+        kind[site if is_told else f"{site}, from {script}"] += 1
 
     def clear(self) -> None:
         """Start anew."""
         self.sites.clear()
         self.decisions.clear()
+        self.others.clear()
 
     @property
     def total(self) -> int:
@@ -70,6 +73,14 @@ def line_that_asked() -> str:
     """The nearest line outside torch; where a library's, the line of the script behind it is added."""
     site, script = caller(), script_line()
     return site if script is None or script == site else f"{site}, from {script}"
+
+
+def is_check_of_distributions() -> bool:
+    """Whether `torch.distributions` asks: whether parameters and values are valid, or a draw is accepted."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_OWN):
+        frame = frame.f_back
+    return frame is not None and "/torch/distributions/" in frame.f_code.co_filename
 
 
 def caller() -> str:

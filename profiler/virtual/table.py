@@ -39,7 +39,9 @@ class KnownStorages:
         return len(self._known)
 
     def has(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor's values are known."""
+        """Whether a tensor's values are known; of a sparse one they are not."""
+        if tensor.layout is not torch.strided:
+            return False
         return address_of(tensor) in self._known or tensor.numel() == 0
 
     def add(self, tensor: torch.Tensor) -> bool:

@@ -22,21 +22,21 @@ from profiler.virtual.assumptions import assumed_choice, finite_answer
 from profiler.virtual.backward import unwatched_engine
 from profiler.virtual.collectives import passed_on
 from profiler.virtual.draws import draw
+from profiler.virtual.kernels import watched_kernels
 from profiler.virtual.operations import (
-    MASKS,
-    SELECTIONS,
+    COMPARISONS,
     Kind,
     Operation,
     arguments_at,
     aten,
     cuda_tensors,
     describe,
-    fills_a_mask,
     goes_to_host,
+    masks_in,
     tensors_in,
     wraps_tensors,
 )
-from profiler.virtual.reads import UnknownReads, caller, can_decide
+from profiler.virtual.reads import UnknownReads, caller, can_decide, is_check_of_distributions
 from profiler.virtual.sized import PlantedAnswers, answers, count_of, deciding, result_on_cpu
 from profiler.virtual.storages import INTEGRAL, address_of, can_keep, fills_storage
 from profiler.virtual.table import KnownStorages, on_host, to_host
@@ -85,13 +85,14 @@ class TrueValues(TorchDispatchMode):
         self._plans: dict[int, Plan] = {}
         self._planted = PlantedAnswers()
         self._indexes_by_masks = False
-        self._engine = ExitStack()
+        self._watching = ExitStack()
         self._depth = 0
 
     def __enter__(self) -> Self:
         """Begins to follow values; backward passes are another matter (`unwatched_engine`)."""
         if self._depth == 0:
-            self._engine.enter_context(unwatched_engine(self, has_masks=lambda: self._indexes_by_masks))
+            self._watching.enter_context(unwatched_engine(self, has_masks=lambda: self._indexes_by_masks))
+            self._watching.enter_context(watched_kernels(self.known))
         self._depth += 1
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
@@ -103,7 +104,7 @@ class TrueValues(TorchDispatchMode):
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         self._depth -= 1
         if self._depth == 0:
-            self._engine.close()
+            self._watching.close()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -142,6 +143,8 @@ class TrueValues(TorchDispatchMode):
             Kind.INDEXING: self._run_indexing,
             Kind.COLLECTIVE: self._run_collective,
             Kind.MOVING: self._run_moving,
+            Kind.SHOWING: self._run_showing,
+            Kind.SPARSE: self._run_sparse,
             Kind.LIFT: self._run_lift,
             Kind.FINITE: self._run_finite,
             Kind.OTHER: self._run_followed,
@@ -190,6 +193,19 @@ class TrueValues(TorchDispatchMode):
         self._follow(operation, args, kwargs, out)
         return out
 
+    def _run_showing(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
+        """What copies whole storages, such as a deep copy or a checkpoint that is loaded, works on bytes."""
+        out = operation.run(*args, **kwargs)
+        if out.is_cuda and not can_keep(out, is_copy=True):
+            self.known.drop([out])
+        return out
+
+    def _run_sparse(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
+        """Counts what is not zero past any operator; here it finds nothing."""
+        if args[0].is_cuda:
+            self.unknown_reads.add(operation.func._schema.name.removeprefix("aten::"), decides=True)
+        return operation.run(*args, **kwargs)
+
     # ---- operations whose result the host reads ----
 
     def _run_cast(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
@@ -212,18 +228,25 @@ class TrueValues(TorchDispatchMode):
         if not goes_to_host(operation.func, args, kwargs):
             return self._run_followed(operation, args, kwargs)
         if not all(map(self.known.has, sources)):
-            self._count_read(operation.func, args)
-        elif operation.func is aten.equal.default:
-            return operation.run(*map(to_host, args))
-        elif operation.func is aten.copy_.default:
+            return self._read_unknown(operation, args, kwargs)
+        if operation.func in COMPARISONS:
+            return operation.run(*map(to_host, args), **kwargs)
+        if operation.func is aten.copy_.default:
             operation.run(*args, **kwargs)
             return args[0].copy_(on_host(args[1]))
         return operation.run(*args, **kwargs)
 
+    def _read_unknown(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
+        out = operation.run(*args, **kwargs)
+        if out is False and is_check_of_distributions():
+            return True  # a script that works passes it
+        self._count_read(operation.func, args)
+        return out
+
     def _count_read(self, func: OpOverload, args: Arguments) -> None:
         """Count a read of an unknown value; two equal tensors are compared to take a branch."""
         source = args[1] if func is aten.copy_.default else args[0]
-        decides = func is aten.equal.default or can_decide(source.dtype)
+        decides = func in COMPARISONS or can_decide(source.dtype)
         self.unknown_reads.add(func._schema.name.removeprefix("aten::"), decides=decides)
 
     # ---- operations whose size, or what they allocate, values decide ----
@@ -252,7 +275,7 @@ class TrueValues(TorchDispatchMode):
         return out
 
     def _run_indexing(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
-        masks = [mask for mask in self._masks(operation, args) if mask.is_cuda]
+        masks = [mask for mask in masks_in(operation.func, args) if mask.is_cuda]
         if not masks:
             return self._run_followed(operation, args, kwargs)
         self._indexes_by_masks = True
@@ -264,16 +287,6 @@ class TrueValues(TorchDispatchMode):
         if not is_exact:
             self.inexact[str(operation.func)] += 1
         return out
-
-    def _masks(self, operation: Operation, args: Arguments) -> list[torch.Tensor]:
-        """The masks of which torch makes positions."""
-        if operation.func is aten.nonzero.out:
-            return [args[0]]
-        if operation.func in SELECTIONS:
-            return [torch.broadcast_tensors(args[0], args[1])[1]]
-        if fills_a_mask(operation.func, args):
-            return []
-        return [index for index in args[1] if index is not None and index.dtype in MASKS]
 
     # ---- what follows of an operation ----
 
@@ -312,7 +325,8 @@ class TrueValues(TorchDispatchMode):
         if operation.is_random:
             return False
         replaced = {id(t) for t in arguments_at(operation.overwritten, args, kwargs) if fills_storage(t)}
-        return all(id(t) in replaced or self.known.has(t) for t in cuda_tensors((args, kwargs)))
+        read = (t for t in tensors_in((args, kwargs)) if t.is_cuda)
+        return all(id(t) in replaced or self.known.has(t) for t in read)
 
     def _can_draw(self, operation: Operation, args: Arguments, target: torch.Tensor) -> bool:
         """Whether all of the storage is drawn, or the rest of it known, within bounds that are known."""

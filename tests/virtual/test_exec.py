@@ -387,6 +387,9 @@ def test_reads_a_result_depends_on_are_told_from_those_it_does_not(tmp_path: Pat
         "train.py:6 (_local_scalar_dense) x1",
         "train.py:8 (nonzero) x1",
     ]
+    assert [site.rpartition("/")[2] for site in reads.other_sites] == [
+        "train.py:4 (_local_scalar_dense) x1",
+    ]
 
 
 def test_the_scripts_own_modules_and_sitecustomize_are_found_as_ever(

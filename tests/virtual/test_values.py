@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import io
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -220,3 +222,65 @@ def _wrap() -> list[Any]:
     with TrueValues() as values:
         pair: Any = TwoTensor(torch.arange(3, device="cuda"), torch.arange(3, device="cuda")) + 1
         return [pair.a.tolist(), pair.b.tolist(), values.unknown_reads.total]
+
+
+def test_a_sparse_tensor_is_not_followed_and_what_counts_it_is_told(virtual_gpu: WarmMachines) -> None:
+    counted, read = virtual_gpu("rtx-4090", _make_sparse)
+    assert counted == ["_to_sparse", "_to_sparse_csr", "_coalesce"]
+    assert read == [0, 1, 1]
+
+
+def _make_sparse() -> list[Any]:
+    with TrueValues() as values:
+        table = torch.tensor([[0, 1], [2, 0]], device="cuda")
+        table.to_sparse()
+        table.to_sparse_csr()
+        places = torch.tensor([[0, 1, 1]], device="cuda")
+        pairs = torch.sparse_coo_tensor(places, torch.tensor([3, 4, 5], device="cuda"), (2,))
+        pairs.coalesce()
+        pairs.cpu()
+        counted = [site.rpartition("(")[2].rstrip(")") for site in values.unknown_reads.decisions]
+        return [counted[:3], places[0].tolist()]
+
+
+def test_integers_outlive_a_deep_copy_and_come_out_of_a_checkpoint(virtual_gpu: WarmMachines) -> None:
+    assert virtual_gpu("rtx-4090", _copy_storages) == [[0, 1, 2], [3, 4, 5], [0, 1, 2], [1.5, 2.5], 0, 0]
+
+
+def _copy_storages() -> list[Any]:
+    large = torch.ones(32 << 10)
+    with TrueValues() as values:
+        counts = torch.arange(3, device="cuda")
+        copied = copy.deepcopy(counts)
+        counts += 3
+        file = io.BytesIO()
+        torch.save({"counts": copied.cpu(), "few": torch.tensor([1.5, 2.5]), "large": large}, file)
+        file.seek(0)
+        loaded = torch.load(file, map_location="cuda")
+        told = [copied.tolist(), counts.tolist(), loaded["counts"].tolist(), loaded["few"].tolist()]
+        return [*told, int(values.known.has(loaded["large"])), values.unknown_reads.total]
+
+
+def test_whether_tensors_are_close_is_known_of_known_ones_only(virtual_gpu: WarmMachines) -> None:
+    assert virtual_gpu("rtx-4090", _compare_closely) == [True, False, 0, False, 1]
+
+
+def _compare_closely() -> list[Any]:
+    with TrueValues() as values:
+        three, known = torch.full((3,), 3, device="cuda"), values.unknown_reads
+        unknown = (torch.rand(3, device="cuda") > 0).long()
+        told = [torch.allclose(three, three), torch.allclose(three, three + 1), known.decisions.total()]
+        return [*told, torch.allclose(three, unknown), known.decisions.total()]
+
+
+def test_checks_of_distributions_are_passed(virtual_gpu: WarmMachines) -> None:
+    assert virtual_gpu("rtx-4090", _draw_from_a_distribution) == [[3], [3], 0, False, 1]
+
+
+def _draw_from_a_distribution() -> list[Any]:
+    with TrueValues() as values:
+        unknown = torch.rand(3, device="cuda")
+        drawn = torch.distributions.Normal(unknown, unknown).rsample()
+        accepted = torch.distributions.VonMises(unknown, unknown).sample()  # draws until all are accepted
+        told = [list(drawn.shape), list(accepted.shape), values.unknown_reads.total]
+        return [*told, bool((unknown > 0).all()), values.unknown_reads.decisions.total()]

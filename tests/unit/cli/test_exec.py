@@ -50,4 +50,7 @@ def test_a_result_that_cannot_be_written_is_found_out_before_the_command_runs(
     arguments = ["exec", "--gpu", "rtx-4090", "--out", str(out), "--", "touch", str(trace)]
     assert run_command(arguments) == 2
     assert "is not a directory" in capsys.readouterr().err
+    arguments[arguments.index(str(out))] = str(tmp_path)
+    assert run_command(arguments) == 2
+    assert f"--out: {tmp_path} is a directory" in capsys.readouterr().err
     assert not trace.exists()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from profiler.follow import hook
+from profiler.follow.processes import VARIABLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,3 +90,15 @@ def test_a_process_that_cannot_be_followed_goes_on_and_says_why(followed: Follow
     assert followed.run(text) == "42 []"
     (problem,) = followed.reports.glob("*.problem")
     assert "was not followed: FileNotFoundError" in problem.read_text()
+
+
+def test_a_process_of_a_run_within_this_one_is_left_to_that_one(
+    followed: Followed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import torch; print(torch.ANSWER)"
+    monkeypatch.setenv(VARIABLE, "/another/run")
+    assert followed.run(text) == "42"
+    assert list(followed.reports.iterdir()) == []
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    assert followed.run(text) == "42"
+    assert len(list(followed.reports.iterdir())) == 1

@@ -109,10 +109,10 @@ def test_what_a_virtual_card_cannot_know_is_not_supported(play: Play) -> None:
     source = """
     show([code(nvmlDeviceGetUtilizationRates, card), code(nvmlDeviceGetTemperature, card, 0),
           code(nvmlDeviceGetTemperatureV, card, 0), code(nvmlDeviceGetPowerUsage, card),
-          code(nvmlDeviceGetGpuFabricInfoV, card, None), code(nvmlDeviceGetNvLinkRemoteDeviceType, card, 0),
-          code(nvmlDeviceGetNvLinkRemotePciInfo, card, 0), code(nvmlDeviceGetMigMode, card)])
+          code(nvmlDeviceGetNvLinkRemoteDeviceType, card, 0), code(nvmlDeviceGetNvLinkRemotePciInfo, card, 0),
+          code(nvmlDeviceGetMigMode, card)])
     """
-    assert play().run(ASK, source) == [NOT_SUPPORTED] * 8
+    assert play().run(ASK, source) == [NOT_SUPPORTED] * 7
 
 
 def test_a_split_card_keeps_its_own_memory_and_processes_to_itself(play: Play) -> None:

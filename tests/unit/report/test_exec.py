@@ -35,6 +35,8 @@ def test_a_command_with_doubts(snapshot: SnapshotAssertion) -> None:
     reads = {
         "decisions": 2,
         "decision_sites": (SITE,),
+        "others": 24,
+        "other_sites": tuple(f"train.py:{line} (_local_scalar_dense) x6" for line in (7, 8, 9, 10)),
         "assumed": 4,
         "assumed_sites": ("models/mixtral/modeling_mixtral.py:107 x4",),
         "inexact": ("aten.unique_dim.default x1",),
