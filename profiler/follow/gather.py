@@ -145,7 +145,7 @@ def judge(ended: Ended, processes: Sequence[ProcessReport]) -> CommandStatus:
     """How a command ended, in a word; a full card before all else, as it may hide behind any exit code."""
     if ended.timeout_s is not None:
         return CommandStatus.TIMEOUT
-    if any(p.ran_out_of_memory or (ended.exit_code != 0 and p.num_ooms) for p in processes):
+    if any(p.ran_out_of_memory or (ended.exit_code != 0 and _may_have(p)) for p in processes):
         return CommandStatus.OOM
     if ended.signal is not None:
         return CommandStatus.KILLED
@@ -154,6 +154,11 @@ def judge(ended: Ended, processes: Sequence[ProcessReport]) -> CommandStatus:
     if any(p.has_stopped for p in processes):
         return CommandStatus.STOPPED
     return CommandStatus.OK if processes else CommandStatus.UNUSED
+
+
+def _may_have(report: ProcessReport) -> bool:
+    """Whether a process met a full card and then ended for a reason that it did not tell."""
+    return report.num_ooms > 0 and (report.ending is None or report.ending.error is None)
 
 
 def _read_report(path: Path) -> ProcessReport:

@@ -115,7 +115,10 @@ def _tensors(named: Mapping[str, Any]) -> list[torch.Tensor]:
 
 
 class _Finder:
-    """Finds nothing itself; tells of modules once they have been imported."""
+    """Finds nothing itself; tells of modules once they have been imported.
+
+    As `profiler.follow.hook` waits for torch; that file is copied alone and can import nothing of ours.
+    """
 
     def __init__(self, names: Iterable[str], tell: Callable[[ModuleType], None]) -> None:
         self._waiting = set(names)

@@ -14,6 +14,8 @@ from tests.unit.follow.reports import a_process, a_result
 if TYPE_CHECKING:
     from pathlib import Path
 
+WRONG_COLUMN = {"kind": "exit", "error": "KeyError: 'text'"}
+INTERRUPTED = {"kind": "exit", "error": "KeyboardInterrupt"}
 OUT_OF_MEMORY = {"kind": "exit", "error": "OutOfMemoryError: CUDA out of memory.", "is_out_of_memory": True}
 
 
@@ -28,6 +30,9 @@ OUT_OF_MEMORY = {"kind": "exit", "error": "OutOfMemoryError: CUDA out of memory.
         ({"exit_code": 1}, [{"ending": OUT_OF_MEMORY, "num_ooms": 1}], CommandStatus.OOM),
         ({"exit_code": 3}, [{}, {"num_ooms": 1}], CommandStatus.OOM),
         ({"exit_code": 0}, [{"num_ooms": 1}], CommandStatus.OK),
+        ({"exit_code": 1}, [{"num_ooms": 1, "ending": WRONG_COLUMN}], CommandStatus.ERROR),
+        ({"exit_code": 130, "signal": 2}, [{"num_ooms": 1, "ending": INTERRUPTED}], CommandStatus.KILLED),
+        ({"exit_code": 134, "signal": 6}, [{"num_ooms": 1, "ending": None}], CommandStatus.OOM),
         ({"exit_code": 137, "signal": 9}, [{"ending": None}], CommandStatus.KILLED),
         ({"exit_code": 124, "timeout_s": 5.0}, [{"num_ooms": 1}], CommandStatus.TIMEOUT),
     ],
