@@ -33,9 +33,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from profiler.fit.estimate import DEFAULT_FORMULA
-from profiler.fit.factors import default_factors
-from profiler.fit.frame import estimate_frame
+from profiler.estimate.estimate import DEFAULT_FORMULA
+from profiler.estimate.factors import default_factors
+from profiler.estimate.frame import estimate_frame
 from profiler.formula.catalogue import find_formula
 from profiler.hardware.catalogue import find_gpu
 from profiler.virtual.launch import launch_machine

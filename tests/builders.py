@@ -6,8 +6,10 @@ import resource
 import signal
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiler.jobs.job import JobSpec
 from profiler.records.build import build_record
 from profiler.records.schema import (
     Components,
@@ -21,12 +23,12 @@ from profiler.records.schema import (
     Record,
     WorkerReport,
 )
-from profiler.spec.job import JobSpec
 from profiler.units import GIB, MIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ROOT = Path(__file__).resolve().parents[1]
 OK = Outcome(status=OutcomeStatus.OK)
 AT = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
 

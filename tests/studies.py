@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from profiler.jobs.sweep import Sweep
 from profiler.records.schema import Outcome, OutcomeStatus, PhaseName
 from profiler.records.store import RecordStore
 from profiler.records.study import SweepNote, note_sweep
-from profiler.spec.sweep import Sweep
 from tests.builders import OK, a_job, a_record, a_report
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from profiler import __version__
-from profiler.cli.output import message_console
 from profiler.errors import PeakvramError
-from profiler.report.text import literal
+from profiler.report.base.text import literal
+from profiler.report.terminal.output import message_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import data_output, notice, print_json_value
-from profiler.cli.progress import sweep_progress
 from profiler.cli.run import read_timeout
 from profiler.cli.study import report_problems
 from profiler.cli.sweep import InterruptedSweepError
 from profiler.errors import ConfigError
-from profiler.records.files import check_directory, write_file
+from profiler.files import check_directory, write_file
 from profiler.records.store import RecordStore
-from profiler.report.text import literal
+from profiler.report.base.text import literal
+from profiler.report.terminal.output import data_output, notice, print_json_value
+from profiler.report.terminal.progress import sweep_progress
 
 if TYPE_CHECKING:
-    from profiler.execute.terms import SweepSummary
-    from profiler.published.claims import ClaimSet, Document
-    from profiler.published.claims_judge import Judgement
+    from profiler.evidence.claims.claims import ClaimSet, Document
+    from profiler.evidence.claims.judge import Judgement
+    from profiler.execute.options import SweepSummary
     from profiler.records.schema import Record
 
 DEFAULT_OUT = Path("results/claims")
@@ -67,8 +67,8 @@ def claims(  # noqa: PLR0913 - one parameter a flag
     Exit codes: 0 done, whatever the verdicts, 1 some job failed, 2 usage, 3 unfit environment,
     130 interrupted.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.published.claims import load_claims  # noqa: PLC0415 - not for --help
-    from profiler.published.claims_judge import judge  # noqa: PLC0415
+    from profiler.evidence.claims.claims import load_claims  # noqa: PLC0415 - not for --help
+    from profiler.evidence.claims.judge import judge  # noqa: PLC0415
 
     claim_set = load_claims()
     documents = (claim_set.document(document),) if document else claim_set.documents
@@ -95,9 +95,9 @@ def _run(
     timeout_s: float | None,
 ) -> SweepSummary | None:
     """Runs the jobs without a record; None where there are none."""
+    from profiler.evidence.claims.jobs import all_jobs  # noqa: PLC0415
     from profiler.execute.pending import pending_jobs  # noqa: PLC0415 - `claims --help` needs none of it
     from profiler.execute.schedule import SweepOptions, run_sweep  # noqa: PLC0415
-    from profiler.published.claims_jobs import all_jobs  # noqa: PLC0415
 
     wanted = [claim for document in documents for claim in document.claims]
     pending = pending_jobs(all_jobs(wanted, claim_set.grids), store)
@@ -118,10 +118,10 @@ def _newest(store: RecordStore) -> dict[str, Record]:
 def _write(
     claim_set: ClaimSet, judgements: dict[str, Judgement], store: RecordStore, records: dict[str, Record]
 ) -> list[Path]:
-    from profiler.published.claims_jobs import all_jobs  # noqa: PLC0415 - not for --help
+    from profiler.evidence.claims.jobs import all_jobs  # noqa: PLC0415 - not for --help
+    from profiler.evidence.claims.report import claims_csv, claims_readme  # noqa: PLC0415
+    from profiler.jobs.identity import job_key  # noqa: PLC0415
     from profiler.records.pack import pack_study  # noqa: PLC0415
-    from profiler.report.claims import claims_csv, claims_readme  # noqa: PLC0415
-    from profiler.spec.identity import job_key  # noqa: PLC0415
 
     if records:
         pack_study(store, remove=True)
@@ -145,7 +145,7 @@ def _read_text(path: Path) -> str:
 def _deliver(
     documents: tuple[Document, ...], judgements: dict[str, Judgement], paths: list[Path], *, as_json: bool
 ) -> None:
-    from profiler.report.claims import claim_row, claims_table, summary_line  # noqa: PLC0415 - not for --help
+    from profiler.evidence.claims.report import claim_row, claims_table, summary_line  # noqa: PLC0415 - not for --help
 
     chosen = [(document, judgements[claim.id]) for document in documents for claim in document.claims]
     if as_json:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import data_output, notice, print_json, print_json_value
 from profiler.errors import ConfigError
 from profiler.records.compare import compare_sides, read_side
+from profiler.report.terminal.output import data_output, notice, print_json, print_json_value
 
 if TYPE_CHECKING:
     from profiler.records.compare import Comparison, FigureName
@@ -100,7 +100,7 @@ def _read_percent(text: str) -> Fraction:
 def _show(
     comparison: Comparison, *, limit: Fraction | None, figure: FigureName, is_markdown: bool, as_json: bool
 ) -> None:
-    from profiler.report.compare import (  # noqa: PLC0415 - not for --help
+    from profiler.report.terminal.compare import (  # noqa: PLC0415 - not for --help
         comparison_markdown,
         comparison_tree,
         show_comparison,

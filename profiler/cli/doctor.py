@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import data_output, print_json_value
 from profiler.errors import EnvironmentUnfitError
+from profiler.report.terminal.output import data_output, print_json_value
 
 
 def doctor(*, out: o.Out = Path("results/adhoc"), json: o.Json = False) -> int:
@@ -22,10 +22,10 @@ def doctor(*, out: o.Out = Path("results/adhoc"), json: o.Json = False) -> int:
 
     Exit codes: 0 it works, 3 something must be mended first.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.hardware.checks import Status  # noqa: PLC0415 - not for --help
-    from profiler.hardware.doctor import diagnose  # noqa: PLC0415
-    from profiler.report.doctor import show_diagnosis  # noqa: PLC0415
-    from profiler.virtual.probe import probe_virtual  # noqa: PLC0415
+    from profiler.doctor.checks import Status  # noqa: PLC0415 - not for --help
+    from profiler.doctor.machine import diagnose  # noqa: PLC0415
+    from profiler.doctor.virtual_gpu import probe_virtual  # noqa: PLC0415
+    from profiler.report.terminal.doctor import show_diagnosis  # noqa: PLC0415
 
     diagnosis = diagnose(results_directory=out, probe_virtual=probe_virtual)
     if json:

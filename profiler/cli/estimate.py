@@ -10,14 +10,14 @@ import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
 from profiler.cli.job import read_job
-from profiler.cli.output import data_output, notice, print_json_value
 from profiler.errors import ConfigError
+from profiler.report.terminal.output import data_output, notice, print_json_value
 
 if TYPE_CHECKING:
-    from profiler.fit.card import Card
-    from profiler.fit.estimate import Estimated
-    from profiler.fit.factors import FactorFile
-    from profiler.spec.job import JobSpec
+    from profiler.estimate.card import Card
+    from profiler.estimate.estimate import Estimated
+    from profiler.estimate.factors import FactorFile
+    from profiler.jobs.job import JobSpec
 
 FormulaId = Annotated[
     str | None, typer.Option("--formula", metavar="NAME", help="The formula to ask (default peakvram)")
@@ -106,7 +106,7 @@ def read_factor_file(path: Path | None, *, is_bare: bool) -> FactorFile | None:
     Raises:
         ConfigError: if they contradict each other, or the file is none.
     """
-    from profiler.fit.factors import default_factors, read_factors  # noqa: PLC0415 - not for --help
+    from profiler.estimate.factors import default_factors, read_factors  # noqa: PLC0415 - not for --help
 
     if path is not None and is_bare:
         raise ConfigError("--factors and --no-factors contradict each other", hint="leave out one of them")
@@ -116,8 +116,8 @@ def read_factor_file(path: Path | None, *, is_bare: bool) -> FactorFile | None:
 
 
 def _estimate_one(spec: JobSpec, *, formula_id: str | None, factors: FactorFile | None, as_json: bool) -> int:
-    from profiler.fit.card import card_of  # noqa: PLC0415 - not for --help
-    from profiler.fit.estimate import DEFAULT_FORMULA, Refusal, estimate_job  # noqa: PLC0415
+    from profiler.estimate.card import card_of  # noqa: PLC0415 - not for --help
+    from profiler.estimate.estimate import DEFAULT_FORMULA, Refusal, estimate_job  # noqa: PLC0415
     from profiler.formula.catalogue import find_formula  # noqa: PLC0415
 
     asked = find_formula(formula_id or DEFAULT_FORMULA)
@@ -128,11 +128,11 @@ def _estimate_one(spec: JobSpec, *, formula_id: str | None, factors: FactorFile 
             hint="--all-formulas shows which ones do; `peakvram run` runs the job on a virtual card",
         )
     if as_json:
-        from profiler.report.estimate_tree import estimate_tree  # noqa: PLC0415
+        from profiler.report.base.estimate_tree import estimate_tree  # noqa: PLC0415
 
         print_json_value(estimate_tree(estimated, factors=factors))
         return 0
-    from profiler.report.estimate import show_estimate  # noqa: PLC0415
+    from profiler.report.terminal.estimate import show_estimate  # noqa: PLC0415
 
     with data_output() as console:
         show_estimate(console, estimated, factors=factors)
@@ -140,8 +140,8 @@ def _estimate_one(spec: JobSpec, *, formula_id: str | None, factors: FactorFile 
 
 
 def _compare(spec: JobSpec, *, factors: FactorFile | None, as_json: bool) -> int:
-    from profiler.fit.card import card_of  # noqa: PLC0415 - not for --help
-    from profiler.fit.estimate import estimate_job  # noqa: PLC0415
+    from profiler.estimate.card import card_of  # noqa: PLC0415 - not for --help
+    from profiler.estimate.estimate import estimate_job  # noqa: PLC0415
     from profiler.formula.catalogue import FORMULAS  # noqa: PLC0415
 
     card = card_of(spec)
@@ -152,11 +152,11 @@ def _compare(spec: JobSpec, *, factors: FactorFile | None, as_json: bool) -> int
 
 def _show_all(estimates: list[Estimated], *, card: Card, factors: FactorFile | None, as_json: bool) -> None:
     if as_json:
-        from profiler.report.estimate_tree import estimate_tree  # noqa: PLC0415
+        from profiler.report.base.estimate_tree import estimate_tree  # noqa: PLC0415
 
         print_json_value([estimate_tree(estimated, factors=factors) for estimated in estimates])
         return
-    from profiler.report.estimate import show_comparison  # noqa: PLC0415
+    from profiler.report.terminal.estimate import show_comparison  # noqa: PLC0415
 
     with data_output() as console:
         show_comparison(console, estimates, card=card, factors=factors)

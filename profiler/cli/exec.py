@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import message_console, notice, print_json
 from profiler.cli.run import read_timeout
 from profiler.errors import ConfigError
+from profiler.report.terminal.output import message_console, notice, print_json
 from profiler.units import parse_bytes
 from profiler.virtual.routing import Routing as RoutingKind
 
@@ -64,10 +64,10 @@ def exec(  # noqa: PLR0913 - one parameter a flag
     Exit codes: the command's own (128 and the number of a signal that killed it); 0 where --stop-after ended
     it, 2 usage, 3 it cannot be followed here, 124 time limit.
     """  # noqa: D301 - \b keeps the examples' lines apart
+    from profiler.files import check_directory, write_file  # noqa: PLC0415
     from profiler.follow.command import Terms, follow_command  # noqa: PLC0415 - not for --help
     from profiler.hardware.discovery import choose_device  # noqa: PLC0415
-    from profiler.records.files import check_directory, write_file  # noqa: PLC0415
-    from profiler.report.exec import show_command  # noqa: PLC0415
+    from profiler.report.terminal.exec import show_command  # noqa: PLC0415
 
     terms = Terms(
         stop_after=stop_after,

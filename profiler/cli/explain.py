@@ -13,15 +13,15 @@ import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
 from profiler.cli.job import read_job
-from profiler.cli.output import data_output, message_console, notice, print_json_value, progress
 from profiler.cli.run import exit_code_of, read_timeout
 from profiler.errors import ConfigError
-from profiler.records.files import check_directory, write_file
+from profiler.files import check_directory, write_file
 from profiler.records.schema import OutcomeStatus
 from profiler.records.store import read_record
-from profiler.report.explain import show_explanation
-from profiler.report.terminal import describe_job, show_record
-from profiler.report.text import literal
+from profiler.report.base.text import literal
+from profiler.report.terminal.explain import show_explanation
+from profiler.report.terminal.output import data_output, message_console, notice, print_json_value, progress
+from profiler.report.terminal.record import describe_job, show_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from profiler.errors import PeakvramError
     from profiler.explain.effects import Effect
     from profiler.explain.run import ExplainedRun
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import Record
-    from profiler.spec.job import JobSpec
 
 _PIPE_WIDTH = 200  # a line of code beside its figures
 
@@ -167,7 +167,7 @@ class _Files:
         """Writes everything; what a run without an explanation does not have is left out."""
         written: list[Path] = []
         if self._pages and run.explanation is not None:
-            from profiler.report.explain_page import explanation_page  # noqa: PLC0415 - not for --help
+            from profiler.report.page.explain import explanation_page  # noqa: PLC0415 - not for --help
 
             page = explanation_page(run, effects)
             for path in self._pages:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import data_output, message_console, notice, print_json_value
-from profiler.report.text import literal
+from profiler.report.base.text import literal
+from profiler.report.terminal.output import data_output, message_console, notice, print_json_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from profiler.fit.factors import FactorFile
+    from profiler.estimate.factors import FactorFile
     from profiler.fit.fit import Fitted, Unfitted
     from profiler.fit.sample import Sample
     from profiler.fit.validate import Validation
@@ -70,7 +70,7 @@ def fit(  # noqa: PLR0913 - one parameter a flag
 
     Exit codes: 0 done, 2 no or too few records, virtual and real ones mixed, 3 a file cannot be written.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.fit.factors import write_factors  # noqa: PLC0415 - not for --help
+    from profiler.estimate.factors import write_factors  # noqa: PLC0415 - not for --help
     from profiler.fit.fit import Fitted, factor_file  # noqa: PLC0415
 
     place = out or Path("results/formulas")
@@ -81,7 +81,7 @@ def fit(  # noqa: PLR0913 - one parameter a flag
     paths = [factors or place / "factors.json"]
     write_factors(paths[0], found)
     if validate:
-        from profiler.report.publish_formulas import publish_formulas  # noqa: PLC0415
+        from profiler.report.files.formulas import publish_formulas  # noqa: PLC0415
 
         command = _command(directories, formula, mix=mix, out=out, factors=factors)
         paths += publish_formulas(place, validations, found, command=command, factors_path=_shown(paths[0]))
@@ -142,7 +142,7 @@ def _shown(path: Path) -> str:
 
 
 def _show(validations: Sequence[Validation], factors: FactorFile, paths: Sequence[Path]) -> None:
-    from profiler.report.fit import fit_lines, fit_table  # noqa: PLC0415 - not for --help
+    from profiler.report.terminal.fit import fit_lines, fit_table  # noqa: PLC0415 - not for --help
 
     with data_output() as console:
         console.print(fit_table(validations, factors))

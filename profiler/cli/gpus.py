@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import data_output, print_json_value
+from profiler.report.terminal.output import data_output, print_json_value
 
 if TYPE_CHECKING:
     from profiler.hardware.catalogue import Gpu
@@ -27,7 +27,7 @@ def gpus(*, gpu: GpuId = None, json: o.Json = False) -> int:
     peakvram gpus --json
     """  # noqa: D301 - \b keeps the examples' lines apart
     from profiler.hardware.catalogue import find_gpu, load_catalogue  # noqa: PLC0415 - not for --help
-    from profiler.report.catalogue import gpu_table, gpus_table  # noqa: PLC0415
+    from profiler.report.terminal.catalogue import gpu_table, gpus_table  # noqa: PLC0415
 
     if gpu is None:
         cards = list(load_catalogue().values())

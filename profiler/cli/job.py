@@ -6,9 +6,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
-from profiler.spec.allocator import choose_alloc_conf
-from profiler.spec.job import METHODS, JobSpec
-from profiler.spec.load import Tree, job_from, read_setting, read_yaml, set_value
+from profiler.jobs.alloc_conf import choose_alloc_conf
+from profiler.jobs.job import METHODS, JobSpec
+from profiler.jobs.load import Tree, job_from, read_setting, read_yaml, set_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

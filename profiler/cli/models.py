@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import data_output, print_json_value
+from profiler.report.terminal.output import data_output, print_json_value
 
 if TYPE_CHECKING:
-    from profiler.spec.presets import Preset
+    from profiler.jobs.presets import Preset
 
 
 def models(*, json: o.Json = False) -> int:
@@ -21,8 +21,8 @@ def models(*, json: o.Json = False) -> int:
     peakvram models
     peakvram models --json
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.report.catalogue import models_table  # noqa: PLC0415 - not for --help
-    from profiler.spec.presets import list_presets  # noqa: PLC0415
+    from profiler.jobs.presets import list_presets  # noqa: PLC0415
+    from profiler.report.terminal.catalogue import models_table  # noqa: PLC0415 - not for --help
 
     presets = list_presets()
     if json:

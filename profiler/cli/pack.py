@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import data_output, notice, print_json_value
 from profiler.records.store import RecordStore
-from profiler.report.text import literal
+from profiler.report.base.text import literal
+from profiler.report.terminal.output import data_output, notice, print_json_value
 
 Remove = Annotated[
     bool,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import data_output, notice, print_json_value
 from profiler.cli.study import read_study, report_problems
+from profiler.report.terminal.output import data_output, notice, print_json_value
 
 if TYPE_CHECKING:
     from profiler.cli.study import Study
-    from profiler.report.plan import PlannedJob
+    from profiler.report.terminal.plan import PlannedJob
 
 _PIPE_WIDTH = 1000  # a job's settings in one line each, whatever varies
 
@@ -46,11 +46,11 @@ def plan(
 
 
 def _planned(study: Study) -> list[PlannedJob]:
+    from profiler.estimate.estimate import DEFAULT_FORMULA, estimate_jobs  # noqa: PLC0415
+    from profiler.estimate.factors import default_factors  # noqa: PLC0415
     from profiler.execute.pending import pending_jobs  # noqa: PLC0415 - `plan --help` needs none of it
-    from profiler.fit.estimate import DEFAULT_FORMULA, estimate_jobs  # noqa: PLC0415
-    from profiler.fit.factors import default_factors  # noqa: PLC0415
     from profiler.formula.catalogue import find_formula  # noqa: PLC0415
-    from profiler.report.plan import PlannedJob  # noqa: PLC0415
+    from profiler.report.terminal.plan import PlannedJob  # noqa: PLC0415
 
     pending = pending_jobs(study.jobs, study.store)
     jobs = [*((record.spec, record) for record in pending.stored), *((spec, None) for spec in pending.todo)]
@@ -64,8 +64,8 @@ def _planned(study: Study) -> list[PlannedJob]:
 
 
 def _show(study: Study, jobs: list[PlannedJob]) -> None:
-    from profiler.report.plan import ESTIMATES, STATE, estimates_summary, invalid_table, plan_table  # noqa: PLC0415 - not for --help
-    from profiler.report.text import literal  # noqa: PLC0415
+    from profiler.report.base.text import literal  # noqa: PLC0415
+    from profiler.report.terminal.plan import ESTIMATES, STATE, estimates_summary, invalid_table, plan_table  # noqa: PLC0415 - not for --help
 
     with data_output(pipe_width=_PIPE_WIDTH) as console:
         console.print(literal(study.sweep.name, "bold"))
@@ -96,7 +96,7 @@ def _summary(study: Study, jobs: list[PlannedJob]) -> str:
 
 
 def _as_json(study: Study, jobs: list[PlannedJob]) -> dict[str, object]:
-    from profiler.report.estimate_tree import summary_tree  # noqa: PLC0415 - not for --help
+    from profiler.report.base.estimate_tree import summary_tree  # noqa: PLC0415 - not for --help
 
     expansion = study.expansion
     return {

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import data_output, print_json_value
 from profiler.cli.study import report_problems
 from profiler.records.store import RecordStore
-from profiler.report.text import literal
+from profiler.report.base.text import literal
+from profiler.report.terminal.output import data_output, print_json_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def report(
 
     Exit codes: 0 done, 2 there is no record, 3 a file cannot be written.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.report.study_report import write_report  # noqa: PLC0415 - not for --help
+    from profiler.report.files.report import write_report  # noqa: PLC0415 - not for --help
 
     store = RecordStore(directory)
     report_problems(store)

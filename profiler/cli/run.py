@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, assert_never
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
 from profiler.cli.job import read_job, read_number
-from profiler.cli.output import data_output, notice, print_json, progress
 from profiler.errors import ConfigError, PeakvramError
 from profiler.records.schema import OutcomeStatus, Record
 from profiler.records.store import check_directory, write_record
-from profiler.report.terminal import show_record
+from profiler.report.terminal.output import data_output, notice, print_json, progress
+from profiler.report.terminal.record import show_record
 
 if TYPE_CHECKING:
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 DEFAULT_OUT = Path("results/adhoc")
 

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from profiler.cli.output import notice
 from profiler.errors import ConfigError
+from profiler.jobs.alloc_conf import choose_alloc_conf
+from profiler.jobs.expansion import Expansion, expand
+from profiler.jobs.sweep import Sweep, load_sweep
 from profiler.records.store import RecordStore
-from profiler.spec.allocator import choose_alloc_conf
-from profiler.spec.sweep import Expansion, Sweep, expand, load_sweep
+from profiler.report.terminal.output import notice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 RESULTS = Path("results")
 _MAX_PROBLEMS = 10
@@ -92,7 +93,7 @@ def _no_jobs(file: Path, expansion: Expansion) -> ConfigError:
 def _check_names(jobs: Iterable[JobSpec], *, source: str) -> None:
     """Refuses the whole sweep for one misspelt name, before hours are spent on the others."""
     from profiler.hardware.catalogue import find_gpu  # noqa: PLC0415 - not for --help
-    from profiler.spec.models import resolve_model  # noqa: PLC0415
+    from profiler.jobs.models import resolve_model  # noqa: PLC0415
 
     try:
         for name, weights, revision in dict.fromkeys((job.model, job.weights, job.revision) for job in jobs):

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import data_output, notice, print_json_value
-from profiler.cli.progress import sweep_progress
 from profiler.cli.run import read_timeout
 from profiler.cli.study import read_study, report_problems
 from profiler.errors import ConfigError, PeakvramError
-from profiler.records.files import check_directory
+from profiler.files import check_directory
+from profiler.jobs.problems import nearest_hint
 from profiler.records.study import SweepNote, note_sweep
-from profiler.report.text import literal
-from profiler.spec.problems import nearest_hint
+from profiler.report.base.text import literal
+from profiler.report.terminal.output import data_output, notice, print_json_value
+from profiler.report.terminal.progress import sweep_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import data_output, notice, print_json_value
 from profiler.errors import ConfigError
-from profiler.report.text import literal, plain_table
+from profiler.report.base.text import literal, plain_table
+from profiler.report.terminal.output import data_output, notice, print_json_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from profiler.published.compare import Comparison, Verdict
-    from profiler.published.environments import LibrarySet
-    from profiler.published.mapping import Mapped, MappedRow
+    from profiler.evidence.measurements.compare import Comparison, Verdict
+    from profiler.evidence.measurements.environments import LibrarySet
+    from profiler.evidence.measurements.mapping import Mapped, MappedRow
+    from profiler.jobs.job import JobSpec
     from profiler.records.store import RecordStore
-    from profiler.spec.job import JobSpec
 
 Sources: TypeAlias = Annotated[
     list[str] | None,
@@ -94,9 +94,9 @@ def validate(  # noqa: PLR0913 - one parameter a flag
 
     Exit codes: 0 done, whatever the differences; 1 a job failed; 2 usage; 3 unfit environment.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.published.environments import find_library_set  # noqa: PLC0415 - not for --help
-    from profiler.published.mapping import load_mapping  # noqa: PLC0415
-    from profiler.published.measurements import load_measurements  # noqa: PLC0415
+    from profiler.evidence.measurements.environments import find_library_set  # noqa: PLC0415 - not for --help
+    from profiler.evidence.measurements.mapping import load_mapping  # noqa: PLC0415
+    from profiler.evidence.measurements.measurements import load_measurements  # noqa: PLC0415
     from profiler.records.store import RecordStore  # noqa: PLC0415
 
     mapped = load_mapping(load_measurements())
@@ -119,7 +119,7 @@ def validate(  # noqa: PLR0913 - one parameter a flag
 
 def _choose(mapped: Mapped, *, sources: Sequence[str] | None, rows: Sequence[str] | None) -> list[MappedRow]:
     """The rows to run: all, or those of some sources, or those named."""
-    from profiler.spec.problems import nearest_hint  # noqa: PLC0415
+    from profiler.jobs.problems import nearest_hint  # noqa: PLC0415
 
     ids = [name.strip() for part in rows or [] for name in part.split(",")]
     known = {row.measurement.id: row for row in mapped.rows}
@@ -142,8 +142,8 @@ def _choose(mapped: Mapped, *, sources: Sequence[str] | None, rows: Sequence[str
 
 
 def _current_libraries() -> LibrarySet:
-    from profiler.execute.environment import read_environment  # noqa: PLC0415
-    from profiler.published.environments import LIBRARIES, LibrarySet, public_version  # noqa: PLC0415
+    from profiler.evidence.measurements.environments import LIBRARIES, LibrarySet, public_version  # noqa: PLC0415
+    from profiler.process.environment import read_environment  # noqa: PLC0415
 
     environment = read_environment(alloc_conf="", driver=None)
     versions = {name: public_version(getattr(environment, name)) for name in LIBRARIES}
@@ -158,9 +158,9 @@ def _run_all(
     wanted: Sequence[LibrarySet],
     python: Path | None,
 ) -> None:
-    from profiler.cli.batch import run_batch  # noqa: PLC0415
-    from profiler.published.measurements import published_dir  # noqa: PLC0415
-    from profiler.records.files import check_directory  # noqa: PLC0415
+    from profiler.evidence.measurements.batch import run_batch  # noqa: PLC0415
+    from profiler.evidence.measurements.measurements import published_dir  # noqa: PLC0415
+    from profiler.files import check_directory  # noqa: PLC0415
 
     if python is not None and len(wanted) != 1:
         raise ConfigError("--python goes with one --env", hint="name the environment that this Python has")
@@ -173,7 +173,7 @@ def _run_all(
 
 
 def _batch(chosen: Sequence[MappedRow], libraries: LibrarySet, *, python: Path | None) -> _Batch:
-    from profiler.published.environments import check_python, ensure_python  # noqa: PLC0415
+    from profiler.evidence.measurements.environments import check_python, ensure_python  # noqa: PLC0415
 
     jobs = _jobs(row for row in chosen if row.environment == libraries.name)
     if not jobs:
@@ -195,7 +195,7 @@ def _jobs(rows: Iterable[MappedRow]) -> tuple[JobSpec, ...]:
 def _publish(
     mapped: Mapped, store: RecordStore, *, sets: Mapping[str, LibrarySet], current: LibrarySet
 ) -> tuple[list[Comparison], list[Verdict], list[Path]]:
-    from profiler.published.compare import compare, judge  # noqa: PLC0415
+    from profiler.evidence.measurements.compare import compare, judge  # noqa: PLC0415
     from profiler.records.pack import pack_study  # noqa: PLC0415
 
     records = [stored.record for stored in store.scan().records]
@@ -217,15 +217,15 @@ def _write(  # noqa: PLR0913 - the parts of the page
     sets: Mapping[str, LibrarySet],
     current: LibrarySet,
 ) -> list[Path]:
-    from profiler.published.gap import device_gaps, device_outside  # noqa: PLC0415
-    from profiler.records.files import write_file  # noqa: PLC0415
-    from profiler.report.scatter import write_scatter  # noqa: PLC0415
-    from profiler.report.validation import (  # noqa: PLC0415
+    from profiler.evidence.measurements.device_gap import device_gaps, device_outside  # noqa: PLC0415
+    from profiler.evidence.measurements.report import (  # noqa: PLC0415
         FIGURE_NAME,
         Validation,
         csv_text,
         validation_markdown,
     )
+    from profiler.evidence.measurements.scatter import write_scatter  # noqa: PLC0415
+    from profiler.files import write_file  # noqa: PLC0415
 
     directory = store.directory
     records = [stored.record for stored in store.scan().records]
@@ -245,13 +245,13 @@ def _write(  # noqa: PLR0913 - the parts of the page
 
 
 def _print_json(comparisons: Sequence[Comparison], verdicts: Sequence[Verdict]) -> None:
-    from profiler.report.validation import comparison_rows, verdict_rows  # noqa: PLC0415
+    from profiler.evidence.measurements.report import comparison_rows, verdict_rows  # noqa: PLC0415
 
     print_json_value({"summary": verdict_rows(verdicts), "rows": comparison_rows(comparisons)})
 
 
 def _show(verdicts: Sequence[Verdict], paths: Sequence[Path]) -> None:
-    from profiler.report.validation import show_percent  # noqa: PLC0415
+    from profiler.evidence.measurements.report import show_percent  # noqa: PLC0415
 
     columns = {"virtual against published": "left", "rows": "right", "median": "right", "worst": "right"}
     shown = plain_table(columns | {"bar": "right", "met": "left"})

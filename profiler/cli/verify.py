@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.output import data_output, message_console, notice, print_json
 from profiler.cli.run import read_timeout
 from profiler.cli.study import RESULTS, read_study
-from profiler.records.files import check_directory, write_file
-from profiler.report.text import literal
-from profiler.report.verify import job_label
+from profiler.files import check_directory, write_file
+from profiler.report.base.text import literal
+from profiler.report.terminal.output import data_output, message_console, notice, print_json
+from profiler.report.terminal.verify import job_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import PhaseReading
-    from profiler.spec.job import JobSpec
     from profiler.verify.compare import JobComparison
 
 _PIPE_WIDTH = 200  # a job's settings in a line or two
@@ -75,7 +75,7 @@ def verify(  # noqa: PLR0913 - one parameter a flag
     Exit codes: 0 every peak is the same, 1 some job differs or failed, 2 usage, 3 there is no real GPU or it
     is in use, 130 interrupted.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.report.verify import comparison_readme, show_comparison  # noqa: PLC0415 - not for --help
+    from profiler.report.terminal.verify import comparison_readme, show_comparison  # noqa: PLC0415 - not for --help
     from profiler.verify.compare import Verdict  # noqa: PLC0415
     from profiler.verify.folder import ComparisonFolder  # noqa: PLC0415
     from profiler.verify.run import find_pair, verify_jobs  # noqa: PLC0415

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
-from profiler.execute.environment import read_environment, worker_variables
-from profiler.execute.protocol import REFUSAL, REPORT, STDERR, Refusal, Request
+from profiler.jobs.job import Inference
+from profiler.process.environment import read_environment, worker_variables
+from profiler.process.protocol import REFUSAL, REPORT, STDERR, Refusal, Request
 from profiler.records.schema import GENERATION_PHASES, Outcome, OutcomeStatus, PhaseName, WorkerReport
-from profiler.spec.job import Inference
 
 if TYPE_CHECKING:
     from pathlib import Path

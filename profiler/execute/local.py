@@ -10,24 +10,24 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.execute.judge import Ended, judge, read_report
 from profiler.execute.prepare import Workplace, prepare_job
-from profiler.execute.protocol import HISTORY, SNAPSHOT, STDERR, TRACE
 from profiler.hardware.discovery import choose_device
+from profiler.process.protocol import HISTORY, SNAPSHOT, STDERR, TRACE
 from profiler.records.build import build_record
+from profiler.resources import PACKAGE_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from profiler.execute.prepare import PreparedJob
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import PhaseReading, Record
-    from profiler.spec.job import JobSpec
 
 _POLL_S = 0.05
-_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 # Not `-m`: with it a `random.py` in the directory the command is called from would stand in for Python's own.
 # For the same reason the package's root, which is needed where it is not installed, comes last.
@@ -44,7 +44,7 @@ class TracePaths:
     """Where an explained run leaves what it saw.
 
     Attributes:
-        trace: the events, with the module behind each, and whose each block is (`profiler.explain.trace`).
+        trace: the events, with the module behind each, and whose each block is (`profiler.records.trace`).
         snapshot: torch's own snapshot of the phase with the highest peak; None for none.
     """
 
@@ -128,7 +128,7 @@ def _run_worker(
                 "-P",
                 "-c",
                 _PROGRAM,
-                str(_PACKAGE_ROOT),
+                str(PACKAGE_ROOT),
                 str(os.getpid()),
                 str(place.directory),
             ],

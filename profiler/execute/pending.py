@@ -8,21 +8,21 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
 from profiler.errors import PeakvramError
-from profiler.execute.environment import read_environment, worker_variables
 from profiler.execute.prepare import describe_device
 from profiler.execute.slots import resolve_auto
 from profiler.hardware.catalogue import Gpu
 from profiler.hardware.discovery import choose_device
+from profiler.jobs.identity import job_key
+from profiler.process.environment import read_environment, worker_variables
 from profiler.records.fingerprint import fingerprint, fingerprint_of
 from profiler.records.schema import OutcomeStatus, Record
-from profiler.spec.identity import job_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from profiler.hardware.discovery import DeviceChoice
+    from profiler.jobs.job import JobSpec
     from profiler.records.store import RecordStore
-    from profiler.spec.job import JobSpec
 
 
 class Rerun(StrEnum):

@@ -11,38 +11,38 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from profiler.errors import EnvironmentUnfitError
-from profiler.execute.environment import worker_variables
-from profiler.execute.nursery import CAPABILITY_VARIABLE, FAMILIES_VARIABLE
+from profiler.execute.forkserver import CAPABILITY_VARIABLE, FAMILIES_VARIABLE
 from profiler.execute.prepare import Rooms, Workplace
 from profiler.hardware.catalogue import Gpu
+from profiler.process.environment import worker_variables
+from profiler.resources import PACKAGE_ROOT
 from profiler.virtual.launch import launch_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from profiler.execute.prepare import PreparedJob
     from profiler.hardware.nvml import RealGpu
 
 _START_LIMIT_S = 300.0
 _END_LIMIT_S = 10.0
-_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 # Not `-m`, so that nothing in the working directory stands in for a module.
 _PROGRAM = """
 import sys
 sys.path.append(sys.argv[1])
-from profiler.execute.nursery import main
+from profiler.execute.forkserver import main
 main(int(sys.argv[2]), sys.argv[3:])
 """
 
 
 class Answer(BaseModel):
-    """What the nursery tells: that it is ready, that a job started, that one ended."""
+    """What the fork server tells: that it is ready, that a job started, that one ended."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,20 +54,20 @@ class Answer(BaseModel):
 
 @dataclass(slots=True)
 class _Running:
-    pid: int | None = None  # not known until the nursery has told
+    pid: int | None = None  # not known until the fork server has told
     is_doomed: bool = False  # to be killed as soon as it is
 
 
-class NurseryError(EnvironmentUnfitError):
+class ForkServerError(EnvironmentUnfitError):
     """The process that jobs are forked from cannot do its work: no job of its kind can run."""
 
 
-class NurseryDiedError(NurseryError):
+class ForkServerDiedError(ForkServerError):
     """The process that jobs are forked from was killed, and with it every job that ran."""
 
 
 class Pool:
-    """One nursery and its running jobs.
+    """One fork server and its running jobs.
 
     A real card and a virtual one need different nurseries: a virtual one's libraries are found first.
 
@@ -93,11 +93,11 @@ class Pool:
         self._selector = selectors.DefaultSelector()
 
     def start(self) -> Self:
-        """Start the nursery and wait until it has imported everything.
+        """Start the fork server and wait until it has imported everything.
 
         Raises:
-            NurseryDiedError: it was killed while it started.
-            NurseryError: it cannot start; the message carries its last words.
+            ForkServerDiedError: it was killed while it started.
+            ForkServerError: it cannot start; the message carries its last words.
             EnvironmentUnfitError: a virtual GPU cannot work here, or there is no room for its files.
         """
         with ExitStack() as opening:
@@ -121,7 +121,7 @@ class Pool:
         return Workplace(job, rooms=self._rooms)
 
     def close(self) -> None:
-        """End every job that runs, and the nursery."""
+        """End every job that runs, and the fork server."""
         self._open.close()
 
     def submit(self, workplace: Workplace) -> None:
@@ -151,7 +151,7 @@ class Pool:
         """What has happened, within the time given; nothing if nothing has.
 
         Raises:
-            NurseryDiedError: the nursery is gone.
+            ForkServerDiedError: the fork server is gone.
         """
         assert self._process is not None
         assert self._process.stdout is not None
@@ -159,7 +159,7 @@ class Pool:
             return
         received = os.read(self._process.stdout.fileno(), 1 << 16)
         if not received:
-            raise NurseryDiedError("the process that jobs are forked from is gone")
+            raise ForkServerDiedError("the process that jobs are forked from is gone")
         *lines, self._unread = (self._unread + received).split(b"\n")
         for line in lines:
             answer = Answer.model_validate_json(line)
@@ -179,21 +179,21 @@ class Pool:
     def _is_ready(self) -> bool:
         try:
             return any(answer.event == "ready" for answer in self.wait(_START_LIMIT_S))
-        except NurseryDiedError:
+        except ForkServerDiedError:
             return False
 
-    def _why_not(self, log: Path) -> NurseryError:
+    def _why_not(self, log: Path) -> ForkServerError:
         assert self._process is not None
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_LIMIT_S)
         code = self._process.returncode
         words = log.read_text(errors="replace").strip().splitlines()
         if code is not None and code < 0:
-            return NurseryDiedError(
+            return ForkServerDiedError(
                 f"the workers cannot start: {signal.Signals(-code).name} ended them",
                 hint="the host may be short of memory",
             )
-        return NurseryError(
+        return ForkServerError(
             f"the workers cannot start: {words[-1] if words else 'no answer'}",
             hint="`peakvram doctor` shows what is amiss",
         )
@@ -214,7 +214,7 @@ class Pool:
         }
         with log.open("wb") as stderr:
             return subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, str(_PACKAGE_ROOT), str(os.getpid()), *rooms.paths],
+                [sys.executable, "-P", "-c", _PROGRAM, str(PACKAGE_ROOT), str(os.getpid()), *rooms.paths],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -238,7 +238,7 @@ class Pool:
                     pipe.close()
 
     def _wait_for_jobs(self) -> None:
-        """Each holds the nursery's stdout: when it ends, all are gone, and nothing writes to a directory."""
+        """Each holds the server's stdout: when it ends, all are gone, and nothing writes to a directory."""
         assert self._process is not None
         assert self._process.stdout is not None
         deadline_s = time.monotonic() + _END_LIMIT_S

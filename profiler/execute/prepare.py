@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from profiler.errors import EnvironmentUnfitError
-from profiler.execute.environment import read_environment, worker_variables
-from profiler.execute.protocol import REQUEST, Request, Source, write_whole
+from profiler.files import reason_of
 from profiler.hardware.catalogue import Gpu
 from profiler.hardware.idle import check_idle
-from profiler.records.files import reason_of
+from profiler.jobs.choices import Attention
+from profiler.jobs.models import read_config, resolve_model
+from profiler.process.environment import read_environment, worker_variables
+from profiler.process.protocol import REQUEST, Request, Source, write_whole
 from profiler.records.schema import Device, Environment
-from profiler.spec.choices import Attention
-from profiler.spec.models import read_config, resolve_model
 from profiler.virtual.launch import launch_machine
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from profiler.hardware.discovery import DeviceChoice
     from profiler.hardware.nvml import RealGpu
-    from profiler.spec.job import JobSpec
-    from profiler.spec.models import ModelSource
+    from profiler.jobs.job import JobSpec
+    from profiler.jobs.models import ModelSource
 
 _SHARED_MEMORY = Path("/dev/shm")
 

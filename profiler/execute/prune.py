@@ -10,14 +10,14 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from profiler.jobs.identity import job_key
 from profiler.records.build import build_record
 from profiler.records.schema import Outcome, OutcomeStatus, Record, WorkerReport
-from profiler.spec.identity import job_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 
 def in_order(jobs: Iterable[JobSpec]) -> list[JobSpec]:

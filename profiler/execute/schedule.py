@@ -15,25 +15,25 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from profiler.errors import EnvironmentUnfitError, PeakvramError
-from profiler.execute.claims import Claims
-from profiler.execute.interrupts import Interrupts
 from profiler.execute.judge import Ended, judge
+from profiler.execute.options import Counts, SweepEvents, SweepOptions, SweepSummary
 from profiler.execute.pending import Rerun, pending_jobs
-from profiler.execute.pool import NurseryDiedError, NurseryError
+from profiler.execute.pool import ForkServerDiedError, ForkServerError
 from profiler.execute.prepare import PreparedJob, Workplace, job_environment, prepare_job
 from profiler.execute.prune import Family, families, family_of, in_order
 from profiler.execute.slots import Slot, Slots, resolve_auto
-from profiler.execute.terms import Counts, SweepEvents, SweepOptions, SweepSummary
+from profiler.jobs.identity import job_key
+from profiler.process.interrupts import Interrupts
+from profiler.process.locks import Locks
 from profiler.records.build import build_record
 from profiler.records.fingerprint import fingerprint, fingerprint_of, identity_of
-from profiler.spec.identity import job_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import Record
     from profiler.records.store import RecordStore
-    from profiler.spec.job import JobSpec
 
 __all__ = ["SweepEvents", "SweepOptions", "SweepSummary", "run_sweep"]
 
@@ -46,7 +46,7 @@ _MAX_ATTEMPTS = 2
 class _Wanted:
     spec: JobSpec
     family: Family
-    again_s: float = 0.0  # when to look again at a job that another sweep has claimed
+    again_s: float = 0.0  # when to look again at a job that another sweep holds
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,9 +86,9 @@ def run_sweep(
     if seen is None:
         seen = pending_jobs(jobs, store, rerun=Rerun.ALL).seen
     slots = Slots(jobs, num_workers=options.num_workers, allow_busy=options.allow_busy)
-    claims = Claims(store.directory / ".claims")
-    sweep = _Sweep(store, options, events, claims=claims, slots=slots)
-    with Interrupts() as interrupts, claims, ExitStack() as ending:
+    locks = Locks(store.directory / ".locks")
+    sweep = _Sweep(store, options, events, locks=locks, slots=slots)
+    with Interrupts() as interrupts, locks, ExitStack() as ending:
         ending.callback(sweep.close)  # once the workers have ended
         ending.enter_context(slots)
         ending.callback(interrupts.ignore)  # a second Ctrl-C must not keep us from ending them
@@ -100,7 +100,7 @@ class _Sweep:
     store: RecordStore
     options: SweepOptions
     events: SweepEvents
-    claims: Claims = field(kw_only=True)
+    locks: Locks = field(kw_only=True)
     slots: Slots = field(kw_only=True)
     counts: Counts = field(default_factory=Counts)
     todo: list[_Wanted] = field(default_factory=list)
@@ -146,7 +146,7 @@ class _Sweep:
                 return
             try:
                 slot = self.slots.take(wanted.spec)
-            except NurseryError:
+            except ForkServerError:
                 raise
             except PeakvramError as error:
                 self._refuse(wanted, error)
@@ -158,7 +158,7 @@ class _Sweep:
 
     def _infer(self, wanted: _Wanted, record: Record) -> None:
         key = record.key
-        if not self.claims.take(key):
+        if not self.locks.take(key):
             wanted.again_s = time.monotonic() + _ELSEWHERE_S
             return
         found = self._find_new(key, fingerprint_of(record))
@@ -166,7 +166,7 @@ class _Sweep:
             self._finish(wanted, record)
         else:
             self._account(wanted, found)
-        self.claims.release(key)
+        self.locks.release(key)
 
     def _start(self, wanted: _Wanted, slot: Slot) -> None:
         try:
@@ -176,7 +176,7 @@ class _Sweep:
             self._refuse(wanted, error)
             return
         key = job_key(job.spec)
-        if not self._claim(wanted, job, key):
+        if not self._lock(wanted, job, key):
             self.slots.give(slot)
             return
         workplace = slot.pool.workplace(job)
@@ -194,16 +194,16 @@ class _Sweep:
         slot.pool.submit(workplace)
         self.events.started(job.spec, slot.name)
 
-    def _claim(self, wanted: _Wanted, job: PreparedJob, key: str) -> bool:
+    def _lock(self, wanted: _Wanted, job: PreparedJob, key: str) -> bool:
         """Whether this sweep is to run the job: not if another one runs it now, or has just done so."""
-        if not self.claims.take(key):
+        if not self.locks.take(key):
             wanted.again_s = time.monotonic() + _ELSEWHERE_S
             return False
         found = self._find_new(key, fingerprint(job_environment(job), job.device))
         if found is None:
             return True
         self._account(wanted, found)
-        self.claims.release(key)
+        self.locks.release(key)
         return False
 
     def _find_new(self, key: str, print_: str | None) -> Record | None:
@@ -216,14 +216,14 @@ class _Sweep:
     def _wait(self) -> None:
         if not self.running:
             if self.todo:
-                time.sleep(_IDLE_S)  # all that is left is claimed by another sweep
+                time.sleep(_IDLE_S)  # all that is left is held by another sweep
             return
         for pool in self.slots.pools:
             try:
                 for answer in pool.wait(_IDLE_S / len(self.slots.pools)):
                     if answer.event == "ended":
                         self._end(self.running.pop(answer.directory), answer.exit_code)
-            except NurseryDiedError:
+            except ForkServerDiedError:
                 self._run_again([running for running in self.running.values() if running.slot.pool is pool])
                 self.slots.replace(pool)
         now_s = time.monotonic()
@@ -242,10 +242,10 @@ class _Sweep:
             self._refuse(running.wanted, error)
         else:
             self._finish(running.wanted, _record(running, ended))
-        self.claims.release(running.key)
+        self.locks.release(running.key)
 
     def _run_again(self, interrupted: list[_Running]) -> None:
-        """The nursery died with these: not their fault, unless it happens twice to the same job."""
+        """The fork server died with these: not their fault, unless it happens twice to the same job."""
         for running in interrupted:
             self.attempts[running.key] += running.slot.pool.has_started(running.workplace.directory)
             del self.running[str(running.workplace.directory)]
@@ -255,7 +255,7 @@ class _Sweep:
             self.slots.give(running.slot)
             running.workplace.close()
             self.todo.insert(0, running.wanted)
-            self.claims.release(running.key)
+            self.locks.release(running.key)
 
     def _finish(self, wanted: _Wanted, record: Record) -> None:
         self.store.put(record)

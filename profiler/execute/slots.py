@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from profiler.errors import EnvironmentUnfitError, PeakvramError
-from profiler.execute.claims import Claims, card_claims
-from profiler.execute.pool import NurseryDiedError, NurseryError, Pool
+from profiler.execute.pool import ForkServerDiedError, ForkServerError, Pool
 from profiler.hardware.catalogue import Gpu
 from profiler.hardware.discovery import DeviceChoice, choose_device, find_real_gpus
 from profiler.hardware.idle import check_idle
-from profiler.spec.models import read_config, resolve_model
+from profiler.jobs.models import read_config, resolve_model
+from profiler.process.locks import Locks, card_locks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
     from profiler.hardware.nvml import RealGpu
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 _MAX_DEATHS = 3  # of nurseries, one after another, with no job that ended in between
 _LINGER_S = 5.0  # for how long a driver may list a process that has just ended
@@ -53,14 +53,14 @@ class Slots:
         self._cards: list[RealGpu] | None = None  # found when a job first asks for one
         self._held: dict[str, RealGpu] = {}
         self._given_s: dict[str, float] = {}  # when a card was given back
-        self._claims: Claims = card_claims()
+        self._locks: Locks = card_locks()
         self._pools: dict[str, Pool] = {}
         self._open = ExitStack()
         self._num_deaths = 0
 
     def __enter__(self) -> Self:
         """The slots themselves."""
-        self._open.enter_context(self._claims)
+        self._open.enter_context(self._locks)
         return self
 
     def __exit__(
@@ -87,7 +87,7 @@ class Slots:
 
         Raises:
             ConfigError: it asks for a card that there is not.
-            NurseryError: no worker can be started, for this job or any like it.
+            ForkServerError: no worker can be started, for this job or any like it.
             EnvironmentUnfitError: no such card can be used here.
         """
         return self._take_real(job) if job.is_real_gpu_asked else self._take_virtual(job)
@@ -99,13 +99,13 @@ class Slots:
             return
         card = self._held.pop(slot.name)
         self._given_s[card.uuid] = time.monotonic()
-        self._claims.release(card.uuid)
+        self._locks.release(card.uuid)
 
     def replace(self, pool: Pool) -> None:
-        """Forget a pool whose nursery has died; the next job starts another.
+        """Forget a pool whose fork server has died; the next job starts another.
 
         Raises:
-            NurseryError: they die again and again.
+            ForkServerError: they die again and again.
         """
         self._pools = {kind: other for kind, other in self._pools.items() if other is not pool}
         pool.close()
@@ -128,12 +128,12 @@ class Slots:
             )
         refusals: list[PeakvramError] = []
         for card in wanted:
-            if card.uuid in self._held or not self._claims.take(card.uuid):
+            if card.uuid in self._held or not self._locks.take(card.uuid):
                 continue
             try:
                 check_idle(card, allow_busy=self._allow_busy)
             except PeakvramError as error:
-                self._claims.release(card.uuid)
+                self._locks.release(card.uuid)
                 refusals.append(error)
                 continue
             return self._slot_on(card)
@@ -161,15 +161,15 @@ class Slots:
             pool = Pool(choice.gpu, families=self._families)
             try:
                 self._pools[choice.kind] = pool.start()
-            except NurseryDiedError:
+            except ForkServerDiedError:
                 self._count_death(after=0)
         return self._pools[choice.kind]
 
     def _count_death(self, *, after: int) -> None:
-        """One more nursery has died, after so many jobs."""
+        """One more fork server has died, after so many jobs."""
         self._num_deaths = 1 if after else self._num_deaths + 1
         if self._num_deaths > _MAX_DEATHS:
-            raise NurseryError(
+            raise ForkServerError(
                 "the process that jobs are forked from keeps dying",
                 hint="the host may be short of memory: try fewer --workers",
             )

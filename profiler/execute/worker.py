@@ -18,8 +18,16 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 
 from profiler.errors import ConfigError, PeakvramError
-from profiler.execute.environment import ALLOC_CONF_VARIABLES, read_environment
-from profiler.execute.protocol import (
+from profiler.hardware.discovery import find_real_gpus
+from profiler.hardware.sampler import UsedMemorySampler
+from profiler.hardware.visible import match_by_uuid
+from profiler.jobs.models import ModelSource
+from profiler.measure.device import DeviceMeter, ExactMeter, NoMeter, SampledMeter
+from profiler.measure.history import HistoryRecorder
+from profiler.measure.phases import Recorder
+from profiler.measure.trace import TraceRecorder
+from profiler.process.environment import ALLOC_CONF_VARIABLES, read_environment
+from profiler.process.protocol import (
     HISTORY,
     REFUSAL,
     REPORT,
@@ -30,15 +38,7 @@ from profiler.execute.protocol import (
     Request,
     write_whole,
 )
-from profiler.hardware.discovery import find_real_gpus
-from profiler.hardware.sampler import UsedMemorySampler
-from profiler.hardware.visible import match_by_uuid
-from profiler.measure.device import DeviceMeter, ExactMeter, NoMeter, SampledMeter
-from profiler.measure.history import HistoryRecorder
-from profiler.measure.phases import Recorder
-from profiler.measure.trace import TraceRecorder
 from profiler.records.schema import Outcome, OutcomeStatus, ValueReads, WorkerReport
-from profiler.spec.models import ModelSource
 from profiler.virtual.architectures import set_architectures
 from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state, workspaces_left_out
 from profiler.virtual.values import TrueValues

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pydantic import ValidationError
 
-from profiler.spec.allocator import format_alloc_conf, parse_alloc_conf
-from profiler.spec.choices import Attention, InferenceQuant, Loop, Optimizer, Precision
-from profiler.spec.job import Full, GradientCheckpointing, Inference, JobSpec, Lora
+from profiler.jobs.alloc_conf import format_alloc_conf, parse_alloc_conf
+from profiler.jobs.choices import Attention, InferenceQuant, Loop, Optimizer, Precision
+from profiler.jobs.job import Full, GradientCheckpointing, Inference, JobSpec, Lora
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from profiler.estimate.card import card_of
+from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, estimate_job, single
+from profiler.estimate.factors import default_factors
 from profiler.execute.schedule import SweepOptions, run_sweep
 from profiler.explain.changes import Change, Kind, possible_changes
-from profiler.fit.card import card_of
-from profiler.fit.estimate import DEFAULT_FORMULA, Estimate, estimate_job, single
-from profiler.fit.factors import default_factors
 from profiler.formula.catalogue import find_formula
+from profiler.jobs.identity import job_key
 from profiler.records.schema import Bytes, OutcomeStatus
 from profiler.records.store import RecordStore
-from profiler.spec.identity import job_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from profiler.execute.terms import SweepEvents
+    from profiler.execute.options import SweepEvents
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import Record
-    from profiler.spec.job import JobSpec
 
 NUM_RUN = 4
 NUM_SHOWN = 3

@@ -9,17 +9,17 @@ from pydantic import BaseModel, ConfigDict
 
 from profiler.explain.owners import Part, find_owners, without_wrappers
 from profiler.explain.replay import find_moment, replay
-from profiler.explain.trace import LOOP, Work
 from profiler.records.history import Stack
 from profiler.records.schema import GENERATION_PHASES, Bytes, Count, PhaseName
+from profiler.records.trace import LOOP, Work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from profiler.explain.owners import Owner
     from profiler.explain.replay import Block, Moment, Replay
-    from profiler.explain.trace import Mark, PhaseTrace, Trace
     from profiler.records.schema import Record
+    from profiler.records.trace import Mark, PhaseTrace, Trace
 
 ENGINE = "PyTorch's autograd engine, no Python line"
 """What stands for a line where there is none."""

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from profiler.explain.trace import Work
 from profiler.records.schema import GENERATION_PHASES, PhaseName
+from profiler.records.trace import Work
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from profiler.explain.replay import Block, Replay
-    from profiler.explain.trace import Claim, Mark
+    from profiler.records.trace import Claim, Mark
 
 _CACHE_FILE = "transformers/cache_utils.py"
 # What peft adds to a module's path, around the model and around its layers.

@@ -12,9 +12,9 @@ from profiler.records.schema import OutcomeStatus
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from profiler.explain.trace import Mark, PhaseTrace, Trace, TraceEvent
     from profiler.records.history import Stack
     from profiler.records.schema import Outcome
+    from profiler.records.trace import Mark, PhaseTrace, Trace, TraceEvent
 
 
 @dataclass(slots=True, kw_only=True)

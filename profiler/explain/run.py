@@ -11,16 +11,16 @@ from profiler.execute.local import TracePaths, run_prepared
 from profiler.execute.prepare import prepare_job
 from profiler.explain.explanation import explain_trace
 from profiler.explain.timeline import make_timelines
-from profiler.explain.trace import read_trace
 from profiler.hardware.discovery import choose_device
+from profiler.records.trace import read_trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from profiler.explain.explanation import Explanation
     from profiler.explain.timeline import Timeline
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import PhaseReading, Record
-    from profiler.spec.job import JobSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from profiler.fit.evaluate import Evaluated, evaluate_jobs
-from profiler.fit.factors import conditions_of
-from profiler.fit.gaps import CONTEXT, device_features, reserved_features
+from profiler.estimate.evaluate import Evaluated, evaluate_jobs
+from profiler.estimate.factors import conditions_of
+from profiler.estimate.gaps import CONTEXT, device_features, reserved_features
 from profiler.fit.intervals import Ratios
 from profiler.fit.solve import Design
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from profiler.fit.factors import Where
+    from profiler.estimate.factors import Where
     from profiler.fit.sample import Sample
     from profiler.fit.solve import Floats
     from profiler.formula.breakdown import Formula, Quantity

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from profiler.fit.factors import Factor, round_factor
+from profiler.estimate.factors import Factor, round_factor
 from profiler.fit.sample import MIN_MODELS
 from profiler.fit.solve import (
     Design,

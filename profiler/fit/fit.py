@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
+from profiler.estimate.factors import SCHEMA_VERSION, FactorFile, FactorGroup, FormulaFactors, Part
 from profiler.fit.case import Case, make_case
 from profiler.fit.determine import NUM_RESAMPLES
-from profiler.fit.factors import SCHEMA_VERSION, FactorFile, FactorGroup, FormulaFactors, Part
 from profiler.fit.hold_out import (
     Chosen,
     Designs,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from profiler.estimate.factors import Condition, FactorGroup, Where
 from profiler.fit.determine import NUM_RESAMPLES, Determined, determine
-from profiler.fit.factors import Condition, FactorGroup, Where
 from profiler.fit.solve import corrected_totals, solve
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from profiler.fit.factors import Condition, IntervalGroup, Where, round_factor
+from profiler.estimate.factors import Condition, IntervalGroup, Where, round_factor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
-from profiler.fit.factors import FittedOn
+from profiler.estimate.factors import FittedOn
 from profiler.records.fingerprint import identity_of
 from profiler.records.schema import OutcomeStatus
 from profiler.records.store import RecordStore, record_file_name
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import Peak, Record
-    from profiler.spec.job import JobSpec
 
 MIN_MODELS = 3
 """Fewer whole models cannot be left out one by one with two left to fit on."""

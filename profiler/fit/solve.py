@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from profiler.fit.factors import Where
+    from profiler.estimate.factors import Where
 
     Floats = NDArray[np.float64]
 

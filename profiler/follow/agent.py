@@ -20,7 +20,7 @@ import torch
 from profiler.follow.ending import Ending, ExitStatus, watch_end
 from profiler.follow.figures import Allocator, Figures
 from profiler.follow.groups import refuse_several
-from profiler.follow.marks import REST, Marks
+from profiler.follow.parts import REST, Marks
 from profiler.follow.threads import enter_everywhere, leave
 from profiler.virtual.architectures import set_architectures
 from profiler.virtual.reads import line_that_asked

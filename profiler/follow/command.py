@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
-from profiler.execute.interrupts import Interrupts
 from profiler.execute.prepare import describe_device
+from profiler.files import reason_of
 from profiler.follow.gather import Ended, Sampled, gather
 from profiler.follow.processes import end_processes, wait_for_processes
 from profiler.follow.surroundings import lay_out
 from profiler.hardware.catalogue import Gpu
 from profiler.hardware.idle import check_idle
 from profiler.hardware.sampler import UsedMemorySampler
-from profiler.records.files import reason_of
+from profiler.process.interrupts import Interrupts
 from profiler.virtual.routing import Routing
 
 if TYPE_CHECKING:

@@ -6,22 +6,22 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.follow import hook
 from profiler.follow.processes import VARIABLE
 from profiler.hardware.catalogue import Gpu
+from profiler.resources import PACKAGE_ROOT
 from profiler.virtual.launch import launch_machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from profiler.hardware.discovery import DeviceChoice
     from profiler.virtual.routing import Routing
     from profiler.virtual.state import Machine
 
-_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 _SAME_EVERY_TIME = {
     # With threads, transformers loads weights in an order that differs from run to run.
@@ -72,7 +72,7 @@ def lay_out(
     for made in (site, reports):
         made.mkdir()
     settings = {
-        "root": str(_PACKAGE_ROOT),
+        "root": str(PACKAGE_ROOT),
         "reports": str(reports),
         "kind": choice.kind,
         "stop_after": stop_after,

@@ -1,15 +1,9 @@
-"""The shapes a formula needs of a model, read from its config without loading it."""
+"""The shapes a formula needs of a model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
-
-from profiler.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from functools import cached_property
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,11 +144,6 @@ class Architecture:
         return (regular, *self.odd_blocks)
 
     @cached_property
-    def num_block_parameters(self) -> int:
-        """Parameters of one block, of the kind that `linears` describes."""
-        return self._num_parameters_of(self.blocks[0])
-
-    @cached_property
     def num_output_parameters(self) -> int:
         """Elements of an output matrix of its own, with its bias; 0 where the embedding serves for it."""
         matrix = 0 if self.tie_word_embeddings else self.num_embedding_parameters
@@ -177,102 +166,3 @@ class Architecture:
             + block.num_experts * (expert + router)
             + block.num_other_parameters
         )
-
-
-LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
-"""Families whose blocks are attention and a gated MLP, each behind an RMS norm."""
-
-
-def read_architecture(config: Mapping[str, object]) -> Architecture:
-    """The shapes of the model a Hugging Face config describes.
-
-    Raises:
-        ConfigError: the family is not known here, or the config lacks a figure.
-    """
-    from profiler.formula.families import OTHER_FAMILIES  # noqa: PLC0415 - it needs the classes above
-
-    model_type = str(config.get("model_type"))
-    if model_type in LLAMA_LIKE:
-        return _read_llama_like(config, model_type=model_type)
-    if model_type in OTHER_FAMILIES:
-        return OTHER_FAMILIES[model_type](config)
-    known = ", ".join((*LLAMA_LIKE, *OTHER_FAMILIES))
-    raise ConfigError(
-        f"no formula knows the shapes of a {model_type} model",
-        hint=f"formulas know {known}; `peakvram run` runs any model on a virtual card",
-    )
-
-
-@lru_cache(maxsize=64)
-def architecture_of(model: str, *, revision: str | None = None) -> Architecture:
-    """The shapes of a preset, of a directory's model, or of a model on the Hub.
-
-    A Hub repository's config is fetched where this machine has none of it yet.
-
-    Raises:
-        ConfigError: the name stands for nothing, or for a model whose shapes are not known here.
-        EnvironmentUnfitError: the config is on the Hub, and the Hub does not give it.
-    """
-    from profiler.spec.choices import Weights  # noqa: PLC0415
-    from profiler.spec.models import read_config, resolve_model  # noqa: PLC0415
-
-    source = resolve_model(model, weights=Weights.RANDOM, revision=revision)
-    if source.kind == "hub":
-        from profiler.formula.hub import fetch_config  # noqa: PLC0415 - few jobs need it
-
-        return read_architecture(fetch_config(source.location, revision=source.revision))
-    return read_architecture(read_config(source))
-
-
-def _read_llama_like(config: Mapping[str, object], *, model_type: str) -> Architecture:
-    hidden = count_in(config, "hidden_size")
-    inner = count_in(config, "intermediate_size")
-    heads = count_in(config, "num_attention_heads")
-    kv_heads = count_in(config, "num_key_value_heads", default=heads)
-    head_dim = count_in(config, "head_dim", default=hidden // heads)
-    q_width, kv_width = heads * head_dim, kv_heads * head_dim
-    # Qwen2 has biases on q, k and v and none on o, whatever its config says (modeling_qwen2.py).
-    has_bias = model_type == "qwen2" or config.get("attention_bias") is True
-    has_o_bias = model_type != "qwen2" and config.get("attention_bias") is True
-    has_mlp_bias = config.get("mlp_bias") is True
-    window = config.get("sliding_window")
-    uses_window = config.get("use_sliding_window", True) is True and isinstance(window, int)
-    return Architecture(
-        model_type=model_type,
-        num_layers=count_in(config, "num_hidden_layers"),
-        hidden_size=hidden,
-        intermediate_size=inner,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
-        vocab_size=count_in(config, "vocab_size"),
-        tie_word_embeddings=config.get("tie_word_embeddings") is True,
-        sliding_window=window if uses_window and isinstance(window, int) else None,
-        linears=(
-            Linear(name="q_proj", in_features=hidden, out_features=q_width, has_bias=has_bias),
-            Linear(name="k_proj", in_features=hidden, out_features=kv_width, has_bias=has_bias),
-            Linear(name="v_proj", in_features=hidden, out_features=kv_width, has_bias=has_bias),
-            Linear(name="o_proj", in_features=q_width, out_features=hidden, has_bias=has_o_bias),
-            Linear(name="gate_proj", in_features=hidden, out_features=inner, has_bias=has_mlp_bias),
-            Linear(name="up_proj", in_features=hidden, out_features=inner, has_bias=has_mlp_bias),
-            Linear(name="down_proj", in_features=inner, out_features=hidden, has_bias=has_mlp_bias),
-        ),
-        norm_widths=(hidden, hidden, head_dim, head_dim) if model_type == "qwen3" else (hidden, hidden),
-    )
-
-
-def count_in(config: Mapping[str, object], name: str, *, default: int | None = None) -> int:
-    """A figure of a config; the default stands for one that is absent or null.
-
-    Raises:
-        ConfigError: the figure is not there, or is no count.
-    """
-    value = config.get(name)
-    if value is None and default is not None:
-        return default
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(
-            f"the model's config gives no {name}",
-            hint="a Hugging Face config.json gives it as a whole number above 0",
-        )
-    return value

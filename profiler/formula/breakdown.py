@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from profiler.formula.architecture import Architecture
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 Quantity: TypeAlias = "int | NDArray[np.int64]"
 """A whole number of one job, or of many jobs side by side (one-dimensional, one element a job)."""

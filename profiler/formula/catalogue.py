@@ -6,21 +6,21 @@ import difflib
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
-from profiler.formula.accelerate_estimate import ACCELERATE_TOTAL_SIZE, ACCELERATE_TRAINING
-from profiler.formula.component_table_7b import COMPONENT_TABLE_7B_HIGH, COMPONENT_TABLE_7B_LOW
-from profiler.formula.decision_guide import (
+from profiler.formula.others.accelerate_estimate import ACCELERATE_TOTAL_SIZE, ACCELERATE_TRAINING
+from profiler.formula.others.component_table_7b import COMPONENT_TABLE_7B_HIGH, COMPONENT_TABLE_7B_LOW
+from profiler.formula.others.decision_guide import (
     DECISION_GUIDE_BUDGET,
     DECISION_GUIDE_RULE,
     DECISION_GUIDE_TABLE,
 )
-from profiler.formula.eleutherai import ELEUTHERAI_INFERENCE, ELEUTHERAI_TRAINING
-from profiler.formula.eleutherai_calc import ELEUTHERAI_CALC
-from profiler.formula.fine_tuning_guide import FINE_TUNING_GUIDE
-from profiler.formula.hardware_guide import HARDWARE_GUIDE_FLOOR, HARDWARE_GUIDE_STATIC
-from profiler.formula.megatron import MEGATRON
-from profiler.formula.orbit2x import ORBIT2X_FULL, ORBIT2X_INFERENCE, ORBIT2X_LORA, ORBIT2X_QLORA
-from profiler.formula.orbit2x_rules import ORBIT2X_RULE_INFERENCE, ORBIT2X_RULE_TRAINING, ORBIT2X_TABLE
-from profiler.formula.peakvram import PEAKVRAM
+from profiler.formula.others.eleutherai import ELEUTHERAI_INFERENCE, ELEUTHERAI_TRAINING
+from profiler.formula.others.eleutherai_calc import ELEUTHERAI_CALC
+from profiler.formula.others.fine_tuning_guide import FINE_TUNING_GUIDE
+from profiler.formula.others.hardware_guide import HARDWARE_GUIDE_FLOOR, HARDWARE_GUIDE_STATIC
+from profiler.formula.others.megatron import MEGATRON
+from profiler.formula.others.orbit2x import ORBIT2X_FULL, ORBIT2X_INFERENCE, ORBIT2X_LORA, ORBIT2X_QLORA
+from profiler.formula.others.orbit2x_rules import ORBIT2X_RULE_INFERENCE, ORBIT2X_RULE_TRAINING, ORBIT2X_TABLE
+from profiler.formula.own.peakvram import PEAKVRAM
 
 if TYPE_CHECKING:
     from profiler.formula.breakdown import Formula

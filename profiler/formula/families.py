@@ -1,14 +1,51 @@
-"""The shapes of the families that are not Llama-like, read from their configs."""
+"""The shapes of each family of models, read from their configs."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
-from profiler.formula.architecture import Architecture, BlockKind, Linear, count_in
+from profiler.formula.architecture import Architecture, BlockKind, Linear
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
+"""Families whose blocks are attention and a gated MLP, each behind an RMS norm."""
+
+
+def _read_llama_like(config: Mapping[str, object], *, model_type: str) -> Architecture:
+    hidden = count_in(config, "hidden_size")
+    inner = count_in(config, "intermediate_size")
+    heads = count_in(config, "num_attention_heads")
+    kv_heads = count_in(config, "num_key_value_heads", default=heads)
+    head_dim = count_in(config, "head_dim", default=hidden // heads)
+    q_width, kv_width = heads * head_dim, kv_heads * head_dim
+    # Qwen2 has biases on q, k and v and none on o, whatever its config says (modeling_qwen2.py).
+    has_bias = model_type == "qwen2" or config.get("attention_bias") is True
+    has_o_bias = model_type != "qwen2" and config.get("attention_bias") is True
+    window = config.get("sliding_window")
+    uses_window = config.get("use_sliding_window", True) is True and isinstance(window, int)
+    return Architecture(
+        model_type=model_type,
+        num_layers=count_in(config, "num_hidden_layers"),
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        vocab_size=count_in(config, "vocab_size"),
+        tie_word_embeddings=config.get("tie_word_embeddings") is True,
+        sliding_window=window if uses_window and isinstance(window, int) else None,
+        linears=(
+            *_attention(hidden, q_width, kv_width, has_bias=has_bias)[:3],
+            Linear(name="o_proj", in_features=q_width, out_features=hidden, has_bias=has_o_bias),
+            *_gated_mlp(hidden, inner, has_bias=config.get("mlp_bias") is True),
+        ),
+        norm_widths=(hidden, hidden, head_dim, head_dim) if model_type == "qwen3" else (hidden, hidden),
+    )
 
 
 def _read_gemma2(config: Mapping[str, object]) -> Architecture:
@@ -241,15 +278,33 @@ def _attention(
     )
 
 
-def _gated_mlp(hidden: int, inner: int) -> tuple[Linear, ...]:
+def _gated_mlp(hidden: int, inner: int, *, has_bias: bool = False) -> tuple[Linear, ...]:
     return (
-        Linear(name="gate_proj", in_features=hidden, out_features=inner),
-        Linear(name="up_proj", in_features=hidden, out_features=inner),
-        Linear(name="down_proj", in_features=inner, out_features=hidden),
+        Linear(name="gate_proj", in_features=hidden, out_features=inner, has_bias=has_bias),
+        Linear(name="up_proj", in_features=hidden, out_features=inner, has_bias=has_bias),
+        Linear(name="down_proj", in_features=inner, out_features=hidden, has_bias=has_bias),
     )
 
 
-OTHER_FAMILIES: Mapping[str, Callable[[Mapping[str, object]], Architecture]] = {
+def count_in(config: Mapping[str, object], name: str, *, default: int | None = None) -> int:
+    """A figure of a config; the default stands for one that is absent or null.
+
+    Raises:
+        ConfigError: the figure is not there, or is no count.
+    """
+    value = config.get(name)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigError(
+            f"the model's config gives no {name}",
+            hint="a Hugging Face config.json gives it as a whole number above 0",
+        )
+    return value
+
+
+FAMILIES: Mapping[str, Callable[[Mapping[str, object]], Architecture]] = {
+    **{name: partial(_read_llama_like, model_type=name) for name in LLAMA_LIKE},
     "gemma2": _read_gemma2,
     "phi": _read_phi,
     "gpt2": _read_gpt2,

@@ -18,7 +18,7 @@ def fetch_config(hub_id: str, *, revision: str | None) -> dict[str, object]:
     """
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - most jobs name a preset
 
-    from profiler.spec.presets import read_config_file  # noqa: PLC0415
+    from profiler.jobs.presets import read_config_file  # noqa: PLC0415
 
     cached = try_to_load_from_cache(hub_id, "config.json", revision=revision)
     path = Path(cached) if isinstance(cached, str) else _download(hub_id, revision=revision)

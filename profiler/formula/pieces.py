@@ -13,14 +13,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from profiler.formula.breakdown import Breakdown, Shape
-from profiler.spec.job import MAX_TOKENS
+from profiler.jobs.job import MAX_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from profiler.formula.architecture import Architecture
     from profiler.formula.breakdown import Formula, Quantity
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 MONOMIALS: Final = ((0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2))
 """Powers of batch size and of length that a polynomial may have, in the order of its coefficients."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from profiler.explain.trace import Mark, Work
 from profiler.records.schema import PhaseName
+from profiler.records.trace import Mark, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

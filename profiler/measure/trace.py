@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from profiler.explain.block_sizes import BlockSizes
-from profiler.explain.trace import LOOP, Claim, Mark, PhaseTrace, TraceEvent, append_phase
 from profiler.measure.allocator import live_blocks
+from profiler.measure.block_sizes import BlockSizes
 from profiler.measure.components import claims, workspace_size
 from profiler.measure.history import KINDS, MAX_ENTRIES, Names, read_entries, short_name, start_recording
 from profiler.measure.marks import ModuleMarks, read_mark
 from profiler.records.history import EventKind, Stack
+from profiler.records.trace import LOOP, Claim, Mark, PhaseTrace, TraceEvent, append_phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from profiler.jobs.identity import job_key
 from profiler.records.schema import (
     GENERATION_PHASES,
     ComponentsAt,
@@ -15,13 +16,12 @@ from profiler.records.schema import (
     Steady,
     WorkerReport,
 )
-from profiler.spec.identity import job_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 _STEP_END = PhaseName.ZERO_GRAD
 

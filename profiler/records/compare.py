@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from profiler.errors import ConfigError
+from profiler.jobs.identity import job_key
 from profiler.records.fingerprint import fingerprint_of
 from profiler.records.schema import OutcomeStatus
 from profiler.records.store import RecordStore
-from profiler.spec.identity import job_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -9,7 +9,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from profiler.errors import ConfigError
-from profiler.records.files import write_file
+from profiler.files import write_file
+from profiler.jobs.job import METHODS, GradientCheckpointing, JobSpec
 from profiler.records.fingerprint import fingerprint_of
 from profiler.records.schema import (
     GENERATION_PHASES,
@@ -26,7 +27,6 @@ from profiler.records.schema import (
     Steady,
 )
 from profiler.records.store import record_file_name
-from profiler.spec.job import METHODS, GradientCheckpointing, JobSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

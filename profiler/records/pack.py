@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError, EnvironmentUnfitError
-from profiler.records.files import write_file
+from profiler.files import write_file
 from profiler.records.fingerprint import identity_of
 from profiler.records.migrate import NotARecordError, parse_record
 from profiler.records.packed import Stored, pack_bytes, read_pack

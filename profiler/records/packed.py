@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from profiler.records.files import reason_of
+from profiler.files import reason_of
 from profiler.records.migrate import NotARecordError, parse_record
 
 if TYPE_CHECKING:

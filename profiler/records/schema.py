@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from profiler.spec.job import JobSpec
+from profiler.jobs.job import JobSpec
 
 SCHEMA_VERSION: Literal[1] = 1
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
-from profiler.records.files import check_directory, reason_of, write_file
+from profiler.files import check_directory, reason_of, write_file
 from profiler.records.fingerprint import fingerprint_of, identity_of
 from profiler.records.migrate import NotARecordError, parse_record
 from profiler.records.packed import PACK_NAME, Problem, Stored, read_pack

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from profiler.errors import ConfigError
-from profiler.records.files import reason_of, write_file
-from profiler.spec.sweep import Sweep
+from profiler.files import reason_of, write_file
+from profiler.jobs.sweep import Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

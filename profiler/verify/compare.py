@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from profiler.jobs.job import JobSpec
 from profiler.records.history import EventKind
 from profiler.records.schema import Outcome, OutcomeStatus, Peak, PhaseName
-from profiler.spec.job import JobSpec
 from profiler.verify.events import FirstDifference, UnlikePhase, compare_histories, label
 
 if TYPE_CHECKING:

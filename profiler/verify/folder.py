@@ -17,18 +17,18 @@ from pydantic import BaseModel, ConfigDict
 
 from profiler import __version__
 from profiler.execute.prepare import describe_device
-from profiler.records.files import write_file
+from profiler.files import write_file
+from profiler.jobs.identity import job_key
 from profiler.records.history import pack_history
 from profiler.records.schema import Device, Environment, Record
 from profiler.records.store import RecordStore, short_model
-from profiler.spec.identity import job_key
 from profiler.verify.compare import JobComparison
 from profiler.verify.twin import CatalogueDifference
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
     from profiler.verify.run import Pair, VerifiedJob
 
 _PATH = re.compile(r"(?<![\w.:/])~?/(?:[^\s/:'\"(),]+/)+")

@@ -21,8 +21,8 @@ from profiler.verify.twin import Twin, twin_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import PhaseReading, Record
-    from profiler.spec.job import JobSpec
 
 Side = Literal["real", "virtual"]
 

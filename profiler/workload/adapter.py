@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
 from profiler.errors import ConfigError
-from profiler.spec.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
+from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
 
 if TYPE_CHECKING:
     from peft import PeftModel

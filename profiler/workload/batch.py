@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, assert_never
 
 import torch
 
-from profiler.spec.choices import AttentionMask
+from profiler.jobs.choices import AttentionMask
 
 if TYPE_CHECKING:
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 IGNORED_LABEL = -100
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
+    from profiler.jobs.job import Inference, JobSpec
     from profiler.measure.phases import Recorder
-    from profiler.spec.job import Inference, JobSpec
 
 
 def generate(

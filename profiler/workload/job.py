@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import convert_outputs_to_fp32
 
+from profiler.jobs.choices import Loop, Precision
+from profiler.jobs.job import Inference, JobSpec
 from profiler.measure.components import unclaimed_bytes
 from profiler.records.schema import Parameters, PhaseName
-from profiler.spec.choices import Loop, Precision
-from profiler.spec.job import Inference, JobSpec
 from profiler.workload.adapter import add_adapter, prepare_model
 from profiler.workload.batch import make_batch
 from profiler.workload.generation import generate
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+    from profiler.jobs.models import ModelSource
     from profiler.measure.phases import Recorder
-    from profiler.spec.models import ModelSource
 
 MAX_GRAD_NORM = 1.0
 """`Trainer`'s default."""

@@ -11,14 +11,14 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from profiler.errors import ConfigError
-from profiler.spec.choices import InferenceQuant, Precision, Weights
-from profiler.spec.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
+from profiler.jobs.choices import InferenceQuant, Precision, Weights
+from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
 from profiler.workload.checkpoint import DTYPE_ARGUMENT, write_sparse_checkpoint
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from profiler.spec.models import ModelSource
+    from profiler.jobs.models import ModelSource
 
 
 _INCOMPLETE_HINT = "it takes a complete safetensors checkpoint of a causal language model"

@@ -9,7 +9,7 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 if TYPE_CHECKING:
-    from profiler.spec.choices import Optimizer
+    from profiler.jobs.choices import Optimizer
 
 
 def make_optimizer(model: torch.nn.Module, name: Optimizer) -> torch.optim.Optimizer:

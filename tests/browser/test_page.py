@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from profiler.fit.card import card_of
-from profiler.fit.estimate import Estimate, estimate_job
-from profiler.fit.factors import default_factors
-from profiler.formula.peakvram import PEAKVRAM
+from profiler.estimate.card import card_of
+from profiler.estimate.estimate import Estimate, estimate_job
+from profiler.estimate.factors import default_factors
+from profiler.formula.own.peakvram import PEAKVRAM
 from profiler.hardware.catalogue import load_catalogue
+from profiler.jobs.sweep import Sweep
 from profiler.records.store import RecordStore
 from profiler.records.study import SweepNote, note_sweep
+from profiler.report.base.study_view import view_study
 from profiler.report.page.calculator import make_calculator
 from profiler.report.page.render import render_page
-from profiler.report.study_view import view_study
-from profiler.spec.sweep import Sweep
-from tests.builders import a_device, a_job, a_record, a_report
+from tests.builders import ROOT, a_device, a_job, a_record, a_report
 from tests.studies import RAN_OUT, a_study, study_records
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.browser.conftest import Browser
 
 NUM_POINTS = 200
-RESULTS = Path(__file__).resolve().parents[2] / "results"
+RESULTS = ROOT / "results"
 HOSTILE = '</script><script>window.hit = 1</script><img src=x onerror="window.hit = 1"><b>\'&amp;'
 
 

@@ -13,9 +13,9 @@ from profiler.execute.local import run_job
 from profiler.hardware.catalogue import Gpu, load_catalogue
 from profiler.hardware.discovery import find_real_gpus
 from profiler.hardware.idle import inspect_idle
+from profiler.jobs.job import JobSpec
 from profiler.records.schema import OutcomeStatus, PhaseName, Record
-from profiler.report.terminal import show_record
-from profiler.spec.job import JobSpec
+from profiler.report.terminal.record import show_record
 from profiler.units import MIB
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +12,11 @@ import yaml
 from profiler.cli.app import build_app
 from profiler.cli.job import read_job
 from profiler.hardware.catalogue import find_gpu
+from profiler.jobs.identity import job_key
+from profiler.jobs.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, QLora
+from profiler.jobs.load import job_from
+from profiler.jobs.models import resolve_model
+from profiler.jobs.presets import list_presets
 from profiler.records.schema import (
     Components,
     ComponentsAt,
@@ -26,18 +30,14 @@ from profiler.records.schema import (
     Steady,
     ValueReads,
 )
-from profiler.spec.identity import job_key
-from profiler.spec.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, QLora
-from profiler.spec.load import job_from
-from profiler.spec.models import resolve_model
-from profiler.spec.presets import list_presets
+from tests.builders import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from pydantic import BaseModel
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -240,7 +240,7 @@ def test_every_field_of_a_record_is_explained(part: type[BaseModel]) -> None:
 
 
 def test_the_recorded_variables_are_listed() -> None:
-    from profiler.execute.environment import RECORDED_VARIABLES
+    from profiler.process.environment import RECORDED_VARIABLES
 
     text = (ROOT / "docs" / "records.md").read_text(encoding="utf-8")
     assert [name for name in RECORDED_VARIABLES if f"`{name}`" not in text] == []

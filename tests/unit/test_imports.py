@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
-from pathlib import Path
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[2] / "profiler"
+from tests.builders import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PACKAGE = ROOT / "profiler"
 HEAVY = {
     "torch",
     "transformers",
@@ -18,29 +27,59 @@ HEAVY = {
     "scipy",
     "matplotlib",
 }
-OUTER = [
-    "units",
-    "errors",
-    "resources",
-    "spec",
-    "records",
-    "report",
-    "cli",
-    "hardware",
-    "formula",
-    "fit",
-    "published",
+FLOORS = [
+    ("errors", "resources", "units"),
+    ("files",),
+    ("jobs",),
+    ("hardware",),
+    ("records",),
+    ("virtual",),
+    ("formula",),
+    ("process",),
+    ("measure",),
+    ("workload",),
+    ("execute",),
+    ("follow",),
+    ("estimate",),
+    ("fit",),
+    ("explain", "verify", "doctor"),
+    ("report",),
+    ("evidence",),
+    ("cli",),
+    ("__main__",),
 ]
+"""The rooms of the package from the ground up: each imports what lies below it, and nothing else."""
+WITHOUT_TORCH = {
+    *("units", "errors", "resources", "files", "jobs", "hardware", "records", "formula"),
+    *("estimate", "fit", "report", "evidence", "cli"),
+}
+
+
+def name_of(path: Path) -> str:
+    name = path.relative_to(PACKAGE.parent).with_suffix("").as_posix().replace("/", ".")
+    return name.removesuffix(".__init__")
 
 
 def modules_of(part: str) -> list[str]:
     files = [PACKAGE / f"{part}.py", *sorted((PACKAGE / part).rglob("*.py"))]
-    names = [
-        path.relative_to(PACKAGE.parent).with_suffix("").as_posix().replace("/", ".")
-        for path in files
-        if path.exists()
-    ]
-    return [name.removesuffix(".__init__") for name in names]
+    return [name_of(path) for path in files if path.exists()]
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """The modules of the package that a file imports, wherever in it, with the line of each."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield node.lineno, name if name in MODULES else str(node.module)
+
+
+def floor_of(module: str) -> int:
+    room = module.split(".")[1]
+    return next(floor for floor, rooms in enumerate(FLOORS) if room in rooms)
 
 
 def loaded_after(code: str) -> set[str]:
@@ -52,8 +91,8 @@ def loaded_after(code: str) -> set[str]:
     return set(result.stdout.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("part", [part for part in OUTER if modules_of(part)])
-def test_the_outer_half_imports_no_torch(part: str) -> None:
+@pytest.mark.parametrize("part", sorted(WITHOUT_TORCH))
+def test_what_plans_and_shows_imports_no_torch(part: str) -> None:
     imports = "\n".join(f"import {name}" for name in modules_of(part))
     assert not loaded_after(imports) & {"torch", "transformers", "peft", "bitsandbytes", "accelerate"}
 
@@ -73,3 +112,48 @@ def test_a_usage_error_loads_nothing_heavy() -> None:
 
 def test_importing_the_package_loads_nothing_of_others() -> None:
     assert loaded_after("import profiler") - loaded_after("pass") == {"profiler"}
+
+
+MODULES = {name: path for path in sorted(PACKAGE.rglob("*.py")) if (name := name_of(path)) != "profiler"}
+
+
+def test_every_room_has_its_floor() -> None:
+    rooms = {name.split(".")[1] for name in MODULES}
+    assert rooms == {room for floor in FLOORS for room in floor}
+
+
+def test_every_import_goes_down() -> None:
+    wrong = [
+        f"{path.relative_to(PACKAGE.parent)}:{line} imports {target}"
+        for name, path in MODULES.items()
+        for line, target in imports_of(path)
+        if target in MODULES and target.split(".")[1] != name.split(".")[1]
+        if floor_of(target) >= floor_of(name)
+    ]
+    assert wrong == []
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    graph = {
+        name: {target for _, target in imports_of(path) if target in MODULES}
+        for name, path in MODULES.items()
+    }
+    TopologicalSorter(graph).prepare()  # a CycleError names the circle
+
+
+def test_no_c_source_needs_itself_by_way_of_others() -> None:
+    sources = {path.stem: path.read_text() for path in sorted((PACKAGE / "virtual/csrc").glob("*.c"))}
+    defined = {
+        function: name
+        for name, source in sources.items()
+        for function in re.findall(r"^(?!static)[\w *]*?\b(vgpu_\w+)\([^;]*?\)\s*\{", source, re.MULTILINE)
+    }
+    graph = {
+        name: {
+            defined[word]
+            for word in set(re.findall(r"\bvgpu_\w+", source))
+            if word in defined and defined[word] != name
+        }
+        for name, source in sources.items()
+    }
+    TopologicalSorter(graph).prepare()

@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from profiler.execute.environment import ALLOC_CONF_VARIABLES
 from profiler.hardware.catalogue import find_gpu
 from profiler.hardware.torch_build import find_torch_build
+from profiler.process.environment import ALLOC_CONF_VARIABLES
 from profiler.virtual.launch import as_device
 from profiler.virtual.state import (
     Machine,
@@ -29,12 +29,12 @@ from profiler.virtual.state import (
     library_path,
     open_state,
 )
+from tests.builders import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120
 
 

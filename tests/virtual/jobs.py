@@ -14,9 +14,9 @@ from typing import IO, TYPE_CHECKING, Any
 from unittest import mock
 
 from profiler.errors import PeakvramError
-from profiler.execute.protocol import REQUEST, Request
+from profiler.jobs.job import JobSpec
+from profiler.process.protocol import REQUEST, Request
 from profiler.records.schema import Components, PhaseName, PhaseReading, Record
-from profiler.spec.job import JobSpec
 from profiler.virtual.state import STATE_VARIABLE, Quirk, open_state
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.errors import PeakvramError
 from profiler.execute.schedule import SweepOptions, SweepSummary, run_sweep
+from profiler.jobs.identity import job_key
+from profiler.jobs.job import JobSpec
 from profiler.records.store import RecordStore
-from profiler.spec.identity import job_key
-from profiler.spec.job import JobSpec
 from tests.virtual.harness import ROOT
 
 if TYPE_CHECKING:
@@ -132,32 +132,32 @@ def a_sweep_file(path: Path, jobs: Sequence[JobSpec]) -> Path:
 # ---- processes ----
 
 
-def nursery_of(parent: int) -> int | None:
+def forkserver_of(parent: int) -> int | None:
     """The process that jobs are forked from, if `parent` has one."""
-    return next(iter(_children(parent, "profiler.execute.nursery")), None)
+    return next(iter(_children(parent, "profiler.execute.forkserver")), None)
 
 
 def workers_of(parent: int) -> set[int]:
-    nursery = nursery_of(parent)
-    return set() if nursery is None else set(_children(nursery, ""))
+    forkserver = forkserver_of(parent)
+    return set() if forkserver is None else set(_children(forkserver, ""))
 
 
 def kill_a_worker(parent: int, number: int) -> None:
     """Sends a signal to the worker that runs, or to the next one."""
     deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
-        nursery = nursery_of(parent)
+        forkserver = forkserver_of(parent)
         for pid in workers_of(parent):
-            # Once it has left the nursery's standard error, it is on its way.
-            if _standard_error(pid) not in {"", _standard_error(nursery)}:
+            # Once it has left the forkserver's standard error, it is on its way.
+            if _standard_error(pid) not in {"", _standard_error(forkserver)}:
                 os.kill(pid, number)
                 return
         time.sleep(0.005)
 
 
-def rooms_of(nursery: int) -> list[Path]:
-    """Where a nursery's jobs keep their files."""
-    words = Path(f"/proc/{nursery}/cmdline").read_text().rstrip("\0").split("\0")
+def rooms_of(forkserver: int) -> list[Path]:
+    """Where a forkserver's jobs keep their files."""
+    words = Path(f"/proc/{forkserver}/cmdline").read_text().rstrip("\0").split("\0")
     return [Path(word) for word in words[-2:]]
 
 

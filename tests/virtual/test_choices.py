@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from profiler.jobs.choices import Optimizer, Precision
 from profiler.records.schema import OutcomeStatus, PhaseName, Record
-from profiler.spec.choices import Optimizer, Precision
 from tests.virtual.jobs import a_job, a_model, components, run_warm
 
 if TYPE_CHECKING:

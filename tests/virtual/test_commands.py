@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from profiler.hardware.catalogue import load_catalogue
+from profiler.jobs.presets import list_presets
 from profiler.records.schema import OutcomeStatus, PhaseName, Record
-from profiler.spec.presets import list_presets
 from tests.virtual.harness import ROOT
 from tests.virtual.jobs import TINY_LLAMA, a_job, a_model, run_forked, run_warm
 

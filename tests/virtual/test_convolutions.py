@@ -92,8 +92,8 @@ def test_a_layer_of_a_gated_delta_net_trains(virtual_gpu: WarmMachines) -> None:
 def _train_qwen35() -> dict[str, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from profiler.spec.models import list_presets
-    from profiler.spec.presets import read_config_file
+    from profiler.jobs.models import list_presets
+    from profiler.jobs.presets import read_config_file
 
     (preset,) = [preset for preset in list_presets() if preset.id == "qwen3.5-0.8b"]
     fields = read_config_file(preset.config_path)

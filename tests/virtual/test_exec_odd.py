@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.follow.result import CommandStatus
 from profiler.units import MIB
+from tests.builders import ROOT
 from tests.virtual.following import follow_text, needs_the_library, only
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 pytestmark = needs_the_library
@@ -90,7 +92,7 @@ def test_a_run_within_a_run_is_followed_by_the_inner_one(tmp_path: Path) -> None
         subprocess.run([sys.executable, *command], cwd=sys.argv[2], check=True)
     """
     inner = tmp_path / "inner.json"
-    outer = follow_text(tmp_path, text, str(inner), str(Path(__file__).parents[2]))
+    outer = follow_text(tmp_path, text, str(inner), str(ROOT))
     assert (outer.status, outer.exit_code, outer.notes) == (CommandStatus.UNUSED, 0, ())
     told = json.loads(inner.read_text())
     assert (told["status"], told["device"]["id"]) == ("ok", "a100-80gb")

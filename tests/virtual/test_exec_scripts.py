@@ -6,19 +6,21 @@ import importlib.util
 import os
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from profiler.follow.result import CommandResult, CommandStatus
-from profiler.spec.models import list_presets
+from profiler.jobs.models import list_presets
 from profiler.units import MIB
 from profiler.virtual.routing import Routing
+from tests.builders import ROOT
 from tests.virtual.following import SCRIPTS, follow, follow_script, needs_the_library, only
 from tests.virtual.jobs import a_job, a_model, run_warm
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.virtual.harness import WarmMachines
 
 pytestmark = [needs_the_library, pytest.mark.slow]
@@ -47,7 +49,7 @@ def check(result: CommandResult, *, num_steps: int) -> None:
 
 
 def test_a_full_fine_tuning_of_mistral_7b_peaks_as_on_the_real_card() -> None:
-    script = Path(__file__).parents[2] / "configs" / "published" / "scripts" / "mistral_7b.py"
+    script = ROOT / "configs" / "published" / "scripts" / "mistral_7b.py"
     result = follow(sys.executable, str(script), "--steps", "2", gpu="a100-80gb")
     check(result, num_steps=2)
     assert abs(only(result).allocated_peak_bytes / PUBLISHED_PEAK_BYTES - 1) < 1e-4

@@ -14,8 +14,8 @@ from unittest import mock
 import pytest
 
 from profiler.explain.explanation import Explanation
+from profiler.jobs.job import JobSpec
 from profiler.records.schema import OutcomeStatus, PhaseName, Record
-from profiler.spec.job import JobSpec
 from tests.virtual.jobs import ForkedWorker, a_job, a_model, phase, run_warm, without_times
 from tests.virtual.test_commands import peakvram
 
@@ -206,8 +206,8 @@ def _sizes_differ(alloc_conf: str) -> list[tuple[int, int, int]]:
     """In the child: blocks of all sizes come and go; those whose size was told wrong."""
     import torch
 
-    from profiler.explain.block_sizes import BlockSizes
     from profiler.measure.allocator import live_blocks
+    from profiler.measure.block_sizes import BlockSizes
     from profiler.measure.history import read_entries, start_recording
 
     torch.cuda.init()

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from profiler.formula.architecture import architecture_of
 from profiler.formula.breakdown import shape_of
-from profiler.formula.peakvram import PEAKVRAM
-from profiler.spec.job import JobSpec
+from profiler.formula.configs import architecture_of
+from profiler.formula.own.peakvram import PEAKVRAM
+from profiler.jobs.job import JobSpec
 from tests.virtual.jobs import a_job
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ def requested_peak(spec: str) -> int:
     """In the child: the most bytes that were asked of the allocator at once, phase by phase."""
     import torch
 
+    from profiler.jobs.models import resolve_model
     from profiler.measure.device import NoMeter
     from profiler.measure.phases import Recorder
-    from profiler.spec.models import resolve_model
     from profiler.virtual.values import TrueValues
     from profiler.workload.job import run_phases
 

@@ -117,7 +117,7 @@ def test_a_model_of_100_gb_takes_little_of_the_hosts_memory(tmp_path: Path) -> N
     script = f"""
         import json, resource, sys
         from profiler.execute.local import run_job
-        from profiler.spec.job import JobSpec
+        from profiler.jobs.job import JobSpec
         record = run_job(JobSpec.model_validate_json({job.model_dump_json()!r}))
         peak_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         print(json.dumps([record.outcome.status, record.peak.allocated_bytes, 1024 * peak_kib]))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
-from profiler.spec.models import list_presets
-from profiler.spec.presets import Preset, read_config_file
+from profiler.jobs.models import list_presets
+from profiler.jobs.presets import Preset, read_config_file
 
 PRESETS = list_presets()
 

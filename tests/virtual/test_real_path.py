@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
     from profiler.virtual.state import Machine
 
 A100 = find_gpu("a100-80gb")

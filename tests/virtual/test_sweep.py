@@ -19,9 +19,9 @@ from profiler.execute.local import run_job
 from profiler.execute.pending import pending_jobs
 from profiler.execute.schedule import SweepOptions, SweepSummary, run_sweep
 from profiler.hardware.catalogue import find_gpu
+from profiler.jobs.identity import job_key
 from profiler.records.schema import OutcomeStatus, Record
 from profiler.records.store import RecordStore
-from profiler.spec.identity import job_key
 from profiler.units import GIB, MIB
 from profiler.virtual.state import device_uuid, library_path, open_state
 from tests.virtual.harness import a_machine
@@ -31,7 +31,7 @@ from tests.virtual.sweeps import (
     Told,
     a_sweep_file,
     finish_sweep,
-    nursery_of,
+    forkserver_of,
     processes_with,
     rooms_of,
     start_command,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 pytestmark = pytest.mark.skipif(not library_path().is_file(), reason="the virtual GPU's library is not built")
 
@@ -140,24 +140,24 @@ def test_jobs_of_a_sweep_and_jobs_alone_in_fresh_processes_take_the_same_bytes(s
         ), name
 
 
-def test_in_another_order_side_by_side_and_after_the_nursery_was_killed_jobs_take_the_same_bytes(
+def test_in_another_order_side_by_side_and_after_the_forkserver_was_killed_jobs_take_the_same_bytes(
     swept: Swept, tmp_path: Path
 ) -> None:
     wanted = [job for name, job in reversed(swept.jobs.items()) if name not in {"killed", "crash"}]
 
-    class KillsTheNursery(Told):
+    class KillsTheForkServer(Told):
         def finished(self, record: Record) -> None:
             super().finished(record)
             if len(self.finished_records) == 2:
-                nursery = nursery_of(os.getpid())
-                assert nursery is not None
-                os.kill(nursery, signal.SIGKILL)
+                forkserver = forkserver_of(os.getpid())
+                assert forkserver is not None
+                os.kill(forkserver, signal.SIGKILL)
 
-    told = KillsTheNursery()
+    told = KillsTheForkServer()
     with temporary_files(tmp_path / "temporary"):
         summary = run_sweep(wanted, RecordStore(tmp_path / "study"), SweepOptions(num_workers=2), told)
     assert (summary.num_done, summary.num_oom, summary.num_failed) == (6, 1, 1)
-    assert len(told.of("started")) > len(wanted), "nothing ran when the nursery was killed"
+    assert len(told.of("started")) > len(wanted), "nothing ran when the forkserver was killed"
     names = {job_key(job): name for name, job in swept.jobs.items()}
     assert sorted(names[key] for key, _ in told.of("finished")) == sorted(
         set(names.values()) - {"killed", "crash"}
@@ -166,7 +166,7 @@ def test_in_another_order_side_by_side_and_after_the_nursery_was_killed_jobs_tak
         name = names[stored.record.key]
         assert without_times(stored.record) == without_times(swept[name]), name
     assert list((tmp_path / "temporary").glob("peakvram-*")) == []
-    assert not (tmp_path / "study" / ".claims").exists()
+    assert not (tmp_path / "study" / ".locks").exists()
 
 
 def test_what_is_stored_is_not_pending_whatever_came_of_it(swept: Swept) -> None:
@@ -175,12 +175,12 @@ def test_what_is_stored_is_not_pending_whatever_came_of_it(swept: Swept) -> None
     assert len(pending.stored) == len(swept.jobs)
 
 
-# ---- the nursery dies before it is of use ----
+# ---- the forkserver dies before it is of use ----
 
 
-def test_a_nursery_that_is_killed_while_it_starts_is_started_again(model: str, tmp_path: Path) -> None:
+def test_a_forkserver_that_is_killed_while_it_starts_is_started_again(model: str, tmp_path: Path) -> None:
     def kill() -> None:
-        os.kill(wait_until(lambda: nursery_of(os.getpid()), "a nursery"), signal.SIGKILL)
+        os.kill(wait_until(lambda: forkserver_of(os.getpid()), "a forkserver"), signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -303,9 +303,9 @@ def end_command(study: Study, command: subprocess.Popen[str], *signals: signal.S
     """Sends signals once the first record is stored; everything must go. The exit code, and stderr."""
     before = study.num_records
     wait_until(lambda: study.num_records > before, "a record")
-    nursery = nursery_of(command.pid)
-    assert nursery is not None
-    rooms = rooms_of(nursery)
+    forkserver = forkserver_of(command.pid)
+    assert forkserver is not None
+    rooms = rooms_of(forkserver)
     for number in signals:
         command.send_signal(number)
         time.sleep(0.01)
@@ -334,8 +334,8 @@ def test_a_killed_sweep_leaves_nothing_but_whole_records_and_the_next_run_does_t
 ) -> None:
     study = new_study("study")
     command = study.start()
-    nursery = wait_until(lambda: nursery_of(command.pid), "a nursery")
-    rooms = rooms_of(nursery)
+    forkserver = wait_until(lambda: forkserver_of(command.pid), "a forkserver")
+    rooms = rooms_of(forkserver)
     time.sleep(0.5)  # it imports
     command.kill()
     command.communicate(timeout=PATIENCE_S)
@@ -362,7 +362,7 @@ def test_an_interrupted_sweep_keeps_its_records_and_leaves_nothing(
         assert "Traceback" not in stderr
         assert ("error: interrupted" in stderr) == (exit_code == 130)
         assert list(studies[name].temporary.glob("peakvram-*")) == []
-        assert not (studies[name].out / ".claims").exists()
+        assert not (studies[name].out / ".locks").exists()
     assert_finishes(studies["twice"])
 
 
@@ -430,7 +430,7 @@ def test_two_sweeps_of_one_study_share_its_jobs(model: str, tmp_path: Path) -> N
         assert each.summary is not None
         assert each.summary.num_done == len(jobs)
     assert len(RecordStore(tmp_path).scan().records) == len(jobs)
-    assert not (tmp_path / ".claims").exists()
+    assert not (tmp_path / ".locks").exists()
 
 
 # ---- real cards: the sweep is a process of a machine that has two ----

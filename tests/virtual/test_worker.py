@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from profiler.execute.local import run_job
-from profiler.execute.protocol import REQUEST, Request
+from profiler.process.protocol import REQUEST, Request
 from profiler.records.schema import OutcomeStatus, PhaseName, PhaseReading, Record
 from tests.virtual.harness import ROOT
 from tests.virtual.jobs import a_job, a_model, run_warm

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 
 def train(job: str) -> list[list[object]]:
@@ -18,7 +18,7 @@ def train(job: str) -> list[list[object]]:
     import torch
     from transformers import Trainer, TrainingArguments
 
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
     from profiler.virtual.values import TrueValues
     from profiler.workload.batch import make_batch
     from profiler.workload.model import autocast_dtype
@@ -106,7 +106,7 @@ def _mark_backward(trainer: Any, meter: _Meter) -> None:
 def _make_model(spec: JobSpec, scratch: Path) -> tuple[Any, int]:
     import torch
 
-    from profiler.spec.models import resolve_model
+    from profiler.jobs.models import resolve_model
     from profiler.workload.adapter import add_adapter, prepare_model
     from profiler.workload.model import load_config, load_model, prepare_source
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from profiler.jobs.settings import settings_of
+from profiler.report.base.parts import COLOURS, parts_of
+from profiler.report.base.study_view import provenance
 from profiler.report.figures.draw import PALETTE, add_note, mark_capacity, new_figure
-from profiler.report.parts import COLOURS, parts_of
-from profiler.report.study_view import provenance
-from profiler.spec.settings import settings_of
 from profiler.units import GIB
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from profiler.report.study_view import Example
+    from profiler.report.base.study_view import Example
 
 _MAX_BARS = 10
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from profiler.records.files import write_file
+from profiler.files import write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

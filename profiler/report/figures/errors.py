@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from profiler.report.base.study_view import describe_fitted_on, provenance
 from profiler.report.figures.draw import PALETTE, add_note, new_figure
-from profiler.report.study_view import describe_fitted_on, provenance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from profiler.report.study_view import StudyView
+    from profiler.report.base.study_view import StudyView
 
 _LEAST_PERCENT = 0.01
 

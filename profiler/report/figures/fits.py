@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from profiler.fit.estimate import Fits
+from profiler.estimate.estimate import Fits
 from profiler.report.figures.draw import FAINT, add_note, new_figure
-from profiler.report.tables import describe_settings
+from profiler.report.markdown.tables import describe_settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from profiler.report.fits import Cell, FitTable
+    from profiler.report.base.fits import Cell, FitTable
 
 _LOOKS: Final = {
     Fits.YES: ("#D3E9F7", "\u2713"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from profiler.report.base.study_view import provenance
 from profiler.report.figures.draw import FAINT, PALETTE, add_note, mark_capacity, new_figure
-from profiler.report.study_view import provenance
-from profiler.report.tables import describe_settings
+from profiler.report.markdown.tables import describe_settings
 from profiler.units import GIB
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from profiler.records.schema import Record
-    from profiler.report.study_view import Example
+    from profiler.report.base.study_view import Example
 
 _MAX_PANELS = 3
 

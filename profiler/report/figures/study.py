@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from profiler.report.base.fits import fit_table
+from profiler.report.base.study_view import find_example, provenance
 from profiler.report.figures.components import draw_components
 from profiler.report.figures.draw import save, style
 from profiler.report.figures.errors import draw_errors
 from profiler.report.figures.fits import draw_fits
 from profiler.report.figures.phases import draw_phases
-from profiler.report.fits import fit_table
-from profiler.report.study_view import find_example, provenance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from profiler.report.study_view import StudyView
+    from profiler.report.base.study_view import StudyView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

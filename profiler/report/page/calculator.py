@@ -10,27 +10,27 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from profiler.errors import ConfigError
-from profiler.fit.factors import conditions_of, most_specific
-from profiler.fit.gaps import CONSTANT, CONTEXT
-from profiler.formula.architecture import architecture_of
+from profiler.estimate.factors import conditions_of, most_specific
+from profiler.estimate.gaps import CONSTANT, CONTEXT
 from profiler.formula.breakdown import Shape
-from profiler.formula.peakvram import PEAKVRAM
+from profiler.formula.configs import architecture_of
+from profiler.formula.own.peakvram import PEAKVRAM
 from profiler.formula.pieces import MONOMIALS, NotPiecewiseError, Pieces, follow
 from profiler.hardware.catalogue import load_catalogue
+from profiler.jobs.settings import method_label, settings_of
 from profiler.records.store import short_model
-from profiler.report.at_hand import NOT_AT_HAND, is_at_hand
-from profiler.report.tables import describe_settings
-from profiler.spec.settings import method_label, settings_of
+from profiler.report.base.at_hand import NOT_AT_HAND, is_at_hand
+from profiler.report.markdown.tables import describe_settings
 from profiler.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
-    from profiler.fit.factors import FactorFile, Part, Where
+    from profiler.estimate.factors import FactorFile, Part, Where
     from profiler.formula.architecture import Architecture
     from profiler.formula.breakdown import Quantity
     from profiler.formula.pieces import Section
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
 """What JSON can say."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from profiler.hardware.catalogue import load_catalogue
+from profiler.jobs.settings import method_label, settings_of
 from profiler.records.card import device_peak_bytes
 from profiler.records.fingerprint import identity_of
 from profiler.records.schema import OutcomeStatus
 from profiler.records.store import short_model
+from profiler.report.base.parts import COLOURS, parts_of
+from profiler.report.base.study_view import describe_fitted_on, find_example, provenance
+from profiler.report.base.verdict import outcome_label
+from profiler.report.markdown.tables import describe_card, describe_settings, describe_versions
 from profiler.report.page.calculator import FORMULA, Json, Numbered, kind_of, make_calculator
-from profiler.report.parts import COLOURS, parts_of
-from profiler.report.study_view import describe_fitted_on, find_example, provenance
-from profiler.report.tables import describe_card, describe_settings, describe_versions
-from profiler.report.terminal import describe_job
-from profiler.report.verdict import outcome_label
-from profiler.spec.settings import method_label, settings_of
+from profiler.report.terminal.record import describe_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from profiler.fit.score import Score
     from profiler.records.fingerprint import Identity
     from profiler.records.schema import Device, PhaseReading, Record
-    from profiler.report.arrange import Grid
-    from profiler.report.formula_errors import FormulaError
+    from profiler.report.base.arrange import Grid
+    from profiler.report.base.formula_errors import FormulaError
+    from profiler.report.base.study_view import CardView, StudyView
     from profiler.report.page.calculator import Calculator
-    from profiler.report.study_view import CardView, StudyView
 
 COLUMNS: Final = (
     *("source", "model", "method", "settings", "batch_size", "seq_len", "outcome", "fits"),

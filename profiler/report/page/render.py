@@ -6,14 +6,14 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from profiler import __version__
-from profiler.report.html import embed_json, policy_hash
+from profiler.report.base.html import embed_json, policy_hash
+from profiler.report.base.study_view import provenance
+from profiler.report.base.text import shown
+from profiler.report.markdown.tables import VIRTUAL, count_outcomes, describe_card, describe_versions
 from profiler.report.page.data import page_data
-from profiler.report.study_view import provenance
-from profiler.report.tables import VIRTUAL, count_outcomes, describe_card, describe_versions
-from profiler.report.text import shown
 
 if TYPE_CHECKING:
-    from profiler.report.study_view import StudyView
+    from profiler.report.base.study_view import StudyView
 
 _SCRIPTS: Final = (
     *("base", "estimate", "matrix", "calculator", "charts", "closer", "components", "phases", "growth"),

@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from profiler.jobs.identity import job_key
 from profiler.records.schema import Outcome, OutcomeStatus, Record
-from profiler.spec.identity import job_key
 from tests.builders import OK, a_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from profiler.errors import PeakvramError
+    from profiler.jobs.job import JobSpec
     from profiler.records.store import RecordStore
-    from profiler.spec.job import JobSpec
 
 SWEEP = """
 name: test

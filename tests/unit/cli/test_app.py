@@ -15,21 +15,20 @@ from profiler import __version__
 from profiler.cli.app import run_command
 from profiler.errors import ConfigError, EnvironmentUnfitError
 from profiler.hardware.catalogue import load_catalogue
+from profiler.jobs.choices import InferenceQuant
+from profiler.jobs.job import Inference
+from profiler.jobs.presets import list_presets
 from profiler.records.schema import Outcome, OutcomeStatus, PhaseName, Record
 from profiler.records.store import read_record
-from profiler.spec.choices import InferenceQuant
-from profiler.spec.job import Inference
-from profiler.spec.presets import list_presets
-from tests.builders import a_job, a_phase, a_record
+from tests.builders import ROOT, a_job, a_phase, a_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from syrupy.assertion import SnapshotAssertion
 
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
-ROOT = Path(__file__).resolve().parents[3]
 COMMANDS = ["run", "estimate", "plan", "sweep", "pack", "export", "gpus", "models", "doctor"]
 
 

@@ -10,15 +10,15 @@ import pytest
 from profiler.cli.app import run_command
 from profiler.cli.estimate import estimate
 from profiler.cli.run import run
-from profiler.fit.factors import write_factors
+from profiler.estimate.factors import write_factors
 from profiler.formula.catalogue import FORMULAS
+from tests.builders import ROOT
 from tests.unit.fit.by_hand import OTHERS, some_factors, use_formulas_by_hand
 from tests.unit.test_imports import HEAVY, loaded_after
 
 if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
 
-ROOT = Path(__file__).resolve().parents[3]
 ASK = ["estimate", "llama-3.1-8b", "--method", "lora", "--gpu", "rtx-4090"]
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
 
     from profiler.explain.effects import Effect
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import Record
-    from profiler.spec.job import JobSpec
 
 ASK = ["explain", "llama-3.1-8b", "--gpu", "rtx-4090"]
 

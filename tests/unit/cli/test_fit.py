@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from profiler.cli.app import run_command
-from profiler.fit.factors import read_factors
+from profiler.estimate.factors import read_factors
 from profiler.records.store import RecordStore
 from profiler.units import GIB
 from tests.unit.fit.made_up import MODELS, a_measured_job, a_sample, jobs

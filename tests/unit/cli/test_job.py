@@ -8,7 +8,7 @@ import pytest
 from profiler.cli.job import _PATHS, read_job
 from profiler.cli.run import _NOT_OF_THE_JOB, run
 from profiler.errors import ConfigError
-from profiler.spec.job import METHODS, Full, JobSpec, Lora, QLora
+from profiler.jobs.job import METHODS, Full, JobSpec, Lora, QLora
 from tests.builders import a_job
 
 if TYPE_CHECKING:

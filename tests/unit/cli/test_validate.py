@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from profiler.cli import batch
 from profiler.cli.app import run_command
-from profiler.published.mapping import load_mapping
-from profiler.published.measurements import load_measurements, published_dir
+from profiler.evidence.measurements import batch
+from profiler.evidence.measurements.mapping import load_mapping
+from profiler.evidence.measurements.measurements import load_measurements, published_dir
+from tests.builders import ROOT
 
 if TYPE_CHECKING:
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
-RESULTS = Path(__file__).resolve().parents[3] / "results" / "validation"
+RESULTS = ROOT / "results" / "validation"
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def test_nothing_is_run_where_that_is_asked(asked: list[tuple[tuple[JobSpec, ...
 def test_an_environment_runs_only_the_rows_that_ask_for_it(
     asked: list[tuple[tuple[JobSpec, ...], Path, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("profiler.published.environments.check_python", lambda *_: None)
+    monkeypatch.setattr("profiler.evidence.measurements.environments.check_python", lambda *_: None)
     command = ["validate", "--out", "study", "--rows", "fms-007,swift-001", "--env", "fms-transformers-4.48"]
     assert run_command([*command, "--python", "old/bin/python"]) == 0
     here, then = asked

@@ -8,8 +8,9 @@ import pytest
 from profiler.cli.app import run_command
 from profiler.errors import EnvironmentUnfitError
 from profiler.hardware.nvml import VIRTUAL_HINT
+from profiler.jobs.expansion import expand
+from profiler.jobs.sweep import load_sweep
 from profiler.resources import configs_dir
-from profiler.spec.sweep import expand, load_sweep
 from profiler.verify import run
 
 if TYPE_CHECKING:

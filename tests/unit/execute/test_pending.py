@@ -6,10 +6,10 @@ import pytest
 
 from profiler.errors import EnvironmentUnfitError
 from profiler.execute import pending as module
-from profiler.execute.environment import RECORDED_VARIABLES, read_environment, worker_variables
 from profiler.execute.pending import Rerun, pending_jobs
 from profiler.execute.prepare import describe_device
 from profiler.hardware.discovery import choose_device
+from profiler.process.environment import RECORDED_VARIABLES, read_environment, worker_variables
 from profiler.records.build import build_record
 from profiler.records.schema import Outcome, OutcomeStatus, Record, WorkerReport
 from profiler.records.store import RecordStore
@@ -18,7 +18,7 @@ from tests.builders import AT, OK, a_job
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 OUTCOMES = {
     512: OK,

@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.execute.prune import families, family_of, in_order
+from profiler.jobs.identity import job_key
 from profiler.records.build import build_record
 from profiler.records.schema import Outcome, OutcomeStatus, Record
-from profiler.spec.identity import job_key
 from tests.builders import AT, OK, a_job, a_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 OOM = Outcome(status=OutcomeStatus.OOM)
 

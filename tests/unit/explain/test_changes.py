@@ -8,15 +8,15 @@ import pytest
 from profiler.cli.job import read_job
 from profiler.explain.changes import possible_changes
 from profiler.explain.effects import NUM_RUN, most_promising
+from profiler.jobs.job import METHODS
 from profiler.records.schema import Peak
-from profiler.spec.job import METHODS
 from profiler.units import GIB
 from tests.builders import a_job, a_record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 JOBS: list[dict[str, Any]] = [
     {},

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from profiler.explain.explanation import ENGINE, Explanation, explain_trace, line_of
 from profiler.explain.owners import Part, find_owners, place_of
 from profiler.explain.replay import find_moment, replay
-from profiler.explain.trace import Mark, Trace, Work
 from profiler.records.schema import Outcome, OutcomeStatus, PhaseName
+from profiler.records.trace import Mark, Trace, Work
 from tests.builders import a_record
 from tests.unit.explain.traces import KIB, LIBRARY, OK, TraceMaker, a_mark, a_trained_trace
 

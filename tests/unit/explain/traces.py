@@ -8,9 +8,9 @@ from profiler.explain.effects import Effect
 from profiler.explain.explanation import explain_trace
 from profiler.explain.run import ExplainedRun
 from profiler.explain.timeline import make_timelines
-from profiler.explain.trace import Claim, Mark, PhaseTrace, Trace, TraceEvent, Work
 from profiler.records.history import EventKind
 from profiler.records.schema import Outcome, OutcomeStatus, Peak, PhaseName
+from profiler.records.trace import Claim, Mark, PhaseTrace, Trace, TraceEvent, Work
 from tests.builders import a_record
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from profiler.fit.factors import (
+from profiler.estimate.factors import (
     Factor,
     FactorFile,
     FactorGroup,
@@ -17,14 +17,14 @@ from profiler.fit.factors import (
     Part,
 )
 from profiler.formula.breakdown import Breakdown, Formula, Instant, Shape
-from profiler.spec.choices import Precision
-from profiler.spec.job import Full
+from profiler.jobs.choices import Precision
+from profiler.jobs.job import Full
 
 if TYPE_CHECKING:
     import pytest
 
     from profiler.formula.architecture import Architecture
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 
 def evaluate(job: JobSpec, architecture: Architecture, shape: Shape) -> Breakdown:
@@ -119,4 +119,4 @@ def use_formulas_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     module.FORMULAS = OTHERS  # type: ignore[attr-defined]
     module.find_formula = {formula.id: formula for formula in OTHERS}.__getitem__  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "profiler.formula.catalogue", module)
-    monkeypatch.setattr("profiler.fit.factors.default_factors", some_factors)
+    monkeypatch.setattr("profiler.estimate.factors.default_factors", some_factors)

@@ -8,8 +8,8 @@ import numpy as np
 
 from profiler.fit.sample import Sample, sample_of
 from profiler.fit.solve import Design
-from profiler.formula.architecture import architecture_of
 from profiler.formula.breakdown import Breakdown, Formula, Instant, shape_of
+from profiler.formula.configs import architecture_of
 from profiler.records.schema import Outcome, OutcomeStatus, Parameters, PhaseName
 from profiler.units import MIB
 from tests.builders import OK, a_device, a_job, a_phase, a_record, a_report
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from profiler.fit.factors import Where
+    from profiler.estimate.factors import Where
     from profiler.formula.architecture import Architecture
     from profiler.formula.breakdown import Shape
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import Record
-    from profiler.spec.job import JobSpec
 
 MODELS = ("smollm2-135m", "qwen2.5-0.5b", "tinyllama-1.1b", "llama-3.2-1b", "llama-3.2-3b", "llama-3.1-8b")
 CONTEXT = 426 * MIB

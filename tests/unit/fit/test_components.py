@@ -7,8 +7,8 @@ import pytest
 from profiler.fit.case import make_case
 from profiler.fit.components import term_errors
 from profiler.fit.sample import sample_of
-from profiler.formula.architecture import architecture_of
 from profiler.formula.catalogue import find_formula
+from profiler.formula.configs import architecture_of
 from profiler.records.schema import Components, Parameters, PhaseName
 from tests.builders import a_job, a_phase, a_record, a_report
 from tests.unit.fit.made_up import MADE_UP

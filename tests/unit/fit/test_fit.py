@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from profiler.errors import ConfigError
-from profiler.fit.apply import correct
-from profiler.fit.factors import read_factors, write_factors
+from profiler.estimate.apply import correct
+from profiler.estimate.factors import read_factors, write_factors
 from profiler.fit.fit import Fitted, Unfitted, factor_file, fit_formula
 from profiler.fit.sample import sample_of
-from profiler.formula.architecture import architecture_of
 from profiler.formula.breakdown import shape_of
+from profiler.formula.configs import architecture_of
 from profiler.units import MIB
 from tests.builders import a_job
 from tests.unit.fit.made_up import (

@@ -9,7 +9,7 @@ from profiler.fit.groups import choose_grouping, fit_groups, predict
 from tests.unit.fit.made_up import a_design
 
 if TYPE_CHECKING:
-    from profiler.fit.factors import Where
+    from profiler.estimate.factors import Where
     from profiler.fit.solve import Design
 
 NUM_MODELS = 6

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profiler.fit.factors import most_specific
+from profiler.estimate.factors import most_specific
 from profiler.fit.intervals import Ratios, fit_intervals, held_out_intervals
 
 if TYPE_CHECKING:
-    from profiler.fit.factors import Where
+    from profiler.estimate.factors import Where
 
 CHECKPOINTED: Where = {"method": "full", "checkpointing": True, "attention": "sdpa"}
 PLAIN: Where = {"method": "full", "checkpointing": False, "attention": "sdpa"}

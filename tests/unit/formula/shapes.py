@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from profiler.formula.architecture import Architecture, architecture_of, read_architecture
 from profiler.formula.breakdown import Breakdown, Formula, Shape, shape_of
+from profiler.formula.configs import architecture_of, read_architecture
 from tests.builders import a_job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from profiler.spec.job import JobSpec
+    from profiler.formula.architecture import Architecture
+    from profiler.jobs.job import JobSpec
 
 LLAMA_2_7B = architecture_of("llama-2-7b")
 """The model of the guides' examples: 32 blocks, width 4096."""

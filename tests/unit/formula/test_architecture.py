@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from profiler.errors import ConfigError
-from profiler.formula.architecture import architecture_of, read_architecture
-from profiler.spec.presets import Preset, list_presets
+from profiler.formula.configs import architecture_of, read_architecture
+from profiler.jobs.presets import Preset, list_presets
 from tests.unit.formula.shapes import a_model
 
 if TYPE_CHECKING:

@@ -10,17 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiler.errors import ConfigError
-from profiler.formula.architecture import Architecture, architecture_of
 from profiler.formula.breakdown import Breakdown, Formula, Shape
 from profiler.formula.catalogue import FORMULAS, find_formula
-from profiler.formula.facts import num_adapter_parameters
-from profiler.spec.choices import Attention
-from profiler.spec.job import Full, Inference, JobSpec
+from profiler.formula.configs import architecture_of
+from profiler.formula.others.facts import num_adapter_parameters
+from profiler.jobs.choices import Attention
+from profiler.jobs.job import Full, Inference, JobSpec
 from tests.builders import a_job
 from tests.unit.formula.shapes import a_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from profiler.formula.architecture import Architecture
 
 MODELS = ("gpt2", "llama-2-7b", "mistral-7b-v0.3", "llama-2-13b", "llama-2-70b", "mixtral-8x7b")
 OPTIMIZERS = ("adamw_torch", "adamw_bnb_8bit", "paged_adamw_32bit", "sgd", "adafactor")

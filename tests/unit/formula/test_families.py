@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from profiler.errors import ConfigError
-from profiler.formula.architecture import architecture_of, read_architecture
+from profiler.formula.configs import architecture_of, read_architecture
 
 QWEN3_MOE = {
     "model_type": "qwen3_moe",

@@ -3,19 +3,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 import pytest
 from huggingface_hub import constants, errors
 
 from profiler.errors import ConfigError, EnvironmentUnfitError, PeakvramError
-from profiler.formula.architecture import architecture_of
+from profiler.formula.configs import architecture_of
 from profiler.formula.hub import fetch_config
+from tests.builders import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
+if TYPE_CHECKING:
+    from pathlib import Path
+
 REPOSITORY = "some/llama"
 CONFIG = {
     "model_type": "llama",

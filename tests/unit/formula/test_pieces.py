@@ -7,12 +7,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from profiler.formula.architecture import architecture_of
 from profiler.formula.breakdown import Breakdown, Formula, Instant, Shape, largest, round_up, select
-from profiler.formula.peakvram import PEAKVRAM
+from profiler.formula.configs import architecture_of
+from profiler.formula.own.peakvram import PEAKVRAM
 from profiler.formula.pieces import MONOMIALS, NotPiecewiseError, Pieces, UndecidedError, follow
-from profiler.spec.job import MAX_TOKENS
-from profiler.spec.presets import list_presets
+from profiler.jobs.job import MAX_TOKENS
+from profiler.jobs.presets import list_presets
 from tests.builders import a_job
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from profiler.formula.architecture import Architecture
     from profiler.formula.breakdown import Quantity
     from profiler.formula.pieces import Section
-    from profiler.spec.job import JobSpec
+    from profiler.jobs.job import JobSpec
 
 
 def a_symbol(powers: tuple[int, int], *, first: int = 1, last: int = MAX_TOKENS) -> Any:

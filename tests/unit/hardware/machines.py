@@ -10,13 +10,11 @@ import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from profiler.units import GIB, MIB
 from profiler.virtual.state import Machine, StateLayout, VirtualDevice
-
-ROOT = Path(__file__).parents[3]
+from tests.builders import ROOT
 
 # Above Linux's largest process id, so that no living process lends it a name.
 NOBODY = 5_000_000

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from profiler.jobs.identity import job_key
 from profiler.records.build import build_record
 from profiler.records.schema import (
     Components,
@@ -19,7 +20,6 @@ from profiler.records.schema import (
     PhaseReading,
     Record,
 )
-from profiler.spec.identity import job_key
 from profiler.units import GIB, MIB
 from tests.builders import AT, OK, a_job, a_phase, a_record, a_report, a_run
 

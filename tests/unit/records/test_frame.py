@@ -1,22 +1,25 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
 
 from profiler.errors import ConfigError
+from profiler.jobs.job import METHODS
 from profiler.records.build import build_record
 from profiler.records.fingerprint import fingerprint_of
 from profiler.records.frame import table_columns, to_frame, write_table
 from profiler.records.schema import Outcome, OutcomeStatus, PhaseName
 from profiler.records.store import record_file_name
-from profiler.spec.job import METHODS
 from profiler.units import GIB
-from tests.builders import AT, a_job, a_phase, a_record, a_report, an_environment
+from tests.builders import AT, ROOT, a_job, a_phase, a_record, a_report, an_environment
 
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "records-table.md"
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DOCUMENT = ROOT / "docs" / "records-table.md"
 
 
 def test_a_record_is_a_row() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from profiler.errors import ConfigError, EnvironmentUnfitError
-from profiler.records.files import write_file
+from profiler.files import write_file
 from profiler.records.fingerprint import fingerprint_of
 from profiler.records.pack import pack_study
 from profiler.records.store import RecordStore

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given
@@ -16,9 +16,10 @@ from profiler.errors import ConfigError, EnvironmentUnfitError
 from profiler.records.fingerprint import fingerprint_of
 from profiler.records.schema import Record
 from profiler.records.store import RecordStore, check_directory, read_record, record_file_name, write_record
-from tests.builders import AT, a_job, a_record, a_report, an_environment, no_room
+from tests.builders import AT, ROOT, a_job, a_record, a_report, an_environment, no_room
 
-ROOT = Path(__file__).resolve().parents[3]
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_record_is_read_back_as_it_was_written(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from profiler.errors import ConfigError, EnvironmentUnfitError
+from profiler.jobs.sweep import Sweep
 from profiler.records.study import STUDY_NAME, SweepNote, note_sweep, read_notes
-from profiler.spec.sweep import Sweep
+from tests.builders import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def a_note(command: str = "peakvram sweep smoke", **changes: object) -> SweepNote:
@@ -41,7 +43,7 @@ def test_sweeps_that_begin_at_once_are_all_noted(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from profiler.records.study import SweepNote, note_sweep
-from profiler.spec.sweep import Sweep
+from profiler.jobs.sweep import Sweep
 for number in range(5):
     note_sweep(Path({str(tmp_path)!r}), SweepNote(command=sys.argv[1] + str(number), sweep=Sweep(name="x")))
 """

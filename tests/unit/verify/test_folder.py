@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from profiler.jobs.identity import job_key
 from profiler.records.schema import Outcome, OutcomeStatus
-from profiler.spec.identity import job_key
 from profiler.verify.folder import contributed, without_paths
 from tests.builders import a_job, a_real_device, a_record, a_report
 

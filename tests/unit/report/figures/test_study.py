@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import pytest
 
 from profiler.records.store import RecordStore
+from profiler.report.base.study_view import view_study
 from profiler.report.figures.study import write_figures
-from profiler.report.study_view import view_study
 from tests.builders import a_job, a_record
 from tests.studies import a_study
 

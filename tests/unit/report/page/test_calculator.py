@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from profiler.fit.factors import default_factors
+from profiler.estimate.factors import default_factors
 from profiler.hardware.catalogue import load_catalogue
-from profiler.report.at_hand import NOT_AT_HAND
+from profiler.report.base.at_hand import NOT_AT_HAND
 from profiler.report.page.calculator import kind_of, make_calculator
 from tests.builders import a_job
 from tests.studies import METHODS, MODELS, study_records

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.records.store import RecordStore
-from profiler.report.html import embed_json
+from profiler.report.base.html import embed_json
+from profiler.report.base.study_view import view_study
 from profiler.report.page.render import render_page
-from profiler.report.study_view import view_study
 from tests.builders import a_job, a_record
 from tests.studies import a_study
 

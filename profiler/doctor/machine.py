@@ -1,0 +1,156 @@
+"""What of this machine matters to peakvram, and what is amiss: the answer to "it does not work here"."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from profiler.doctor.checks import Check, Diagnosis, Status
+from profiler.doctor.gpus import check_gpus
+from profiler.hardware.torch_build import find_torch_build
+from profiler.units import GIB, format_bytes
+from profiler.virtual.state import library_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+OLDEST_PYTHON = (3, 11)
+LIBRARIES = ("transformers", "peft", "bitsandbytes", "accelerate")
+
+# They change what a job allocates, or which card it runs on.
+ALLOCATOR_VARIABLES = (
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_NO_CUDA_MEMORY_CACHING",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_MODULE_LOADING",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+)
+HUB_VARIABLES = ("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
+# Their values are secrets: only whether they are set is ever shown.
+SECRET_VARIABLES = ("HF_TOKEN",)
+
+LITTLE_DISK_BYTES = GIB
+"""A record takes some tens of KiB, a memory snapshot up to some hundreds of MiB."""
+
+
+def diagnose(
+    *,
+    results_directory: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    probe_virtual: Callable[[], Check] | None = None,
+) -> Diagnosis:
+    """Looks at everything; nothing is changed and torch is not imported.
+
+    Args:
+        results_directory: where results would be written; the working directory if none is given.
+        environ: the environment variables of a job; our own if none are given.
+        probe_virtual: starts a virtual GPU and says how that went; not done if there is none.
+    """
+    variables = os.environ if environ is None else environ
+    checks = [
+        _check_python(),
+        _check_platform(),
+        _check_torch(),
+        *(_check_library(name) for name in LIBRARIES),
+        _check_virtual_library(),
+        *((probe_virtual(),) if probe_virtual is not None else ()),
+        *check_gpus(variables),
+        _check_allocator(variables),
+        _check_hub(variables),
+        _check_disk(Path.cwd() if results_directory is None else results_directory),
+    ]
+    return Diagnosis(checks=tuple(checks))
+
+
+def _check_python() -> Check:
+    detail = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        return Check(
+            name="python", status=Status.FAIL, detail=detail, hint="peakvram needs Python 3.11 or later"
+        )
+    return Check(name="python", status=Status.OK, detail=detail)
+
+
+def _check_platform() -> Check:
+    detail, hint = f"{platform.system()} {platform.machine()}", ""
+    match platform.system(), platform.machine().lower():
+        case "Linux", "x86_64" | "amd64":
+            pass
+        case "Linux", _:
+            hint = "virtual GPUs need Linux on x86_64; a real NVIDIA GPU works here"
+        case "Windows", _:
+            hint = "virtual GPUs need Linux: use WSL 2, which also reaches the real GPU"
+        case _:
+            hint = "neither virtual nor NVIDIA GPUs work here: use Linux on x86_64, or a Linux container"
+    return Check(name="platform", status=Status.WARN if hint else Status.OK, detail=detail, hint=hint)
+
+
+def _check_torch() -> Check:
+    build = find_torch_build()
+    if build is None:
+        return Check(name="torch", status=Status.FAIL, detail="not installed", hint="pip install torch")
+    if build.cuda is None:
+        return Check(
+            name="torch",
+            status=Status.FAIL,
+            detail=f"{build.version}, built without CUDA",
+            hint="real and virtual GPUs both need the CUDA build, as `pip install torch` gives on Linux",
+        )
+    return Check(name="torch", status=Status.OK, detail=f"{build.version}, built for CUDA {build.cuda}")
+
+
+def _check_library(name: str) -> Check:
+    try:
+        return Check(name=name, status=Status.OK, detail=version(name))
+    except PackageNotFoundError:
+        return Check(name=name, status=Status.FAIL, detail="not installed", hint=f"pip install {name}")
+
+
+def _check_virtual_library() -> Check:
+    path = library_path()
+    if path.is_file():
+        return Check(name="virtual GPU", status=Status.OK, detail=f"built: {path}")
+    return Check(
+        name="virtual GPU",
+        status=Status.WARN,
+        detail=f"its library is not built: {path}",
+        hint="install peakvram again on Linux x86_64, or build it: python -m profiler.virtual.build",
+    )
+
+
+def _check_allocator(environ: Mapping[str, str]) -> Check:
+    found = [f"{name}={environ[name]}" for name in ALLOCATOR_VARIABLES if name in environ]
+    if not found:
+        return Check(
+            name="environment", status=Status.OK, detail="no variable changes the allocator or the cards"
+        )
+    hint = "they change what a job allocates or where it runs; a job's own alloc_conf is recorded with it"
+    return Check(name="environment", status=Status.WARN, detail=", ".join(found), hint=hint)
+
+
+def _check_hub(environ: Mapping[str, str]) -> Check:
+    found = [f"{name}={environ[name]}" if name in environ else f"{name} not set" for name in HUB_VARIABLES]
+    found += [f"{name} {'set' if environ.get(name) else 'not set'}" for name in SECRET_VARIABLES]
+    return Check(name="hugging face", status=Status.OK, detail=", ".join(found))
+
+
+def _check_disk(directory: Path) -> Check:
+    existing = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.is_dir())
+    free_bytes = shutil.disk_usage(existing).free
+    detail = f"{format_bytes(free_bytes)} free for {directory}"
+    if free_bytes < LITTLE_DISK_BYTES:
+        return Check(
+            name="disk", status=Status.WARN, detail=detail, hint="make room, or write results elsewhere"
+        )
+    if not os.access(existing, os.W_OK):
+        return Check(
+            name="disk", status=Status.FAIL, detail=f"{existing} cannot be written to", hint="use --out"
+        )
+    return Check(name="disk", status=Status.OK, detail=detail)

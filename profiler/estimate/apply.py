@@ -1,0 +1,124 @@
+"""What a job takes once a formula is corrected: allocated, reserved and device use, with intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from profiler.estimate.factors import conditions_of, most_specific
+from profiler.estimate.gaps import device_features, reserved_features
+from profiler.formula.breakdown import Breakdown, Instant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from profiler.estimate.factors import Factor, FormulaFactors, Part, Where
+    from profiler.formula.breakdown import Quantity
+    from profiler.jobs.job import JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """A figure and its 90 % interval, in bytes; no interval where nothing was fitted."""
+
+    value_bytes: Quantity
+    low_bytes: Quantity | None = None
+    high_bytes: Quantity | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """What a job, or a group of jobs alike in all but the batch's shape, takes.
+
+    Attributes:
+        breakdown: the corrected terms of every instant; its `peak` is the instant that wins.
+        allocated: the peak of allocated memory.
+        reserved: the peak of reserved memory; None where nothing was fitted for it.
+        device_used: what the card shows as used; None where nothing was fitted for it, or the size of the
+            card's context is not known.
+    """
+
+    breakdown: Breakdown
+    allocated: Band
+    reserved: Band | None
+    device_used: Band | None
+
+
+def correct(
+    breakdown: Breakdown, *, factors: FormulaFactors | None, job: JobSpec, context_bytes: int | None
+) -> Corrected:
+    """Corrects what a formula says of a job, or of a group of jobs (each term an array).
+
+    Plain integers and floats for a single job; nothing heavy is imported.
+
+    Args:
+        breakdown: the formula's own figures.
+        factors: `FactorFile.formulas[formula.id]`; None for the bare formula.
+        job: the job, or one of the group; decides which groups of factors apply.
+        context_bytes: what the CUDA context takes on the card; None where that is not known.
+    """
+    if factors is None:
+        bare = Band(value_bytes=breakdown.peak_bytes)
+        return Corrected(breakdown=breakdown, allocated=bare, reserved=None, device_used=None)
+    where = conditions_of(job)
+    corrected = _correct_terms(breakdown, most_specific(factors.allocated.factors, where).factors)
+    allocated = corrected.peak_bytes
+    reserved = device_used = None
+    if factors.reserved_gap is not None:
+        reserved = allocated + _gap(reserved_features(breakdown), part=factors.reserved_gap, where=where)
+    if reserved is not None and factors.device_gap is not None and context_bytes is not None:
+        device_used = reserved + _gap(device_features(context_bytes), part=factors.device_gap, where=where)
+    return Corrected(
+        breakdown=corrected,
+        allocated=_band(allocated, part=factors.allocated, where=where),
+        reserved=_optional_band(reserved, part=factors.reserved_gap, where=where),
+        device_used=_optional_band(device_used, part=factors.device_gap, where=where),
+    )
+
+
+def _correct_terms(breakdown: Breakdown, factors: Mapping[str, Factor]) -> Breakdown:
+    """The breakdown with every term times its factor; a term that no record had stays as it is."""
+    values = {term: factor.value for term, factor in factors.items()}
+    return Breakdown(
+        instants=tuple(
+            Instant(
+                name=instant.name,
+                terms={
+                    term: _times(quantity, values.get(term, 1.0)) for term, quantity in instant.terms.items()
+                },
+            )
+            for instant in breakdown.instants
+        )
+    )
+
+
+def _gap(features: Mapping[str, Quantity], *, part: Part, where: Where) -> Quantity:
+    factors = most_specific(part.factors, where).factors
+    return sum(
+        _times(quantity, factors[name].value) for name, quantity in features.items() if name in factors
+    )
+
+
+def _optional_band(value: Quantity | None, *, part: Part | None, where: Where) -> Band | None:
+    return None if value is None or part is None else _band(value, part=part, where=where)
+
+
+def _band(value: Quantity, *, part: Part, where: Where) -> Band:
+    interval = most_specific(part.intervals, where)
+    return Band(
+        value_bytes=value,
+        low_bytes=_times(value, interval.low),
+        high_bytes=_times(value, interval.high),
+    )
+
+
+def _times(quantity: Quantity, factor: float) -> Quantity:
+    """A number of bytes times a factor, to the nearest byte."""
+    if isinstance(quantity, int):
+        return round(quantity * factor)
+    import numpy as np  # noqa: PLC0415 - a single estimate does without
+
+    return cast("NDArray[np.int64]", np.rint(quantity * factor).astype(np.int64))

@@ -1,0 +1,199 @@
+"""What a formula says of every job of a table: pandas in, pandas out, thousands of jobs at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from profiler.errors import ConfigError
+from profiler.estimate.apply import Band, correct
+from profiler.estimate.card import card_of
+from profiler.estimate.estimate import Fits, or_reason
+from profiler.estimate.evaluate import Alike, evaluate_group
+from profiler.formula.breakdown import Shape
+from profiler.jobs.job import JobSpec
+from profiler.jobs.keys import JOB_KEYS
+from profiler.jobs.load import Tree, job_from, set_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from profiler.estimate.apply import Corrected
+    from profiler.estimate.card import Card
+    from profiler.estimate.factors import FactorFile
+    from profiler.formula.breakdown import Breakdown, Formula, Quantity
+
+_SHAPE_KEYS = ("batch_size", "seq_len")
+_BANDS = ("allocated", "reserved", "device_used")
+_ENDS = ("value", "low", "high")
+_BYTES = tuple(f"{band}_{end}_bytes" for band in _BANDS for end in _ENDS)
+_TEXTS = ("instant", "fits", "refusal")
+
+
+def estimate_frame(frame: pd.DataFrame, *, formula: Formula, factors: FactorFile | None) -> pd.DataFrame:
+    """What a formula says of the job of every row.
+
+    Args:
+        frame: a row a job, with columns named as the fields of a job (`model`, `method.kind`, `seq_len`), as
+            in the table of a study. A missing column or value is the field's default; other columns are
+            left alone. Jobs alike in all but `batch_size` and `seq_len` are evaluated together: the fewer
+            such groups there are, the faster it is.
+        formula: the formula that is asked.
+        factors: its corrections; None for the bare formula.
+
+    Returns:
+        A frame with the same index: `estimate.instant`, `estimate.allocated_bytes` with `_low_bytes` and
+        `_high_bytes` (the 90 % interval), the same of `reserved` and `device_used`, `estimate.fits`, and
+        `estimate.refusal` where the formula says nothing. What is not known is missing.
+
+    Raises:
+        ConfigError: if a row describes no job; it names the row.
+    """
+    columns = _Columns(len(frame))
+    own = factors.formulas.get(formula.id) if factors else None
+    for group in group_frame(frame):
+        card = or_reason(card_of, group.job)
+        breakdown = card if isinstance(card, str) else evaluate_group(formula, group)
+        if isinstance(card, str) or isinstance(breakdown, str):
+            columns.refuse(group, reason=str(breakdown))
+        else:
+            corrected = correct(breakdown, factors=own, job=group.job, context_bytes=card.context_bytes)
+            columns.fill(group, corrected, card)
+    return columns.as_frame(frame.index)
+
+
+def group_frame(frame: pd.DataFrame) -> Iterator[Alike]:
+    """The jobs of a table in groups that differ in batch size and length alone.
+
+    Raises:
+        ConfigError: if a row describes no job; it names the row.
+    """
+    import numpy as np  # noqa: PLC0415 - only a whole table needs it
+
+    batches, lengths = (_counts(frame, key) for key in _SHAPE_KEYS)
+    keys = [key for key in JOB_KEYS if key in frame.columns and key not in _SHAPE_KEYS]
+    for positions, values in _distinct(frame[keys]):
+        shape = Shape(batch_size=batches[positions], seq_len=lengths[positions])
+        bounds = [
+            dict(zip(_SHAPE_KEYS, (int(end(shape.batch_size)), int(end(shape.seq_len))), strict=True))
+            for end in (np.max, np.min)
+        ]
+        row = f"row {frame.index[positions[0]]}"
+        _, job = (_read_job(values | bound, source=row) for bound in bounds)
+        yield Alike(job=job, positions=positions, shape=shape)
+
+
+def _distinct(table: pd.DataFrame) -> Iterator[tuple[NDArray[np.int64], Tree]]:
+    """The rows that are equal, and what they hold where they hold anything."""
+    import numpy as np  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415
+
+    if table.columns.empty:
+        yield np.arange(len(table), dtype=np.int64), {}
+        return
+    numbers = table.groupby(list(table.columns), dropna=False, sort=False).ngroup().to_numpy()
+    order = np.argsort(numbers, kind="stable").astype(np.int64)
+    members = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(order) else []
+    # Only now are types guessed: a CSV file has no whole numbers in a column with a gap.
+    firsts = table.iloc[[positions[0] for positions in members]].convert_dtypes().to_dict("records")
+    for positions, first in zip(members, firsts, strict=True):
+        yield positions, {str(key): value for key, value in first.items() if not pd.isna(value)}
+
+
+def _counts(frame: pd.DataFrame, key: str) -> NDArray[np.int64]:
+    import numpy as np  # noqa: PLC0415
+
+    default = JobSpec.model_fields[key].default
+    if key not in frame.columns:
+        return np.full(len(frame), default, dtype=np.int64)
+    try:
+        return frame[key].astype("Int64").fillna(default).to_numpy().astype(np.int64)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"column {key} holds more than whole numbers", hint="write for example 2048"
+        ) from None
+
+
+def _read_job(values: Mapping[str, object], *, source: str) -> JobSpec:
+    tree: Tree = {}
+    for key, value in values.items():
+        tree = set_value(tree, key, value)
+    return job_from(tree, source=source)
+
+
+class _Columns:
+    """The columns of the result, filled group by group; what is never filled is missing."""
+
+    def __init__(self, num_rows: int) -> None:
+        import numpy as np  # noqa: PLC0415
+
+        self._bytes = {name: np.zeros(num_rows, dtype=np.int64) for name in _BYTES}
+        self._is_known = {name: np.zeros(num_rows, dtype=bool) for name in _BYTES}
+        self._texts = {name: np.full(num_rows, None, dtype=object) for name in _TEXTS}
+
+    def refuse(self, group: Alike, *, reason: str) -> None:
+        self._texts["refusal"][group.positions] = reason
+
+    def fill(self, group: Alike, corrected: Corrected, card: Card) -> None:
+        self._texts["instant"][group.positions] = _winners(corrected.breakdown)
+        self._texts["fits"][group.positions] = _judge_all(corrected, card)
+        for name in _BANDS:
+            band: Band | None = getattr(corrected, name)
+            for end in _ENDS:
+                quantity = getattr(band, f"{end}_bytes") if band else None
+                if quantity is not None:
+                    self._bytes[f"{name}_{end}_bytes"][group.positions] = quantity
+                    self._is_known[f"{name}_{end}_bytes"][group.positions] = True
+
+    def as_frame(self, index: pd.Index) -> pd.DataFrame:
+        import pandas as pd  # noqa: PLC0415
+
+        series: dict[str, pd.api.extensions.ExtensionArray] = {}
+        for name in _TEXTS:
+            series[name] = pd.array(self._texts[name], dtype="string")
+        for name in _BYTES:
+            series[name] = pd.arrays.IntegerArray(self._bytes[name], ~self._is_known[name])
+        names = ("instant", *_BYTES, "fits", "refusal")
+        return pd.DataFrame({_column(name): series[name] for name in names}, index=index)
+
+
+def _column(name: str) -> str:
+    return f"estimate.{name.replace('_value_bytes', '_bytes')}"
+
+
+def _winners(breakdown: Breakdown) -> NDArray[np.object_]:
+    import numpy as np  # noqa: PLC0415
+
+    totals = np.stack(np.broadcast_arrays(*(instant.total_bytes for instant in breakdown.instants)))
+    names = np.array([instant.name for instant in breakdown.instants], dtype=object)
+    return cast("NDArray[np.object_]", names[totals.argmax(axis=0)])
+
+
+def _judge_all(corrected: Corrected, card: Card) -> NDArray[np.object_]:
+    """`estimate.judge`, for arrays."""
+    import numpy as np  # noqa: PLC0415
+
+    device = corrected.device_used
+    if device is None:
+        held = corrected.reserved or corrected.allocated
+        is_below = np.asarray(held.value_bytes) <= card.total_bytes
+        return np.where(is_below, str(Fits.LIKELY), str(Fits.UNLIKELY)).astype(object)
+    return np.select(
+        [
+            _end(corrected.allocated, "low") + (card.context_bytes or 0) > card.total_bytes,
+            _end(device, "high") <= card.total_bytes,
+            np.asarray(device.value_bytes) <= card.total_bytes,
+        ],
+        [str(Fits.NO), str(Fits.YES), str(Fits.LIKELY)],
+        str(Fits.UNLIKELY),
+    ).astype(object)
+
+
+def _end(band: Band, end: str) -> NDArray[np.int64]:
+    import numpy as np  # noqa: PLC0415
+
+    quantity: Quantity | None = getattr(band, f"{end}_bytes")
+    return np.asarray(band.value_bytes if quantity is None else quantity)

@@ -1,0 +1,1 @@
+"""Published claims about GPU memory, each checked by jobs or by arithmetic."""

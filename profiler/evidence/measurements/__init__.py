@@ -1,0 +1,1 @@
+"""Published measurements of real cards, and how ours compare with them."""

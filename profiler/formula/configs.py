@@ -1,0 +1,50 @@
+"""Which shapes a model has, by its name or its config, without loading it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from profiler.errors import ConfigError
+from profiler.formula.families import FAMILIES
+from profiler.jobs.choices import Weights
+from profiler.jobs.models import read_config, resolve_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from profiler.formula.architecture import Architecture
+
+
+def read_architecture(config: Mapping[str, object]) -> Architecture:
+    """The shapes of the model a Hugging Face config describes.
+
+    Raises:
+        ConfigError: the family is not known here, or the config lacks a figure.
+    """
+    model_type = str(config.get("model_type"))
+    if model_type in FAMILIES:
+        return FAMILIES[model_type](config)
+    known = ", ".join(FAMILIES)
+    raise ConfigError(
+        f"no formula knows the shapes of a {model_type} model",
+        hint=f"formulas know {known}; `peakvram run` runs any model on a virtual card",
+    )
+
+
+@lru_cache(maxsize=64)
+def architecture_of(model: str, *, revision: str | None = None) -> Architecture:
+    """The shapes of a preset, of a directory's model, or of a model on the Hub.
+
+    A Hub repository's config is fetched where this machine has none of it yet.
+
+    Raises:
+        ConfigError: the name stands for nothing, or for a model whose shapes are not known here.
+        EnvironmentUnfitError: the config is on the Hub, and the Hub does not give it.
+    """
+    source = resolve_model(model, weights=Weights.RANDOM, revision=revision)
+    if source.kind == "hub":
+        from profiler.formula.hub import fetch_config  # noqa: PLC0415 - few jobs need it
+
+        return read_architecture(fetch_config(source.location, revision=source.revision))
+    return read_architecture(read_config(source))

@@ -1,0 +1,1 @@
+"""What others publish: one formula a module, each as its author gives it, with its source."""

@@ -1,0 +1,110 @@
+"""Which types a job's tensors have, and what of its model trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from profiler.jobs.choices import InferenceQuant, Precision
+from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, Method, QLora
+
+if TYPE_CHECKING:
+    from profiler.formula.architecture import Architecture, Linear
+
+Base: TypeAlias = Literal["plain", "4bit", "8bit"]
+
+ADAPTER_BYTES = 4
+"""Bytes of an adapter's element: peft keeps adapters of 16-bit models in float32 (autocast_adapter_dtype)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scheme:
+    """Bytes an element takes in each part of a job, and what is trained.
+
+    Attributes:
+        base: how the matrices of the blocks are stored.
+        weights: bytes an element of a matrix that is not quantized.
+        others: bytes an element of every other parameter: embeddings, the output matrix, norms.
+        stream: bytes an element of the residual stream.
+        linear: bytes an element of what a linear layer returns.
+        matmul: bytes an element of what a linear layer computes with.
+        autocast: whether the forward pass runs under autocast.
+        double_quant: whether scales of 4-bit matrices are quantized themselves.
+        trains_weights: whether the model's own weights are trained.
+        adapter: the adapters' settings; None where there are none.
+    """
+
+    base: Base
+    weights: int
+    others: int
+    stream: int
+    linear: int
+    matmul: int
+    autocast: bool
+    double_quant: bool
+    trains_weights: bool
+    adapter: Lora | QLora | Int8Lora | None
+
+    def is_adapted(self, linear: Linear) -> bool:
+        """Whether a linear layer of a block has an adapter."""
+        if self.adapter is None:
+            return False
+        return self.adapter.targets == "all-linear" or linear.name in self.adapter.targets
+
+    def adapts_experts(self, architecture: Architecture) -> bool:
+        """Whether a block's experts and their router have adapters, as peft gives them under `all-linear`."""
+        return not architecture.is_dense and self.adapter is not None and self.adapter.targets == "all-linear"
+
+    @property
+    def rank(self) -> int:
+        """Rank of the adapters; 0 where there are none."""
+        return 0 if self.adapter is None else self.adapter.rank
+
+
+def scheme_of(job: JobSpec) -> Scheme:
+    """The types that transformers, peft and bitsandbytes give a job's tensors."""
+    method = job.method
+    weights = 4 if job.precision in _FLOAT32_WEIGHTS else 2
+    autocast = job.precision not in PURE
+    base = _base(method)
+    # prepare_model_for_kbit_training casts every 16-bit parameter that is not quantized to float32.
+    is_prepared = isinstance(method, QLora | Int8Lora) and method.kbit_prepare
+    others = 4 if is_prepared else weights
+    matmul = _matmul_bytes(method, weights=2 if autocast else weights)
+    return Scheme(
+        base=base,
+        weights=weights,
+        others=others,
+        stream=others,
+        linear=matmul if base == "plain" else others,
+        matmul=matmul,
+        autocast=autocast,
+        double_quant=isinstance(method, QLora | Inference) and method.double_quant,
+        trains_weights=isinstance(method, Full),
+        adapter=None if isinstance(method, Full | Inference) else method,
+    )
+
+
+_FLOAT32_WEIGHTS = (Precision.FP32, Precision.BF16_AMP, Precision.FP16_AMP)
+PURE = (Precision.FP32, Precision.BF16, Precision.FP16)
+"""Precisions without autocast."""
+
+
+def _base(method: Method) -> Base:
+    match method:
+        case QLora() | Inference(is_4bit=True):
+            return "4bit"
+        case Int8Lora() | Inference(quant=InferenceQuant.INT8):
+            return "8bit"
+        case Full() | Lora() | Inference():
+            return "plain"
+
+
+def _matmul_bytes(method: Method, *, weights: int) -> int:
+    match method:
+        case QLora(compute_dtype=compute) | Inference(is_4bit=True, compute_dtype=compute):
+            return 4 if compute == "float32" else 2
+        case Int8Lora() | Inference(quant=InferenceQuant.INT8):
+            return 2
+        case Full() | Lora() | Inference():
+            return weights

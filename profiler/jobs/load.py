@@ -1,0 +1,154 @@
+"""Which job a YAML file or a mapping describes, or what is wrong with it and where."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import yaml
+from pydantic import ValidationError
+
+from profiler.errors import ConfigError
+from profiler.jobs.job import JobSpec
+from profiler.jobs.problems import describe_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+Tree: TypeAlias = dict[str, Any]
+"""What a YAML file holds before it is validated: keys and whatever stands behind them."""
+
+
+def load_job(path: Path) -> JobSpec:
+    """Reads a job from a YAML file.
+
+    Raises:
+        ConfigError: if the file cannot be read or does not describe a job; it names the file and the key.
+    """
+    return job_from(read_yaml(path), source=str(path))
+
+
+def job_from(
+    data: Mapping[str, object], *, source: str = "", labels: Mapping[str, str] | None = None
+) -> JobSpec:
+    """Makes a job of a mapping such as a YAML file holds.
+
+    Args:
+        data: the job's fields.
+        source: what the fields come from, named before the key in an error; empty for nothing.
+        labels: what to call a dotted path instead, such as `{"method.rank": "--rank"}`.
+
+    Raises:
+        ConfigError: on the first field that is unknown, missing or wrong.
+    """
+    try:
+        return JobSpec.model_validate(data)
+    except ValidationError as error:
+        problem = describe_problem(error)
+        label = (labels or {}).get(problem.path)
+        where = label or ": ".join(part for part in (source, problem.path) if part)
+        message = f"{where}: {problem.message}" if where else problem.message
+        raise ConfigError(message, hint=problem.hint) from None
+
+
+def read_yaml(path: Path) -> Tree:
+    """Reads a YAML file that holds a mapping with text keys, each key once.
+
+    Raises:
+        ConfigError: if there is no such file, or it holds anything else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text", hint="a configuration is a YAML file") from None
+    except OSError as error:
+        reason = (error.strerror or "it cannot be read").lower()
+        raise ConfigError(f"cannot read {path}: {reason}", hint="check the path") from None
+    return _read_mapping(text, source=str(path))
+
+
+def read_value(text: str) -> object:
+    """Reads one value as YAML does: `8` is a number, `true` a truth value, `[a, b]` a list.
+
+    Raises:
+        ConfigError: if the text is not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError:
+        raise ConfigError(f"{text!r} cannot be read as a value", hint="quote it as YAML would") from None
+
+
+def read_setting(text: str) -> tuple[str, object]:
+    """Reads `key.path=value` as the command line takes it: the dotted key, and the value as YAML reads it.
+
+    Raises:
+        ConfigError: if the text is no such pair.
+    """
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise ConfigError(f"--set {text!r} is no KEY=VALUE", hint="write for example --set method.rank=8")
+    return path.strip(), read_value(value)
+
+
+def set_value(data: Mapping[str, object], dotted_path: str, value: object) -> Tree:
+    """A copy of `data` with the value at a dotted path such as `method.rank` replaced or added.
+
+    A text or truth value on the way, as in `method: lora`, becomes the mapping it is short for.
+
+    Raises:
+        ConfigError: if the path is empty in a part, or leads through something that holds no keys.
+    """
+    first, _, rest = dotted_path.partition(".")
+    if not first or (not rest and "." in dotted_path):
+        raise ConfigError(f"{dotted_path!r} is no dotted path", hint="write for example method.rank")
+    if not rest:
+        return {**data, first: value}
+    below = _as_mapping(first, data.get(first, {}))
+    return {**data, first: set_value(below, rest, value)}
+
+
+def _as_mapping(key: str, value: object) -> Tree:
+    match key, value:
+        case _, dict():
+            return value
+        case "method", str():
+            return {"kind": value}
+        case "gradient_checkpointing", bool():
+            return {"enabled": value}
+        case _:
+            raise ConfigError(f"{key} has no keys of its own", hint=f"set {key} itself")
+
+
+def _read_mapping(text: str, *, source: str) -> Tree:
+    try:
+        data = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{source}{line}: {error.problem}", hint="mend the YAML there") from None
+    except yaml.YAMLError:
+        raise ConfigError(f"{source} holds characters that YAML does not allow") from None
+    except RecursionError:
+        raise ConfigError(f"{source} is nested too deeply", hint="a job has two levels of keys") from None
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise ConfigError(
+            f"{source} does not hold `key: value` lines", hint="a job needs at least `model: NAME`"
+        )
+    return data
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a key given twice is an error, not the last one silently winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Builds a mapping, or refuses the second of two equal keys."""
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen and isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key_node.value!r} is given twice", key_node.start_mark
+                )
+            if isinstance(key_node, yaml.ScalarNode):
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep=deep)

@@ -1,0 +1,1 @@
+"""What run, exec, verify and sweep share about processes: messages, environments, locks, signals."""

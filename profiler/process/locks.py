@@ -1,0 +1,99 @@
+"""Who runs what: locks that the kernel lets go of when their holder dies, however it dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from profiler.errors import EnvironmentUnfitError
+from profiler.files import reason_of
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_MAX_TRIES = 100
+
+
+class Locks:
+    """Named locks in a directory, each held by at most one process.
+
+    Jobs are locked in their study's directory, so that two sweeps of one study share the work; cards in one
+    of the user's own, so that two sweeps on one machine do not take the same.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Locks will be files in `directory`, made if missing."""
+        self._directory = directory
+        self._held: dict[str, int] = {}
+
+    def take(self, name: str) -> bool:
+        """Hold the lock of this name; False if another process holds it.
+
+        Raises:
+            EnvironmentUnfitError: the directory cannot be written to.
+        """
+        while True:
+            descriptor = self._open_file(name)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                return False
+            if self._is_current(descriptor, name):
+                self._held[name] = descriptor
+                return True
+            os.close(descriptor)  # its holder let go of it, and removed the file, just now
+
+    def release(self, name: str) -> None:
+        """Let go of a lock that is held."""
+        descriptor = self._held.pop(name)
+        self._path(name).unlink(missing_ok=True)  # while it is still locked, so that nobody's file is removed
+        os.close(descriptor)
+
+    def __enter__(self) -> Locks:
+        """The locks themselves."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Lets go of every lock."""
+        for name in list(self._held):
+            self.release(name)
+        with suppress(OSError):  # others hold locks in it, or it was never made
+            self._directory.rmdir()
+
+    def _open_file(self, name: str) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        num_tries = 0
+        while True:
+            num_tries += 1
+            try:
+                self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                return os.open(self._path(name), flags, 0o600)
+            except OSError as error:
+                # Whoever is last of several removes the directory, perhaps while it is made here.
+                if isinstance(error, FileNotFoundError | FileExistsError) and num_tries < _MAX_TRIES:
+                    continue
+                raise EnvironmentUnfitError(
+                    f"cannot write to {self._directory}: {reason_of(error)}",
+                    hint="free some room, or choose another place with --out",
+                ) from error
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}.lock"
+
+    def _is_current(self, descriptor: int, name: str) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._path(name).stat())
+        except FileNotFoundError:
+            return False
+
+
+def card_locks() -> Locks:
+    """The locks of this machine's cards, by UUID, shared by all of this user's processes."""
+    return Locks(Path(tempfile.gettempdir()) / f"peakvram-{os.getuid()}-cards")

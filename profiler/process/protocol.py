@@ -1,0 +1,89 @@
+"""What a parent and its worker tell each other: files in a private directory, each written whole.
+
+The worker finds `request.json` and leaves `report.json`, written anew after every phase, so that a job that
+is killed has told of every phase it completed; or `refusal.json`, where the job cannot be run as it was asked
+for.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from profiler.errors import ConfigError, EnvironmentUnfitError, PeakvramError
+from profiler.jobs.job import JobSpec
+from profiler.records.schema import Device
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REQUEST = "request.json"
+REPORT = "report.json"
+REFUSAL = "refusal.json"
+HISTORY = "history.jsonl"
+TRACE = "trace.jsonl"
+SNAPSHOT = "snapshot.pickle"
+STDERR = "stderr.txt"
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Message):
+    """A resolved model, as `profiler.jobs.models.ModelSource`."""
+
+    kind: Literal["preset", "directory", "hub"]
+    id: str
+    location: str
+    revision: str | None
+    hub_id: str | None
+    reason: str
+
+
+class Request(_Message):
+    """One job for a worker.
+
+    Attributes:
+        spec: the job, its GPU chosen.
+        source: its model, resolved.
+        device: the card as far as the parent knows it; the worker completes a real one.
+        driver: the driver's version; None for a virtual card.
+        scratch: an empty directory for the worker's files; the parent removes it, however the job ends.
+        notes: what the record is to say besides.
+        has_history: whether to leave the history of the allocator's events in `history.jsonl`.
+        has_trace: whether to leave them in `trace.jsonl`, with the module behind each and whose blocks are.
+        has_snapshot: whether to leave torch's own snapshot of the trace's highest phase too.
+    """
+
+    spec: JobSpec
+    source: Source
+    device: Device
+    driver: str | None
+    scratch: str
+    notes: tuple[str, ...] = ()
+    has_history: bool = False
+    has_trace: bool = False
+    has_snapshot: bool = False
+
+
+class Refusal(_Message):
+    """Why a job was not run: an error its reader can mend."""
+
+    kind: Literal["config", "environment"]
+    message: str
+    hint: str
+
+    def to_error(self) -> PeakvramError:
+        """The error to raise in the parent."""
+        cls = ConfigError if self.kind == "config" else EnvironmentUnfitError
+        return cls(self.message, hint=self.hint)
+
+
+def write_whole(path: Path, message: BaseModel) -> None:
+    """Write a message so that a reader finds it whole or not at all, even if the writer is killed."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(message.model_dump_json())
+    partial.replace(path)

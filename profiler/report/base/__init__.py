@@ -1,0 +1,1 @@
+"""What every medium shows alike: words, verdicts, and which records belong together."""

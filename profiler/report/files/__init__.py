@@ -1,0 +1,1 @@
+"""Which files a study, its report and the test of formulas are published as."""

@@ -1,0 +1,124 @@
+"""Which files the test of formulas is published as: all of them can be made again from the records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from typing import TYPE_CHECKING
+
+from profiler.errors import ConfigError
+from profiler.files import reason_of, write_file
+from profiler.report.base.markdown import code
+from profiler.report.markdown.factors import factor_rows
+from profiler.report.markdown.formulas import FORMULAS_END_MARK, formulas_readme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from profiler.estimate.factors import FactorFile
+    from profiler.fit.score import Score
+    from profiler.fit.validate import Validation
+
+_SCORES = ["formula", "figure", "stage", "num_jobs", "median", "p90", "p95", "bias", "coverage"]
+_TRUST = ["formula", "believed", "num_jobs", "out_of_memory", "too_large", "num_failed", "let_through"]
+_TERMS = ["formula", "component", "terms", "num_jobs", "median", "bias", "of_peak"]
+_FACTORS = ["formula", "figure", "jobs", "term", "factor", "low", "high", "status", "reason"]
+_FILES = (
+    "`scores.csv`: every score, by formula, figure and stage.",
+    "`trust.csv`: what comes of believing each.",
+    "`terms.csv`: the errors of terms.",
+    "`factors.csv`: every factor, those of the gaps of reserved memory and device use too.",
+)
+
+
+def publish_formulas(
+    directory: Path,
+    validations: Sequence[Validation],
+    factors: FactorFile,
+    *,
+    command: str,
+    factors_path: str,
+) -> tuple[Path, ...]:
+    """Writes `README.md` and the tables of tested formulas; returns their paths.
+
+    Args:
+        directory: where they go.
+        validations: the formulas, in the order to show them.
+        factors: what was fitted.
+        command: what makes the files again.
+        factors_path: where the factor file is, for a reader.
+
+    Raises:
+        ConfigError: if the README that is there cannot be read.
+        EnvironmentUnfitError: if a file cannot be written.
+    """
+    readme = directory / "README.md"
+    own_text = _own_text(readme)  # read before anything is written
+    files = (*_FILES, f"{code(factors_path)}: the factors as `peakvram estimate` reads them.")
+    write_file(readme, formulas_readme(validations, factors, command=command, files=files) + own_text)
+    tables = {
+        "scores.csv": (_SCORES, _score_rows(validations)),
+        "trust.csv": (_TRUST, _trust_rows(validations)),
+        "terms.csv": (_TERMS, _term_rows(validations)),
+        "factors.csv": (_FACTORS, _factor_rows(factors)),
+    }
+    for name, (headings, rows) in tables.items():
+        write_file(directory / name, _csv(headings, rows))
+    return (readme, *(directory / name for name in tables))
+
+
+def _own_text(readme: Path) -> str:
+    """What somebody wrote below the mark of the README that is there."""
+    try:
+        return readme.read_text(encoding="utf-8").partition(FORMULAS_END_MARK)[2].lstrip("\n")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else "it is not UTF-8 text"
+        hint = "move it away to have it written anew"
+        raise ConfigError(f"cannot read {readme}: {reason}", hint=hint) from None
+
+
+def _score_rows(validations: Iterable[Validation]) -> Iterator[list[str]]:
+    for one in validations:
+        for line in one.lines:
+            yield [one.formula.id, str(line.figure), str(line.stage), *_score_cells(line.score)]
+
+
+def _score_cells(score: Score) -> list[str]:
+    shares = (score.median, score.p90, score.p95, score.bias)
+    coverage = "" if score.coverage is None else _share(score.coverage)
+    return [str(score.num_jobs), *map(_share, shares), coverage]
+
+
+def _trust_rows(validations: Iterable[Validation]) -> Iterator[list[str]]:
+    for one in validations:
+        for believed, trust in one.trusted.items():
+            shares = [_share(trust.out_of_memory), _share(trust.too_large)]
+            failed = [str(trust.num_failed), _share(trust.let_through)]
+            yield [one.formula.id, str(believed), str(trust.num_jobs), *shares, *failed]
+
+
+def _term_rows(validations: Iterable[Validation]) -> Iterator[list[str]]:
+    for one in validations:
+        for error in one.term_errors:
+            shares = map(_share, (error.median, error.bias, error.of_peak))
+            yield [one.formula.id, error.component, " ".join(error.terms), str(error.num_jobs), *shares]
+
+
+def _factor_rows(factors: FactorFile) -> Iterator[list[str]]:
+    for name, found in factors.formulas.items():
+        yield from factor_rows(name, found)
+
+
+def _share(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6f}"  # there was nothing to count
+
+
+def _csv(headings: list[str], rows: Iterable[list[str]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([headings, *rows])
+    return text.getvalue()

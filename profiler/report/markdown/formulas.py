@@ -1,0 +1,199 @@
+"""What the test of formulas looks like in Markdown: how far each is off, before and after correction."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from profiler.fit.validate import FigureName, Stage
+from profiler.report.base.markdown import code, escape, table
+from profiler.report.markdown.factors import describe_records, factor_parts
+from profiler.report.markdown.tables import VIRTUAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from profiler.estimate.factors import FactorFile
+    from profiler.fit.score import Score
+    from profiler.fit.validate import Validation
+
+NONE = "-"
+FORMULAS_END_MARK = "<!-- What is above this line is written by `peakvram fit`; what is below is kept. -->"
+
+_ALLOCATED = """\
+Errors of the peak of allocated memory, relative to the record's: median, 90th and 95th percentile of the
+absolute error, and its mean with the sign (below 0 the formula says too little). *As published* is the
+formula as its author gives it. *Fitted* is the formula with factors fitted to the records of all other
+models: each model is left out once, and predicted by factors that never saw it. *Held* is the share of
+records within their 90 % interval, which was made from the other models too.
+"""
+_CARDS = """\
+The same with each card left out once, by factors and intervals from the other cards. These cards hold the
+same models, but a larger card holds larger jobs.
+"""
+_GAPS = """\
+Reserved memory is allocated memory and what PyTorch's allocator keeps on top, device use is reserved memory
+and the CUDA context. Both are predicted from the formula's own terms, models left out. Jobs that ran into
+their card's capacity and tried again, and jobs under other allocator settings, are left out here. Under *as
+published* the formula's one figure is compared with each.
+"""
+_TRUST = """\
+Each finished job gets the smallest card of the catalogue that the estimate says is enough. *Out of memory*:
+the share of jobs that need more than that card has. *Too large*: the share for which a smaller card would
+have been enough. *Let through*: of the jobs that ran out of memory on their own card, the share that the
+estimate says fits it. *As published* believes the formula's figure, *corrected value* the corrected device
+use, *high end of the interval* the upper end of its 90 % interval; factors and intervals are from other
+models.
+"""
+_TERMS = """\
+Terms as published, beside the tensors themselves, which were counted at the end of the phase that has all
+of them: weights (and the state of quantization) and adapters before the first step, gradients after the
+backward pass, optimizer state after the step, activations after the forward pass, logits included. *Error*
+is the median of the absolute difference, *bias* the median with its sign, both relative to the tensors; *of
+the peak* is the median of the absolute difference relative to the peak of allocated memory.
+"""
+
+
+def formulas_readme(
+    validations: Sequence[Validation], factors: FactorFile, *, command: str, files: Sequence[str]
+) -> str:
+    """The README of tested formulas, from their tests and their factors.
+
+    Args:
+        validations: the formulas, in the order to show them.
+        factors: what was fitted.
+        command: what made it.
+        files: the names of the files beside it, and what each holds, a line each.
+    """
+    kinds = " and ".join(factors.fitted_on.device_kinds)
+    parts = [
+        f"# Formulas, tested and corrected ({kinds})\n",
+        describe_records(factors),
+        f"{VIRTUAL}\n" if "virtual" in factors.fitted_on.device_kinds else "",
+        f"## Peak allocated ({kinds})\n\n{_ALLOCATED}",
+        _allocated_table(validations),
+        *_silent_parts(validations),
+        *_card_parts(validations, kinds=kinds),
+        f"## Reserved memory and device use ({kinds})\n\n{_GAPS}",
+        _gap_table(validations),
+        f"## If the estimate were believed ({kinds})\n\n{_TRUST}",
+        _trust_table(validations),
+        *_term_parts(validations, kinds=kinds),
+        *factor_parts(factors),
+        f"## How it was made\n\n    {command}\n",
+        "\n".join(["## Files\n", *(f"- {line}" for line in files)]) + "\n",
+        f"{FORMULAS_END_MARK}\n",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def percent(value: float | None, *, has_sign: bool = False) -> str:
+    """A share as a reader wants it: two digits below 1 %, one below 100 %."""
+    if value is None or math.isnan(value):  # there was nothing to count
+        return NONE
+    digits = 2 if abs(value) < 0.01 else 1
+    return f"{value:+.{digits}%}" if has_sign else f"{value:.{digits}%}"
+
+
+def errors_of(score: Score | None) -> list[str]:
+    """The cells of a score: median, 90th and 95th percentile, and bias."""
+    if score is None:
+        return [NONE] * 4
+    return [
+        percent(score.median),
+        percent(score.p90),
+        percent(score.p95),
+        percent(score.bias, has_sign=True),
+    ]
+
+
+def _allocated_table(validations: Sequence[Validation]) -> str:
+    headings = ["formula", "jobs", "as published: median", "90th", "95th", "bias"]
+    headings += ["fitted: median", "90th", "95th", "bias", "held"]
+    rows = []
+    for one in validations:
+        bare, fitted = (one.score(FigureName.ALLOCATED, stage) for stage in (Stage.BARE, Stage.MODELS))
+        num_jobs = str(bare.num_jobs) if bare else "0"
+        held = percent(fitted.coverage if fitted else None)
+        rows.append([code(one.formula.id), num_jobs, *errors_of(bare), *errors_of(fitted), held])
+    return table(headings, rows, num_left=1)
+
+
+def _silent_parts(validations: Sequence[Validation]) -> Iterator[str]:
+    """Why some formulas have no factors."""
+    lines = [f"- {code(one.formula.id)}: {escape(one.unfitted)}" for one in validations if one.unfitted]
+    if lines:
+        yield "\n".join(["Not fitted:\n", *lines]) + "\n"
+
+
+def _card_parts(validations: Sequence[Validation], *, kinds: str) -> Iterator[str]:
+    rows = []
+    for one in validations:
+        scores = [one.score(figure, Stage.CARDS) for figure in (FigureName.ALLOCATED, FigureName.RESERVED)]
+        if any(scores):
+            cells = [cell for score in scores for cell in (*errors_of(score), _held(score))]
+            rows.append([code(one.formula.id), *cells])
+    if rows:
+        headings = [
+            "formula",
+            *("allocated: median", "90th", "95th", "bias", "held"),
+            *("reserved: median", "90th", "95th", "bias", "held"),
+        ]
+        yield f"## Cards left out ({kinds})\n\n{_CARDS}"
+        yield table(headings, rows, num_left=1)
+
+
+def _gap_table(validations: Sequence[Validation]) -> str:
+    headings = ["formula", "as published: reserved, median", "device, median"]
+    headings += ["fitted: reserved, median", "95th", "held", "device, median", "95th", "held"]
+    rows = []
+    for one in validations:
+        figures = (FigureName.RESERVED, FigureName.DEVICE_USED)
+        bare = [errors_of(one.score(figure, Stage.BARE))[0] for figure in figures]
+        cells = []
+        for figure in figures:
+            fitted = one.score(figure, Stage.MODELS)
+            cells += [errors_of(fitted)[0], errors_of(fitted)[2], _held(fitted)]
+        rows.append([code(one.formula.id), *bare, *cells])
+    return table(headings, rows, num_left=1)
+
+
+def _trust_table(validations: Sequence[Validation]) -> str:
+    headings = ["formula", "believed", "jobs with a card", "out of memory", "too large", "let through"]
+    rows = [
+        [
+            code(one.formula.id),
+            str(believed),
+            str(trust.num_jobs),
+            percent(trust.out_of_memory),
+            percent(trust.too_large),
+            f"{percent(trust.let_through)} of {trust.num_failed}" if trust.num_failed else NONE,
+        ]
+        for one in validations
+        for believed, trust in one.trusted.items()
+    ]
+    return table(headings, rows, num_left=2)
+
+
+def _term_parts(validations: Sequence[Validation], *, kinds: str) -> Iterator[str]:
+    rows = [
+        [
+            code(one.formula.id),
+            escape(error.component),
+            ", ".join(code(term) for term in error.terms),
+            str(error.num_jobs),
+            percent(error.median),
+            percent(error.bias, has_sign=True),
+            percent(error.of_peak),
+        ]
+        for one in validations
+        for error in one.term_errors
+    ]
+    if rows:
+        yield f"## Which term is wrong ({kinds})\n\n{_TERMS}"
+        headings = ["formula", "tensors", "its terms", "jobs", "error", "bias", "of the peak"]
+        yield table(headings, rows, num_left=3)
+
+
+def _held(score: Score | None) -> str:
+    return percent(score.coverage if score else None)

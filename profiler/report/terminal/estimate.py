@@ -1,0 +1,222 @@
+"""What an estimate looks like on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from profiler.estimate.estimate import Estimate, Fits, Refusal, room_text, single
+from profiler.estimate.factors import conditions_of, most_specific
+from profiler.report.base.text import UNKNOWN, literal, plain_table, size, titled
+from profiler.report.terminal.record import describe_job
+from profiler.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from rich.console import Console, Group
+
+    from profiler.estimate.apply import Band
+    from profiler.estimate.card import Card
+    from profiler.estimate.estimate import Estimated, Verdict
+    from profiler.estimate.factors import Factor, FactorFile, FittedOn
+    from profiler.formula.breakdown import Formula
+    from profiler.jobs.job import JobSpec
+
+_STYLES = {Fits.YES: "bold green", Fits.LIKELY: "green", Fits.UNLIKELY: "yellow", Fits.NO: "bold yellow"}
+_SAYS = {
+    Fits.YES: "fits",
+    Fits.LIKELY: "likely fits",
+    Fits.UNLIKELY: "unlikely to fit",
+    Fits.NO: "does not fit",
+}
+
+
+def show_estimate(console: Console, estimate: Estimate, *, factors: FactorFile | None) -> None:
+    """Prints an estimate: the job, its peak, the terms of the instant that wins, the others, the verdict."""
+    own = factors.formulas.get(estimate.formula.id) if factors else None
+    for line in _heading(estimate.spec, estimate.card):
+        console.print(line, soft_wrap=True)
+    console.print(literal(f"formula {estimate.formula.id}: {_title(estimate.formula)}"), soft_wrap=True)
+    console.print()
+    console.print(literal(_headline(estimate), "bold"), soft_wrap=True)
+    console.print()
+    used = most_specific(own.allocated.factors, conditions_of(estimate.spec)).factors if own else None
+    console.print(terms_table(estimate, factors=used))
+    if len(estimate.breakdown.instants) > 1:
+        console.print()
+        console.print(instants_table(estimate))
+    console.print()
+    console.print(literal(_origin(estimate, factors)), soft_wrap=True)
+    console.print(literal(verdict_line(estimate), _STYLES[estimate.verdict.fits]), soft_wrap=True)
+
+
+def show_comparison(
+    console: Console, estimates: Sequence[Estimated], *, card: Card, factors: FactorFile | None
+) -> None:
+    """Prints what every formula says of one job, side by side."""
+    for line in _heading(estimates[0].spec, card):
+        console.print(line, soft_wrap=True)
+    console.print()
+    console.print(comparison_table(estimates))
+    refused = [estimate for estimate in estimates if isinstance(estimate, Refusal)]
+    if refused:
+        console.print()
+        console.print(refusals_table(refused))
+    console.print()
+    console.print(
+        literal(fitted_text(factors.fitted_on) if factors else "no correction factors were used"),
+        soft_wrap=True,
+    )
+
+
+def terms_table(estimate: Estimate, *, factors: Mapping[str, Factor] | None) -> Group:
+    """One row a term of the instant that wins, largest first; without factors its own bytes alone."""
+    corrected = estimate.corrected.breakdown.peak
+    own = next(instant for instant in estimate.breakdown.instants if instant.name == corrected.name)
+    columns = {"term": "left", "formula": "right"}
+    table = plain_table(
+        columns | ({"factor": "right", "corrected": "right"} if factors else {}) | {"share": "right"}
+    )
+    total = single(corrected.total_bytes)
+    for name, quantity in sorted(corrected.terms.items(), key=lambda item: -single(item[1])):
+        count, own_count = single(quantity), single(own.terms[name])
+        if count or own_count:
+            middle = [_factor(factors.get(name)), size(count)] if factors else []
+            table.add_row(literal(name), size(own_count), *middle, _share(count, total))
+    middle = [Text(""), size(total)] if factors else []
+    table.add_row(Text("total"), size(single(own.total_bytes)), *middle, _share(total, total), style="bold")
+    return titled(f"Terms at the peak: {corrected.name}", table)
+
+
+def instants_table(estimate: Estimate) -> Group:
+    """One row an instant, in the order of the run, with the one that wins marked."""
+    is_corrected = estimate.corrected.breakdown is not estimate.breakdown
+    table = plain_table(
+        {"instant": "left", "formula": "right"} | ({"corrected": "right"} if is_corrected else {})
+    )
+    peak = estimate.corrected.breakdown.peak
+    for own, corrected in zip(
+        estimate.breakdown.instants, estimate.corrected.breakdown.instants, strict=True
+    ):
+        cells = [size(single(own.total_bytes))]
+        if is_corrected:
+            cells.append(size(single(corrected.total_bytes)))
+        is_peak = corrected.name == peak.name
+        table.add_row(
+            literal(own.name), *cells, Text("<- peak" if is_peak else ""), style="bold" if is_peak else ""
+        )
+    return titled("Instants", table)
+
+
+def comparison_table(estimates: Iterable[Estimated]) -> Group:
+    """One row a formula that speaks of the job, with its own figure and the corrected one."""
+    columns = ("own figure", "corrected", "90 % interval", "reserved", "device")
+    table = plain_table({"formula": "left"} | dict.fromkeys(columns, "right") | {"fits": "left"})
+    for estimate in estimates:
+        if isinstance(estimate, Estimate):
+            corrected = estimate.corrected
+            is_corrected = corrected.allocated.low_bytes is not None
+            table.add_row(
+                literal(estimate.formula.id),
+                size(single(estimate.breakdown.peak_bytes)),
+                size(single(corrected.allocated.value_bytes)) if is_corrected else Text(UNKNOWN),
+                literal(interval(corrected.allocated) or UNKNOWN),
+                _band(corrected.reserved),
+                _band(corrected.device_used),
+                literal(estimate.verdict.fits),
+            )
+    return titled("Peak by formula", table)
+
+
+def refusals_table(refusals: Iterable[Refusal]) -> Group:
+    """One row a formula that says nothing of the job, and why."""
+    table = plain_table({"formula": "left", "says nothing because": "left"})
+    for refusal in refusals:
+        table.add_row(literal(refusal.formula.id), literal(refusal.reason))
+    return titled("Formulas that do not speak of it", table)
+
+
+def verdict_line(estimate: Estimate) -> str:
+    """One line: what the card has to give, what it has, and whether that is enough."""
+    card, device = estimate.card, estimate.corrected.device_used
+    where = f"{format_bytes(card.total_bytes)} ({card.name})"
+    figure = f"device {format_bytes(single(device.value_bytes))} of {where}" if device else where
+    return f"{figure}: {fits_text(estimate.verdict)}"
+
+
+def fits_text(verdict: Verdict) -> str:
+    """Whether a job fits, by how much, and what that rests on."""
+    return f"{_SAYS[verdict.fits]}, {room_text(verdict.room_bytes)} ({verdict.reason})"
+
+
+def interval(band: Band) -> str:
+    """The ends of a figure's interval, such as `12.51 to 12.90 GiB`; empty where there is none."""
+    if band.low_bytes is None or band.high_bytes is None:
+        return ""
+    low, high = format_bytes(single(band.low_bytes)), format_bytes(single(band.high_bytes))
+    is_same_unit = low.split()[1] == high.split()[1]
+    return f"{low.split()[0] if is_same_unit else low} to {high}"
+
+
+def fitted_text(fitted: FittedOn) -> str:
+    """What factors were fitted on, in one line; figures of a virtual card are called so."""
+    kinds = " and ".join(fitted.device_kinds)
+    versions = ", ".join(
+        f"{name} {' or '.join(fitted.versions[name])}" for name in ("torch",) if name in fitted.versions
+    )
+    return (
+        f"factors fitted on {fitted.num_records:,} {kinds} records of {len(fitted.models)} models "
+        f"on {', '.join(fitted.cards)}" + (f" ({versions})" if versions else "")
+    )
+
+
+def _heading(spec: JobSpec, card: Card) -> Iterator[Text]:
+    yield literal(describe_job(spec), "bold")
+    yield literal(f"judged against {card.name} ({card.id}), {format_bytes(card.total_bytes)}: {card.reason}")
+    yield Text("ESTIMATE: formulas and arithmetic; nothing was run", style="bold magenta")
+
+
+def _title(formula: Formula) -> str:
+    return formula.title.removeprefix(f"{formula.id}: ")
+
+
+def _headline(estimate: Estimate) -> str:
+    corrected = estimate.corrected
+    if corrected.allocated.low_bytes is None:
+        return f"peak {_figure(corrected.allocated)}: {estimate.formula.predicts}"
+    parts = [f"peak allocated {_figure(corrected.allocated)}"]
+    if corrected.reserved is not None:
+        parts.append(f"reserved {_figure(corrected.reserved)}")
+    if corrected.device_used is not None:
+        parts.append(f"device {_figure(corrected.device_used)}")
+    return "\n".join(parts)
+
+
+def _figure(band: Band) -> str:
+    ends = interval(band)
+    value = format_bytes(single(band.value_bytes))
+    return f"{value} (90 % interval {ends})" if ends else value
+
+
+def _origin(estimate: Estimate, factors: FactorFile | None) -> str:
+    if factors is None:
+        return "the bare formula: no correction factors, no interval"
+    if estimate.formula.id not in factors.formulas:
+        return f"the bare formula: the factor file has no factors for {estimate.formula.id}"
+    return fitted_text(factors.fitted_on)
+
+
+def _factor(factor: Factor | None) -> Text:
+    if factor is None:
+        return Text(UNKNOWN)
+    return Text(f"{factor.value:.3f}") if factor.status == "fitted" else Text("1 (not fitted)")
+
+
+def _share(count: int, total: int) -> Text:
+    return Text(f"{count / total:.1%}" if total else UNKNOWN)
+
+
+def _band(band: Band | None) -> Text:
+    return size(single(band.value_bytes) if band else None)

@@ -1,0 +1,116 @@
+"""What a sweep comes to before it is run, on a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from profiler.estimate.estimate import Estimate, Fits, single
+from profiler.jobs.settings import Settings, method_label, settings_of, show_value, unusual, varying_keys
+from profiler.report.base.text import UNKNOWN, literal, plain_table, titled
+from profiler.report.base.verdict import outcome_label
+from profiler.report.terminal.estimate import interval
+from profiler.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from rich.console import Group
+
+    from profiler.estimate.estimate import Estimated
+    from profiler.jobs.expansion import InvalidJob
+    from profiler.jobs.job import JobSpec
+    from profiler.records.schema import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedJob:
+    """A job of a sweep, its record if it has one, and what it is estimated to take if that was asked."""
+
+    spec: JobSpec
+    record: Record | None = None
+    estimate: Estimated | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanColumn:
+    """One thing to say of every job besides its settings, such as what it is estimated to take."""
+
+    heading: str
+    side: str
+    cell: Callable[[PlannedJob], str]
+
+
+def _state(job: PlannedJob) -> str:
+    return "to run" if job.record is None else f"stored: {outcome_label(job.record.outcome)}"
+
+
+def _peak(job: PlannedJob) -> str:
+    if not isinstance(job.estimate, Estimate):
+        return UNKNOWN
+    return format_bytes(single(job.estimate.corrected.allocated.value_bytes))
+
+
+def _interval(job: PlannedJob) -> str:
+    estimate = job.estimate
+    return (isinstance(estimate, Estimate) and interval(estimate.corrected.allocated)) or UNKNOWN
+
+
+def _fits(job: PlannedJob) -> str:
+    return str(job.estimate.verdict.fits) if isinstance(job.estimate, Estimate) else UNKNOWN
+
+
+_WORDS = {
+    Fits.YES: "fit",
+    Fits.LIKELY: "likely",
+    Fits.UNLIKELY: "unlikely",
+    Fits.NO: "do not fit",
+    None: "not estimated",
+}
+STATE = PlanColumn(heading="state", side="left", cell=_state)
+ESTIMATES = (
+    PlanColumn(heading="est. peak", side="right", cell=_peak),
+    PlanColumn(heading="90 % interval", side="right", cell=_interval),
+    PlanColumn(heading="fits", side="left", cell=_fits),
+)
+"""What a job is estimated to take: peak allocated, its interval, and whether the card has room."""
+
+
+def plan_table(jobs: Sequence[PlannedJob], *, columns: Sequence[PlanColumn] = (STATE,)) -> Group:
+    """One row a job: the settings that tell it from the others, then `columns`."""
+    settings = [_settings(job.spec) for job in jobs]
+    varying = varying_keys(settings)
+    table = plain_table(dict.fromkeys(varying, "left") | {column.heading: column.side for column in columns})
+    for job, own in zip(jobs, settings, strict=True):
+        cells = [own.get(key, "") for key in varying] + [column.cell(job) for column in columns]
+        table.add_row(*map(literal, cells))
+    for column in table.columns:
+        column.overflow = "fold"  # on a narrow terminal nothing is cut off
+    common = [f"{key} {settings[0][key]}" for key in ("model", "method", "gpu") if key not in varying]
+    told = [key for key in settings_of(jobs[0].spec) if key.startswith("method.")]
+    common += unusual(settings_of(jobs[0].spec), besides=["model", "gpu", *told, *varying])
+    return titled(f"Jobs, all with {', '.join(common)}" if common else "Jobs", table)
+
+
+def estimates_summary(jobs: Iterable[PlannedJob]) -> str:
+    """How many jobs are estimated to fit, in one line."""
+    fits = Counter(job.estimate.verdict.fits if isinstance(job.estimate, Estimate) else None for job in jobs)
+    parts = [f"{fits[answer]} {word}" for answer, word in _WORDS.items() if fits[answer]]
+    return f"estimated, nothing was run: {', '.join(parts)}"
+
+
+def _settings(spec: JobSpec) -> Settings:
+    """A job's settings with its method in one."""
+    settings = settings_of(spec)
+    others = {key: value for key, value in settings.items() if not key.startswith("method.")}
+    return {"model": others["model"], "method": method_label(settings), **others}
+
+
+def invalid_table(invalid: Iterable[InvalidJob]) -> Group:
+    """One row a combination that is no job, and why."""
+    table = plain_table({"combination": "left", "why it is no job": "left"})
+    for point in invalid:
+        values = ", ".join(f"{key} {show_value(key, value)}" for key, value in point.values.items())
+        table.add_row(literal(values), literal(point.reason))
+    return titled("Combinations that are no job", table)

@@ -1,0 +1,185 @@
+"""What one record looks like on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from rich.text import Text
+
+from profiler.jobs.choices import Loop
+from profiler.jobs.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, Method, QLora
+from profiler.records.schema import Components, Device, OutcomeStatus, PhaseReading, Record
+from profiler.report.base.text import UNKNOWN, literal, plain_table, size, titled
+from profiler.report.base.verdict import device_label, verdict_line
+from profiler.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rich.console import Console, Group
+
+_VERDICT_STYLES = {OutcomeStatus.OK: "bold green", OutcomeStatus.OOM: "bold yellow"}
+_VIRTUAL = (
+    "VIRTUAL GPU: PyTorch's own CUDA allocator ran over a card that is not there; "
+    "nothing here was measured on hardware"
+)
+
+
+def show_record(console: Console, record: Record, *, path: Path | None = None) -> None:
+    """Prints a record: the job, its card, phases, components, the verdict, notes and where it was written."""
+    for line in heading_lines(record):
+        console.print(line, soft_wrap=True)
+    if record.phases:
+        console.print()
+        console.print(phases_table(record))
+    if record.components is not None:
+        console.print()
+        console.print(components_table(record, record.components))
+    console.print()
+    for line in _closing(record):
+        console.print(line, soft_wrap=True)
+    if path is not None:
+        console.print(literal(f"Wrote {path}"), soft_wrap=True)
+
+
+def phases_table(record: Record) -> Group:
+    """One row a phase; peaks are of that phase alone. Times are shown where a real card gave any."""
+    columns = {
+        "phase": "left",
+        "step": "right",
+        "allocated": "right",
+        "peak allocated": "right",
+        "peak reserved": "right",
+        _device_heading(record.device): "right",
+    }
+    is_timed = any(phase.elapsed_s is not None for phase in record.phases)
+    table = plain_table(columns | ({"time": "right"} if is_timed else {}))
+    for phase in record.phases:
+        table.add_row(*_phase_row(phase), *([_time(phase.elapsed_s)] if is_timed else []))
+    return titled("Phases", table)
+
+
+def components_table(record: Record, components: Components) -> Group:
+    """One row a component that holds anything, largest first, and their sum."""
+    at = record.components_at
+    where = f" at the end of {_phase_label(at.phase, at.step)}" if at else ""
+    table = plain_table({"component": "left", "bytes": "right", "share": "right"})
+    total = components.total_bytes
+    for name, count in sorted(components.model_dump().items(), key=lambda item: -item[1]):
+        if count:
+            label = name.removesuffix("_bytes").replace("_", " ")
+            table.add_row(literal(label), size(count), Text(f"{count / total:.1%}"))
+    table.add_row(Text("total"), size(total), Text("100.0%" if total else UNKNOWN), style="bold")
+    return titled(f"What is allocated{where}", table)
+
+
+def heading_lines(record: Record) -> Iterator[Text]:
+    """The job and its card."""
+    yield literal(describe_job(record.spec), "bold")
+    if record.parameters is not None:
+        trained = record.parameters.trainable / max(record.parameters.total, 1)
+        yield Text(
+            f"{record.parameters.total:,} parameters, {record.parameters.trainable:,} trained ({trained:.2%})"
+        )
+    device = record.device
+    if device is None:
+        return
+    capability = f"compute capability {device.compute_capability}, {device.num_sms} SMs"
+    yield literal(f"{device_label(device)} ({device.id}), {format_bytes(device.total_bytes)}, {capability}")
+    yield literal(f"chosen because: {device.reason}")
+    if device.kind == "virtual":
+        yield Text(_VIRTUAL, style="bold magenta")
+    elif device.device_used_source == "sampled":
+        yield Text("device figures were sampled every 10 ms: a shorter peak may be missing")
+
+
+def describe_job(spec: JobSpec) -> str:
+    """One line that tells a job from its neighbours."""
+    parts = [spec.model, _method(spec.method), str(spec.precision)]
+    size = f"batch {spec.batch_size} x {spec.seq_len} tokens"
+    if isinstance(spec.method, Inference):
+        parts.append(f"{size} + {spec.method.new_tokens} new")
+    else:
+        parts += [str(spec.optimizer), size, _checkpointing(spec.gradient_checkpointing)]
+    parts.append(f"{spec.attention} attention")
+    if spec.loop is not Loop.PLAIN:
+        parts.append(f"{spec.loop} loop")
+    if spec.alloc_conf:
+        parts.append(spec.alloc_conf)
+    return ", ".join(parts)
+
+
+def _method(method: Method) -> str:
+    match method:
+        case Full():
+            return "full fine-tuning"
+        case QLora():
+            return f"qlora ({method.quant}{_twice(method)}, {_adapter(method)})"
+        case Lora() | Int8Lora():
+            return f"{method.kind} ({_adapter(method)})"
+        case Inference():
+            twice = _twice(method) if method.is_4bit else ""
+            return f"inference ({'not quantized' if method.quant == 'none' else method.quant}{twice})"
+        case _:
+            assert_never(method)
+
+
+def _twice(method: QLora | Inference) -> str:
+    return ", double quantization" if method.double_quant else ""
+
+
+def _adapter(method: Lora | QLora | Int8Lora) -> str:
+    kinds = [name for name, is_used in (("dora", method.use_dora), ("rslora", method.use_rslora)) if is_used]
+    return ", ".join([f"rank {method.rank}", *kinds])
+
+
+def _checkpointing(value: GradientCheckpointing) -> str:
+    if not value.enabled:
+        return "no gradient checkpointing"
+    return "reentrant gradient checkpointing" if value.reentrant else "gradient checkpointing"
+
+
+def _device_heading(device: Device | None) -> str:
+    if device is None or device.device_used_source == "none":
+        return "device"
+    return "virtual device" if device.kind == "virtual" else f"device ({device.device_used_source})"
+
+
+def _phase_row(phase: PhaseReading) -> list[Text]:
+    return [
+        Text(phase.name if phase.is_complete else f"{phase.name} (failed)"),
+        Text("" if phase.step is None else str(phase.step)),
+        size(phase.allocated_end_bytes),
+        size(phase.allocated_peak_bytes),
+        size(phase.reserved_peak_bytes),
+        size(phase.device_used_peak_bytes),
+    ]
+
+
+def _time(elapsed_s: float | None) -> Text:
+    return Text(UNKNOWN if elapsed_s is None else f"{elapsed_s:.3f} s")
+
+
+def _phase_label(name: str, step: int | None) -> str:
+    return name if step is None else f"{name}, step {step}"
+
+
+def _closing(record: Record) -> Iterator[Text]:
+    yield literal(verdict_line(record), _VERDICT_STYLES.get(record.outcome.status, "bold red"))
+    if record.outcome.message:
+        yield literal(record.outcome.message)
+    if record.outcome.inferred_from:
+        yield literal(f"told from {record.outcome.inferred_from}")
+    if record.managed_bytes:
+        yield Text(
+            f"{format_bytes(record.managed_bytes)} of managed memory (paged optimizer state) come on top: "
+            "the driver moves them between card and host"
+        )
+    if record.value_reads is not None and record.value_reads.unknown:
+        sites = ", ".join(record.value_reads.sites)
+        yield literal(
+            f"{record.value_reads.unknown} reads of values that a virtual card cannot know: {sites}"
+        )
+    for note in record.notes:
+        yield literal(f"note: {note}")

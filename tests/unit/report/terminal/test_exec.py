@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from profiler.follow.gather import Ended
+from profiler.report.terminal.exec import command_verdict, show_command
+from profiler.units import GIB, MIB
+from profiler.virtual.routing import Routing
+from tests.unit.follow.reports import a_mark, a_process, a_result
+
+if TYPE_CHECKING:
+    from syrupy.assertion import SnapshotAssertion
+
+    from profiler.follow.result import CommandResult
+
+SITE = "transformers/generation/utils.py:395 (_local_scalar_dense), from train.py:12 x2"
+
+
+def shown(result: CommandResult) -> str:
+    console = Console(file=StringIO(), width=120, highlight=False)
+    show_command(console, result, path=Path("result.json"))
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def test_a_command_that_fits(snapshot: SnapshotAssertion) -> None:
+    assert shown(a_result(a_process())) == snapshot
+
+
+def test_a_command_with_doubts(snapshot: SnapshotAssertion) -> None:
+    reads = {
+        "decisions": 2,
+        "decision_sites": (SITE,),
+        "others": 24,
+        "other_sites": tuple(f"train.py:{line} (_local_scalar_dense) x6" for line in (7, 8, 9, 10)),
+        "assumed": 4,
+        "assumed_sites": ("models/mixtral/modeling_mixtral.py:107 x4",),
+        "inexact": ("aten.unique_dim.default x1",),
+    }
+    child = a_process(pid=4712, command=("python", "worker.py"), reserved_peak_bytes=GIB)
+    result = a_result(
+        a_process(reads=reads, num_alloc_retries=3),
+        child,
+        routing=Routing.WORST,
+        notes=("cuDNN ran",),
+        found={"managed_bytes": 40 * MIB, "unknown_functions": ("cudaStreamBeginCapture",)},
+    )
+    assert shown(result) == snapshot
+
+
+def test_a_command_that_ran_out_of_memory_is_told_where() -> None:
+    ending = {"kind": "exit", "error": "OutOfMemoryError: CUDA out of memory.", "is_out_of_memory": True}
+    process = a_process(
+        ending=ending, out_of_memory={"requested_bytes": 9 * GIB, "line": "train.py:12"}, num_ooms=1
+    )
+    result = a_result(process, ended=Ended(pid=4711, exit_code=1))
+    assert command_verdict(result).endswith(
+        "does not fit, out of memory at train.py:12, asking for 9.00 GiB more"
+    )
+    assert "give the virtual card more: --gpu-memory 2TiB" in shown(result)
+
+
+def test_each_end_is_named() -> None:
+    process = a_process()
+    last = "; the last that was seen of it is the end of: optimizer step, step 1"
+    endings = {
+        "the command failed with exit code 2" + last: a_result(process, ended=Ended(pid=4711, exit_code=2)),
+        "the command was ended by SIGKILL" + last: a_result(
+            process, ended=Ended(pid=4711, exit_code=137, signal=9)
+        ),
+        "the command failed with exit code 1, before its first forward pass": a_result(
+            a_process(marks=(a_mark("rest", 0, peak=GIB),)), ended=Ended(pid=4711, exit_code=1)
+        ),
+        "stopped at the time limit" + last: a_result(
+            process, ended=Ended(pid=4711, exit_code=124, timeout_s=1)
+        ),
+        "fits, 11.52 GiB free, stopped after 2 optimizer steps as asked": a_result(
+            a_process(has_stopped=True), stop_after=2
+        ),
+        "it ran to its end": a_result(process, found={"device_used_bytes": None}),
+    }
+    for ending, result in endings.items():
+        assert command_verdict(result).endswith(": " + ending)
+    assert command_verdict(a_result()) == (
+        "the command never used CUDA, so there is nothing to tell of its memory"
+    )
+
+
+def test_what_the_script_says_is_shown_as_it_is() -> None:
+    process = a_process(ending={"kind": "exit", "error": "ValueError: [bold]\x1b[31m"})
+    assert "ValueError: [bold]\\x1b[31m" in shown(a_result(process, ended=Ended(pid=4711, exit_code=1)))
