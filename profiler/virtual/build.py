@@ -84,6 +84,7 @@ def _compile(sources: list[Path], library: Path) -> None:
             "-std=gnu11",
             "-O2",
             "-g0",
+            "-s",  # the C library's start files bring the paths of this machine with them
             "-fPIC",
             "-shared",
             "-fvisibility=default",
