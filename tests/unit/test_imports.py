@@ -42,7 +42,7 @@ FLOORS = [
     ("follow",),
     ("estimate",),
     ("fit",),
-    ("explain", "verify", "doctor"),
+    ("explain", "verify", "doctor", "bench"),
     ("report",),
     ("evidence",),
     ("cli",),

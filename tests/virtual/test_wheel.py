@@ -60,7 +60,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bare(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Bare:
-    """The wheel installed by itself; the libraries are those of this process, seen by a path, not a checkout."""
+    """The wheel installed by itself; the libraries are those of this process, the checkout is not seen."""
     prefix, directory = tmp_path_factory.mktemp("bare"), tmp_path_factory.mktemp("elsewhere")
     venv.create(prefix, symlinks=True)
     pip = (sys.executable, "-m", "pip", "--python", str(prefix / "bin" / "python"), "--isolated", "install")

@@ -1,0 +1,78 @@
+"""Times whole commands from a cold start, and counts the estimates of a table that a second is enough for.
+
+Runs are told as ratios to importing torch, transformers, peft and bitsandbytes, an estimate as a ratio to
+importing torch alone.
+Seconds differ between machines, and with what else they do; ratios of commands that take turns differ little.
+The host memory is the largest process's peak (the worker's), read from the kernel.
+
+With --estimate: the estimates alone.
+
+With --exec: a training script under `exec` against the same script on the same virtual card, left alone: what
+following it costs, of the whole command and of its training steps.
+
+With --sweep: a sweep of 210 jobs as one command, against one cold process a job, told from three of its jobs;
+its host memory is what all its processes hold at once (the sum of their PSS, sampled).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from profiler.bench.commands import ESTIMATE_CASES, RUN_CASES, bench_cases, bench_table
+from profiler.bench.script import bench_script
+from profiler.bench.sweep import bench_sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def main() -> int:
+    """Run the cases in turn, print a line for each, and fail if one costs too much or is too slow."""
+    options = _options()
+    if options.sweep or options.exec:
+        result = bench_sweep() if options.sweep else bench_script(repeat=options.repeat)
+        text, holds = show_result(result), result["holds"]
+    else:
+        rows = bench_cases(ESTIMATE_CASES, repeat=options.repeat)
+        rows += [] if options.estimate else bench_cases(RUN_CASES, repeat=options.repeat)
+        table = bench_table(repeat=options.repeat)
+        result = {"cases": rows, "table": table}
+        text, holds = show_cases(rows) + show_result(table), all(row["holds"] for row in (*rows, table))
+    sys.stdout.write(json.dumps(result, indent=2) + "\n" if options.json else text)
+    return 0 if holds else 1
+
+
+def show_cases(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line a case: seconds, ratio and host memory, each with what is allowed."""
+    lines = [f"{'case':<24}{'seconds':>9}{'ratio':>8}{'at most':>9}{'host GiB':>10}{'at most':>9}"]
+    for row in rows:
+        host_gib = row["host_bytes"] / (1 << 30)
+        most = "" if row["max_ratio"] is None else f"{row['max_ratio']}"
+        most_gib = "" if row["max_host_bytes"] is None else f"{row['max_host_bytes'] >> 30}"
+        figures = f"{row['elapsed_s']:>9}{row['ratio']:>8}{most:>9}{host_gib:>10.2f}{most_gib:>9}"
+        lines.append(f"{row['case']:<24}{figures}{'' if row['holds'] else '  too much'}")
+    return "\n".join(lines) + "\n"
+
+
+def show_result(result: Mapping[str, object]) -> str:
+    """A line a figure."""
+    return "".join(f"{name:<20}{value}\n" for name, value in result.items())
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument(
+        "--repeat", type=int, default=3, help="runs of each case; the median counts (default 3)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--estimate", action="store_true", help="time estimates alone")
+    parser.add_argument("--exec", action="store_true", help="time a followed script instead")
+    parser.add_argument("--sweep", action="store_true", help="time a sweep instead")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from profiler.bench.__main__ import show_cases
+from profiler.bench.commands import Case, bench_table, compare_cases
+from profiler.bench.script import compare_training
+from profiler.bench.sweep import compare_sweep
+from profiler.bench.timing import Timing, pss_bytes, time_python, tree_of
+from profiler.errors import PeakvramError
+from profiler.units import GIB, MIB
+
+BASE = Case(name="base", arguments=())
+BOUND = Case(name="bound", arguments=(), max_ratio=2.5, max_host_bytes=GIB)
+
+
+def took(elapsed_s: float, *, process_bytes: int = 0, tree_bytes: int = 0) -> Timing:
+    return Timing(elapsed_s=elapsed_s, process_bytes=process_bytes, tree_bytes=tree_bytes, output="")
+
+
+def test_a_case_is_told_by_medians_and_the_most_memory_of_any_turn() -> None:
+    turns = [
+        [took(2.0), took(4.0, process_bytes=MIB)],
+        [took(1.0), took(90.0, process_bytes=GIB)],
+        [took(9.0), took(5.0, process_bytes=MIB)],
+    ]
+    base, bound = compare_cases([BASE, BOUND], turns)
+    assert (base["elapsed_s"], base["ratio"], base["holds"]) == (2.0, 1.0, True)
+    assert (bound["elapsed_s"], bound["ratio"], bound["host_bytes"]) == (5.0, 2.5, GIB)
+    assert bound["holds"]
+
+
+@pytest.mark.parametrize(("elapsed_s", "process_bytes"), [(2.51, 0), (1.0, GIB + 1)])
+def test_a_case_beyond_either_bound_is_too_much(elapsed_s: float, process_bytes: int) -> None:
+    rows = compare_cases([BASE, BOUND], [[took(1.0), took(elapsed_s, process_bytes=process_bytes)]])
+    assert [row["holds"] for row in rows] == [True, False]
+    assert [line.endswith("  too much") for line in show_cases(rows).splitlines()] == [False, False, True]
+
+
+@pytest.mark.parametrize(("followed_s", "holds"), [(15.0, True), (15.1, False)])
+def test_following_is_told_for_the_command_and_for_its_training(followed_s: float, holds: bool) -> None:
+    result = compare_training([(10.0, 4.0), (8.0, 4.0), (12.0, 4.0)], [(followed_s, 8.0)] * 3)
+    assert (result["command_alone_s"], result["training_ratio"]) == (10.0, 2.0)
+    assert result["holds"] is holds
+
+
+@pytest.mark.parametrize(
+    ("elapsed_s", "tree_bytes", "holds"), [(20.0, GIB, True), (20.1, GIB, False), (20.0, 4 * GIB, False)]
+)
+def test_a_sweep_is_told_against_one_process_a_job(elapsed_s: float, tree_bytes: int, holds: bool) -> None:
+    result = compare_sweep(took(elapsed_s, tree_bytes=tree_bytes), num_jobs=100, cold_s=2.0)
+    assert result["ratio"] == round(200 / elapsed_s, 1)
+    assert result["holds"] is holds
+
+
+def test_a_process_is_timed_with_its_memory_and_its_output() -> None:
+    code = f"import time; data = b'x' * {128 * MIB}; time.sleep(1); print(data[:1].decode())"
+    timing = time_python(("-c", code), is_tree_watched=True)
+    assert timing.elapsed_s > 1
+    assert timing.process_bytes > 128 * MIB
+    assert timing.tree_bytes > 128 * MIB
+    assert timing.output == "x\n"
+
+
+def test_the_memory_of_children_counts() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in tree_of(os.getpid())
+        assert pss_bytes(child.pid) > 0
+    assert tree_of(child.pid) == []
+    assert pss_bytes(child.pid) == 0
+
+
+def test_a_process_that_fails_says_what_it_wrote() -> None:
+    with pytest.raises(PeakvramError, match="no such luck"):
+        time_python(("-c", "raise SystemExit('no such luck')"))
+
+
+def test_the_estimates_of_a_table_are_counted() -> None:
+    affinity = os.sched_getaffinity(0)
+    try:
+        result = bench_table(
+            repeat=1, table={"model": ["llama-3.1-8b"], "seq_len": [512, 1024], "gpu": ["l4"]}
+        )
+    finally:
+        os.sched_setaffinity(0, affinity)
+    assert result["num_jobs"] == 2
+
+
+def test_the_command_times_estimates() -> None:
+    command = [sys.executable, "-m", "profiler.bench", "--estimate", "--repeat", "1", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = json.loads(done.stdout)
+    assert [case["case"] for case in result["cases"]] == ["import torch", "estimate, Llama-3.1-8B"]
+    assert result["table"]["num_jobs"] == 5 * 3 * 2 * 2 * 8 * 64
+    holds = all(part["holds"] for part in (*result["cases"], result["table"]))
+    assert done.returncode == (0 if holds else 1)
