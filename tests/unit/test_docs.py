@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 import shlex
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,6 +33,7 @@ from profiler.records.schema import (
     ValueReads,
 )
 from tests.builders import ROOT
+from tests.unit.test_imports import FLOORS, WITHOUT_TORCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"^ {4,}(?P<line>\S.*)$", re.MULTILINE)
@@ -46,6 +49,7 @@ _SPAN = re.compile(r"`(?P<text>[^`]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (?P<text>.+)$", re.MULTILINE)
 _SCRIPT = re.compile(r"(?:^|[\s`])\./(?P<path>scripts/\w+)")
+_PATH = re.compile(r"(?:profiler|configs|tests|docs)/[\w./-]*\w/?")
 _SOME_RUN = "peakvram run llama-3.1-8b"
 _HELP = {"--help", "-h", "--version"}
 
@@ -130,6 +134,48 @@ def check_run(given: dict[str, Any]) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     assert broken_links(page) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_file_of_the_repository_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    words = " ".join([*(match["text"] for match in _SPAN.finditer(_FENCE.sub("", text))), *commands_of(text)])
+    named = {word for word in words.split() if _PATH.fullmatch(word)}
+    shipped = "profiler/configs"  # in a wheel only
+    assert [name for name in sorted(named - {shipped}) if not (ROOT / name).exists()] == []
+
+
+def commands_of(text: str) -> list[str]:
+    return [match["line"] for match in _INDENTED.finditer(_FENCE.sub("", text))]
+
+
+def floors_shown() -> list[tuple[set[str], bool]]:
+    """The rooms of every row of the table of floors, from the ground, and whether they do without torch."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]+) \|[^|]+\| ?(\w*) \|$", text.partition("## What flows")[0], re.MULTILINE)
+    return [(set(re.findall(r"`(\w+)`", rooms)), torchless == "yes") for rooms, torchless in reversed(rows)]
+
+
+def test_the_floors_shown_are_those_that_are_held() -> None:
+    assert [rooms for rooms, _ in floors_shown()] == [set(floor) for floor in FLOORS]
+    assert {room for rooms, is_held in floors_shown() if is_held for room in rooms} == WITHOUT_TORCH
+
+
+def test_the_modules_and_values_that_are_shown_are_there() -> None:
+    spans = _SPAN.findall(_FENCE.sub("", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
+    rooms = "|".join(room for floor in FLOORS for room in floor)
+    named = [span for span in spans if re.fullmatch(rf"(?:{rooms})(?:\.(?!json|py)\w+)+", span)]
+    assert len(named) > 5
+    for name in named:
+        pkgutil.resolve_name(f"profiler.{name}")
+
+
+def test_the_citation_names_the_version_and_the_licence_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    assert citation["authors"] == project["authors"]
 
 
 def test_a_broken_link_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,9 @@ def names_in(wheel: Path) -> set[str]:
 
 
 def tracked(*folders: str) -> set[str]:
-    return set(output_of("git", "ls-files", *folders, cwd=ROOT).split())
+    """What is in the repository, or would be with the next commit."""
+    listing = ("git", "ls-files", "--cached", "--others", "--exclude-standard", *folders)
+    return {name for name in output_of(*listing, cwd=ROOT).splitlines() if (ROOT / name).exists()}
 
 
 def test_the_wheel_holds_the_package_its_data_and_its_library_and_nothing_else(built: Path) -> None:
