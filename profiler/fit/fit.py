@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from profiler.errors import ConfigError
 from profiler.estimate.factors import SCHEMA_VERSION, FactorFile, FactorGroup, FormulaFactors, Part
 from profiler.fit.case import Case, make_case
@@ -95,8 +97,6 @@ def factor_file(fitted: Sequence[Fitted], sample: Sample) -> FactorFile:
 
 
 def _factors(case: Case, designs: Designs, *, chosen: Chosen, held_out: Predicted) -> FormulaFactors:
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
     everything = np.ones(len(case.positions), dtype=bool)
     fits = fit_all(case, designs, chosen=chosen, rows=everything, num_resamples=NUM_RESAMPLES)
     free = case.is_finished & case.is_free

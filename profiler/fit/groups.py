@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+import numpy as np
+
 from profiler.estimate.factors import Condition, FactorGroup, Where
 from profiler.fit.determine import NUM_RESAMPLES, Determined, determine
 from profiler.fit.solve import corrected_totals, solve
@@ -12,7 +14,6 @@ from profiler.fit.solve import corrected_totals, solve
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from profiler.fit.solve import Design, Floats
@@ -102,8 +103,6 @@ def fit_groups(
 
 def predict(design: Design, fits: Sequence[GroupFit]) -> Floats:
     """[num_records], the corrected sum of each record by the most specific group's factors."""
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
     totals = np.zeros(len(design.target))
     for fit in sorted(fits, key=lambda fit: len(fit.where)):  # the more specific overwrite the others
         rows = _matching(design, fit.where)
@@ -112,8 +111,6 @@ def predict(design: Design, fits: Sequence[GroupFit]) -> Floats:
 
 
 def _held_out_error(design: Design, *, by: Grouping, terms: Sequence[str]) -> float:
-    import numpy as np  # noqa: PLC0415
-
     errors = np.zeros(len(design.target))
     for owner in np.unique(design.owners):
         rows = design.owners == owner
@@ -123,8 +120,6 @@ def _held_out_error(design: Design, *, by: Grouping, terms: Sequence[str]) -> fl
 
 
 def _fit(design: Design, *, terms: Sequence[str], num_resamples: int) -> Determined:
-    import numpy as np  # noqa: PLC0415
-
     if num_resamples:
         return determine(design, terms=terms, num_resamples=num_resamples)
     values = solve(design, is_free=np.ones(design.num_terms, dtype=bool))
@@ -148,8 +143,6 @@ def _groups(design: Design, *, by: Grouping) -> Iterator[tuple[Where, Rows]]:
 
 
 def _matching(design: Design, where: Where) -> Rows:
-    import numpy as np  # noqa: PLC0415
-
     return np.array([where.items() <= condition.items() for condition in design.conditions], dtype=bool)
 
 

@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from profiler.estimate.factors import Condition, IntervalGroup, Where, round_factor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from profiler.fit.solve import Floats
@@ -55,8 +56,6 @@ def fit_intervals(ratios: Ratios) -> tuple[IntervalGroup, ...]:
     of 90 % intervals made from some models hold less than 90 % of the records of another: the level is the
     lowest at which they hold as many, models left out one by one.
     """
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
     told = ratios.of(np.isfinite(ratios.values))
     wheres = _wheres(told.conditions)
     groups = _numbered(told.conditions, wheres)
@@ -78,8 +77,6 @@ def held_out_intervals(ratios: Ratios, *, labels: NDArray[np.str_]) -> tuple[Flo
         ratios: of records, of which those that do not tell get an interval too.
         labels: what is left out together: the model, or the card, of each.
     """
-    import numpy as np  # noqa: PLC0415
-
     ends = np.full((2, len(labels)), np.nan)
     for label in np.unique(labels):
         others = (labels != label) & np.isfinite(ratios.values)
@@ -100,8 +97,6 @@ def _fitting_level(ratios: Ratios, groups: NDArray[np.int64], *, num_groups: int
 
 
 def _held(ratios: Ratios, groups: NDArray[np.int64], *, num_groups: int, level: float) -> float:
-    import numpy as np  # noqa: PLC0415
-
     num_held = 0
     for model in set(ratios.models.tolist()):
         out = ratios.models == model
@@ -118,8 +113,6 @@ def _held(ratios: Ratios, groups: NDArray[np.int64], *, num_groups: int, level: 
 
 
 def _ends(values: Floats, *, level: float) -> tuple[float, float]:
-    import numpy as np  # noqa: PLC0415
-
     outside = max(math.floor((len(values) + 1) * (1 - level) / 2), 1)
     ordered = np.sort(values)
     return float(ordered[outside - 1]), float(ordered[-outside])
@@ -140,8 +133,6 @@ def _wheres(conditions: Sequence[Where]) -> list[Where]:
 
 
 def _numbered(conditions: Sequence[Where], wheres: Sequence[Where]) -> NDArray[np.int64]:
-    import numpy as np  # noqa: PLC0415
-
     return np.array(
         [next(n for n, where in enumerate(wheres) if where.items() <= of.items()) for of in conditions],
         dtype=np.int64,
@@ -149,6 +140,4 @@ def _numbered(conditions: Sequence[Where], wheres: Sequence[Where]) -> NDArray[n
 
 
 def _matching(conditions: Sequence[Where], where: Where) -> NDArray[np.bool_]:
-    import numpy as np  # noqa: PLC0415
-
     return np.array([where.items() <= condition.items() for condition in conditions], dtype=bool)

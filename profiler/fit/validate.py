@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from profiler.fit.components import TermError, term_errors
 from profiler.fit.fit import Fitted, Unfitted
 from profiler.fit.hold_out import Predicted, hold_out
@@ -16,7 +18,6 @@ from profiler.fit.trust import Trust, trust
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from profiler.fit.case import Case
@@ -132,8 +133,6 @@ def _bare_lines(case: Case) -> Iterator[Line]:
 
 
 def _lines(case: Case, predicted: Predicted, *, stage: Stage, labels: NDArray[np.str_]) -> Iterator[Line]:
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
     said = (predicted.allocated, predicted.reserved, predicted.device_used)
     for figure, values in zip(_figures(case), said, strict=True):
         ratios = case.ratios(np.where(figure.rows, figure.actual / values, np.nan))
@@ -147,8 +146,6 @@ def _lines(case: Case, predicted: Predicted, *, stage: Stage, labels: NDArray[np
 
 
 def _trusted(fitted: Fitted | Unfitted) -> Iterator[tuple[Believed, Trust]]:
-    import numpy as np  # noqa: PLC0415
-
     case = fitted.case
     yield Believed.BARE, trust(case, case.bare_bytes, has_context=False)
     if isinstance(fitted, Unfitted) or fitted.factors.device_gap is None:
