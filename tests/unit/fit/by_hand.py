@@ -116,7 +116,7 @@ OTHERS = (
 def use_formulas_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands find these formulas and factors, and no others."""
     module = ModuleType("profiler.formula.catalogue")
-    module.FORMULAS = OTHERS  # type: ignore[attr-defined]
+    module.all_formulas = lambda: OTHERS  # type: ignore[attr-defined]
     module.find_formula = {formula.id: formula for formula in OTHERS}.__getitem__  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "profiler.formula.catalogue", module)
     monkeypatch.setattr("profiler.estimate.factors.default_factors", some_factors)
