@@ -6,8 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from profiler.estimate.card import card_of
 from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, estimate_job, single
 from profiler.estimate.factors import default_factors
@@ -17,6 +15,7 @@ from profiler.formula.catalogue import find_formula
 from profiler.jobs.identity import job_key
 from profiler.records.schema import Bytes, OutcomeStatus
 from profiler.records.store import RecordStore
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +28,7 @@ NUM_RUN = 4
 NUM_SHOWN = 3
 
 
-class Effect(BaseModel):
+class Effect(Value):
     """What one change does, found by running the changed job.
 
     Attributes:
@@ -41,8 +40,6 @@ class Effect(BaseModel):
         reserved_bytes: likewise.
         saved_bytes: how much lower the peak of allocated memory is; where that is no lower, of reserved.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     flags: str
     cost: str

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
-
 from profiler.explain.owners import Part, find_owners, without_wrappers
 from profiler.explain.replay import find_moment, replay
 from profiler.records.history import Stack
 from profiler.records.schema import GENERATION_PHASES, Bytes, Count, PhaseName
 from profiler.records.trace import LOOP, Work
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,11 +24,7 @@ ENGINE = "PyTorch's autograd engine, no Python line"
 """What stands for a line where there is none."""
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Line(_Value):
+class Line(Value):
     """Blocks that one line allocated.
 
     Attributes:
@@ -45,7 +40,7 @@ class Line(_Value):
     num_blocks: Count
 
 
-class Group(_Value):
+class Group(Value):
     """Blocks of one component that belong to the same part of the model, over all layers, or of the step."""
 
     name: str
@@ -54,7 +49,7 @@ class Group(_Value):
     lines: tuple[Line, ...]
 
 
-class Component(_Value):
+class Component(Value):
     """All blocks of one component, the largest group first."""
 
     name: str
@@ -63,7 +58,7 @@ class Component(_Value):
     groups: tuple[Group, ...]
 
 
-class Instant(_Value):
+class Instant(Value):
     """The instant that is explained.
 
     Attributes:
@@ -86,7 +81,7 @@ class Instant(_Value):
     stack: Stack
 
 
-class Explanation(_Value):
+class Explanation(Value):
     """A run's instant, and what was in memory then; the components add up to `instant.allocated_bytes`."""
 
     instant: Instant

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from profiler.records.schema import PhaseName
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +56,7 @@ class Event(NamedTuple):
     stack: int
 
 
-class PhaseEvents(BaseModel):
+class PhaseEvents(Value):
     """One line of the file: what happened from the end of the phase before to the end of this one.
 
     Attributes:
@@ -65,8 +66,6 @@ class PhaseEvents(BaseModel):
         new_stacks: the stacks that come up here first; they continue the run's table.
         is_truncated: whether more happened than the history holds.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     phase: PhaseName
     step: int | None = None

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from profiler.records.history import EventKind, Stack
 from profiler.records.schema import PhaseName
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +87,7 @@ class Claim(NamedTuple):
     name: str
 
 
-class PhaseTrace(BaseModel):
+class PhaseTrace(Value):
     """One line of the file: from the end of the phase before to the end of this one.
 
     Attributes:
@@ -98,8 +99,6 @@ class PhaseTrace(BaseModel):
         claims: of the blocks in use at the end, those that were claimed otherwise, or not yet, before.
         is_truncated: whether more happened than the history holds.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     phase: PhaseName
     step: int | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from profiler.errors import ConfigError
 from profiler.evidence.claims.arithmetic import Calculator
@@ -13,6 +13,7 @@ from profiler.jobs.load import read_yaml
 from profiler.jobs.problems import nearest_hint
 from profiler.resources import configs_dir
 from profiler.units import parse_bytes
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,10 +25,6 @@ DEFAULT_TOLERANCE = 0.1
 GRIDS_NAME = "grids"
 _GUIDE = "docs/claims.md says what a file of claims holds"
 _FITS: Mapping[str, float] = {"fits": 0.0, "does not fit": 1.0}
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _read_bound(value: object) -> object:
@@ -51,7 +48,7 @@ Bound: TypeAlias = Annotated[
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
 
 
-class Claimed(_Part):
+class Claimed(Value):
     """What an author says a quantity is, in the unit of the evidence; an end of None is open.
 
     Sizes are whole bytes (a text such as `15GB` in a file), all else a number. Whether a job fits is 0 for
@@ -62,7 +59,7 @@ class Claimed(_Part):
     high: Bound = None
 
 
-class Runs(_Part):
+class Runs(Value):
     """Evidence by jobs on a virtual card.
 
     Attributes:
@@ -84,7 +81,7 @@ class Runs(_Part):
     against: dict[str, object] = Field(default_factory=dict)
 
 
-class Arithmetic(_Part):
+class Arithmetic(Value):
     """Evidence by arithmetic: one of a few named calculators, its arguments swept where they are lists."""
 
     kind: Literal["arithmetic"] = "arithmetic"
@@ -92,7 +89,7 @@ class Arithmetic(_Part):
     arguments: dict[str, object]
 
 
-class Unchecked(_Part):
+class Unchecked(Value):
     """No evidence, and why there is none."""
 
     kind: Literal["none"] = "none"
@@ -102,7 +99,7 @@ class Unchecked(_Part):
 Evidence: TypeAlias = Annotated[Runs | Arithmetic | Unchecked, Field(discriminator="kind")]
 
 
-class Claim(_Part):
+class Claim(Value):
     """One claim.
 
     Attributes:
@@ -128,7 +125,7 @@ class Claim(_Part):
     note: str = ""
 
 
-class Document(_Part):
+class Document(Value):
     """A document and the claims in it; `id` is the name of its file."""
 
     id: Text
@@ -138,7 +135,7 @@ class Document(_Part):
     claims: Annotated[tuple[Claim, ...], Field(min_length=1)]
 
 
-class Grid(_Part):
+class Grid(Value):
     """Jobs that several claims are checked by: the settings that authors leave open, over a plausible range.
 
     Attributes:
@@ -154,7 +151,7 @@ class Grid(_Part):
     zip: dict[str, tuple[object, ...]] = Field(default_factory=dict)
 
 
-class ClaimSet(_Part):
+class ClaimSet(Value):
     """All documents, and the grids of jobs they share."""
 
     documents: tuple[Document, ...]

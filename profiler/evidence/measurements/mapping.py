@@ -6,13 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from profiler.errors import ConfigError
 from profiler.evidence.measurements.figures import COMPARABLE, Figure
 from profiler.evidence.measurements.measurements import Grade, Metric, published_dir
 from profiler.jobs.load import job_from, read_yaml
 from profiler.jobs.problems import describe_problem, nearest_hint
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,11 +25,7 @@ if TYPE_CHECKING:
 Text = Annotated[str, Field(strict=True, min_length=1)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class JobEntry(_Part):
+class JobEntry(Value):
     """Rows that one run gave, and the job that stands for it.
 
     Attributes:
@@ -46,14 +43,14 @@ class JobEntry(_Part):
     because: dict[str, Text] = Field(default_factory=dict)
 
 
-class Refusal(_Part):
+class Refusal(Value):
     """Rows that no job can stand for, and why."""
 
     rows: Annotated[tuple[Text, ...], Field(min_length=1)]
     reason: Text
 
 
-class Source(_Part):
+class Source(Value):
     """What one source's rows are mapped to.
 
     Attributes:
@@ -77,7 +74,7 @@ class Source(_Part):
     refused: tuple[Refusal, ...] = ()
 
 
-class MappingFile(_Part):
+class MappingFile(Value):
     """The whole file: notes by name, and the sources."""
 
     notes: dict[str, Text] = Field(default_factory=dict)
