@@ -94,7 +94,7 @@ class Moment:
 def replay(trace: Trace) -> Replay:
     """Follows every block of a run."""
     events = list(chain.from_iterable(phase.events for phase in trace.phases))
-    true_sizes = {claim.number: claim.size_bytes for phase in trace.phases for claim in phase.claims}
+    true_sizes = {block.number: block.size_bytes for phase in trace.phases for block in phase.owned}
     blocks: dict[int, Block] = {}
     changes: list[int] = []
     ends = list(accumulate(len(phase.events) for phase in trace.phases))
