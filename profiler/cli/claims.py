@@ -19,7 +19,7 @@ from profiler.report.terminal.output import data_output, notice, print_json_valu
 from profiler.report.terminal.progress import sweep_progress
 
 if TYPE_CHECKING:
-    from profiler.evidence.claims.claims import ClaimSet, Document
+    from profiler.evidence.claims.documents import ClaimSet, Document
     from profiler.evidence.claims.judge import Judgement
     from profiler.execute.options import SweepSummary
     from profiler.records.schema import Record
@@ -67,7 +67,7 @@ def claims(  # noqa: PLR0913 - one parameter a flag
     Exit codes: 0 done, whatever the verdicts, 1 some job failed, 2 usage, 3 unfit environment,
     130 interrupted.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.evidence.claims.claims import load_claims  # noqa: PLC0415 - not for --help
+    from profiler.evidence.claims.documents import load_claims  # noqa: PLC0415 - not for --help
     from profiler.evidence.claims.judge import judge  # noqa: PLC0415
 
     claim_set = load_claims()

@@ -17,7 +17,7 @@ from profiler.report.terminal.output import data_output, notice, print_json_valu
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from profiler.evidence.measurements.compare import Comparison, Verdict
+    from profiler.evidence.measurements.differences import BarResult, ComparedRow
     from profiler.evidence.measurements.environments import LibrarySet
     from profiler.evidence.measurements.mapping import Mapped, MappedRow
     from profiler.jobs.job import JobSpec
@@ -96,7 +96,7 @@ def validate(  # noqa: PLR0913 - one parameter a flag
     """  # noqa: D301 - \b keeps the examples' lines apart
     from profiler.evidence.measurements.environments import find_library_set  # noqa: PLC0415 - not for --help
     from profiler.evidence.measurements.mapping import load_mapping  # noqa: PLC0415
-    from profiler.evidence.measurements.measurements import load_measurements  # noqa: PLC0415
+    from profiler.evidence.measurements.published import load_measurements  # noqa: PLC0415
     from profiler.records.store import RecordStore  # noqa: PLC0415
 
     mapped = load_mapping(load_measurements())
@@ -159,7 +159,7 @@ def _run_all(
     python: Path | None,
 ) -> None:
     from profiler.evidence.measurements.batch import run_batch  # noqa: PLC0415
-    from profiler.evidence.measurements.measurements import published_dir  # noqa: PLC0415
+    from profiler.evidence.measurements.published import published_dir  # noqa: PLC0415
     from profiler.files import check_directory  # noqa: PLC0415
 
     if python is not None and len(wanted) != 1:
@@ -194,16 +194,16 @@ def _jobs(rows: Iterable[MappedRow]) -> tuple[JobSpec, ...]:
 
 def _publish(
     mapped: Mapped, store: RecordStore, *, sets: Mapping[str, LibrarySet], current: LibrarySet
-) -> tuple[list[Comparison], list[Verdict], list[Path]]:
-    from profiler.evidence.measurements.compare import compare, judge  # noqa: PLC0415
+) -> tuple[list[ComparedRow], list[BarResult], list[Path]]:
+    from profiler.evidence.measurements.differences import compare_rows, hold_to_bars  # noqa: PLC0415
     from profiler.records.pack import pack_study  # noqa: PLC0415
 
     records = [stored.record for stored in store.scan().records]
     if not records:
         raise ConfigError(f"there is no record in {store.directory}", hint="without --no-run they are made")
     pack_study(store, remove=True)
-    comparisons = compare(mapped.rows, records, library_sets=sets, current=current)
-    verdicts = judge(comparisons)
+    comparisons = compare_rows(mapped.rows, records, library_sets=sets, current=current)
+    verdicts = hold_to_bars(comparisons)
     paths = _write(mapped, store, comparisons, verdicts, sets=sets, current=current)
     return comparisons, verdicts, paths
 
@@ -211,8 +211,8 @@ def _publish(
 def _write(  # noqa: PLR0913 - the parts of the page
     mapped: Mapped,
     store: RecordStore,
-    comparisons: Sequence[Comparison],
-    verdicts: Sequence[Verdict],
+    comparisons: Sequence[ComparedRow],
+    verdicts: Sequence[BarResult],
     *,
     sets: Mapping[str, LibrarySet],
     current: LibrarySet,
@@ -220,7 +220,7 @@ def _write(  # noqa: PLR0913 - the parts of the page
     from profiler.evidence.measurements.device_gap import device_gaps, device_outside  # noqa: PLC0415
     from profiler.evidence.measurements.report import (  # noqa: PLC0415
         FIGURE_NAME,
-        Validation,
+        ValidationPage,
         csv_text,
         validation_markdown,
     )
@@ -229,7 +229,7 @@ def _write(  # noqa: PLR0913 - the parts of the page
 
     directory = store.directory
     records = [stored.record for stored in store.scan().records]
-    page = Validation(
+    page = ValidationPage(
         comparisons=comparisons,
         verdicts=verdicts,
         mapped=mapped,
@@ -244,13 +244,13 @@ def _write(  # noqa: PLR0913 - the parts of the page
     return [directory / "README.md", directory / "validation.csv", *figures]
 
 
-def _print_json(comparisons: Sequence[Comparison], verdicts: Sequence[Verdict]) -> None:
-    from profiler.evidence.measurements.report import comparison_rows, verdict_rows  # noqa: PLC0415
+def _print_json(comparisons: Sequence[ComparedRow], verdicts: Sequence[BarResult]) -> None:
+    from profiler.evidence.measurements.report import bar_rows, comparison_rows  # noqa: PLC0415
 
-    print_json_value({"summary": verdict_rows(verdicts), "rows": comparison_rows(comparisons)})
+    print_json_value({"summary": bar_rows(verdicts), "rows": comparison_rows(comparisons)})
 
 
-def _show(verdicts: Sequence[Verdict], paths: Sequence[Path]) -> None:
+def _show(verdicts: Sequence[BarResult], paths: Sequence[Path]) -> None:
     from profiler.evidence.measurements.report import show_percent  # noqa: PLC0415
 
     columns = {"virtual against published": "left", "rows": "right", "median": "right", "worst": "right"}

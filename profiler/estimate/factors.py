@@ -81,7 +81,7 @@ class IntervalGroup(Value):
     num_records: Annotated[int, Field(ge=0)]
 
 
-class Part(Value):
+class Correction(Value):
     """The corrections that lead to one figure; of each list the most specific group that matches applies.
 
     Attributes:
@@ -106,9 +106,9 @@ class FormulaFactors(Value):
             device use as a whole. None where no record tells.
     """
 
-    allocated: Part
-    reserved_gap: Part | None = None
-    device_gap: Part | None = None
+    allocated: Correction
+    reserved_gap: Correction | None = None
+    device_gap: Correction | None = None
 
 
 class FittedOn(Value):

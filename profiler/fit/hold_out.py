@@ -48,7 +48,7 @@ class Designs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fits:
+class FitResults:
     """What the three fits found; None where no record tells of a gap."""
 
     allocated: tuple[GroupFit, ...]
@@ -77,7 +77,7 @@ def choose_groups(case: Case, designs: Designs) -> Chosen:
 
 def fit_all(
     case: Case, designs: Designs, *, chosen: Chosen, rows: NDArray[np.bool_], num_resamples: int
-) -> Fits:
+) -> FitResults:
     """The three fits to some records, of which those that tell of a figure are used for it."""
     free = rows & case.is_finished & case.is_free
     telling = rows & case.tells_of_device
@@ -93,7 +93,7 @@ def fit_all(
         device_gap = fit_groups(
             designs.device_gap.of(telling), by=(), terms=case.device_terms, num_resamples=num_resamples
         )
-    return Fits(
+    return FitResults(
         allocated=fit_groups(
             designs.allocated.of(rows & case.is_finished),
             by=chosen.allocated[0],

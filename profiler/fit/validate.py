@@ -50,7 +50,7 @@ class Believed(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class ScoreLine:
     """The score of one figure at one stage."""
 
     figure: FigureName
@@ -75,7 +75,7 @@ class Validation:
     formula: Formula
     num_refused: int
     unfitted: str
-    lines: tuple[Line, ...]
+    lines: tuple[ScoreLine, ...]
     trusted: dict[Believed, Trust]
     term_errors: tuple[TermError, ...]
 
@@ -98,7 +98,7 @@ def validate(fitted: Fitted | Unfitted, sample: Sample) -> Validation:
     )
 
 
-def _fitted_lines(fitted: Fitted) -> Iterator[Line]:
+def _fitted_lines(fitted: Fitted) -> Iterator[ScoreLine]:
     case = fitted.case
     yield from _lines(case, fitted.held_out, stage=Stage.MODELS, labels=case.models)
     if len(set(case.cards[case.is_finished].tolist())) > 1:
@@ -124,15 +124,17 @@ def _figures(case: Case) -> tuple[_Figure, ...]:
     )
 
 
-def _bare_lines(case: Case) -> Iterator[Line]:
+def _bare_lines(case: Case) -> Iterator[ScoreLine]:
     """The formula's one figure beside each figure that its author may mean."""
     for figure in _figures(case):
         if figure.rows.any():
             errors = score(case.bare_bytes[figure.rows], figure.actual[figure.rows])
-            yield Line(figure=figure.name, stage=Stage.BARE, score=errors)
+            yield ScoreLine(figure=figure.name, stage=Stage.BARE, score=errors)
 
 
-def _lines(case: Case, predicted: Predicted, *, stage: Stage, labels: NDArray[np.str_]) -> Iterator[Line]:
+def _lines(
+    case: Case, predicted: Predicted, *, stage: Stage, labels: NDArray[np.str_]
+) -> Iterator[ScoreLine]:
     said = (predicted.allocated, predicted.reserved, predicted.device_used)
     for figure, values in zip(_figures(case), said, strict=True):
         ratios = case.ratios(np.where(figure.rows, figure.actual / values, np.nan))
@@ -142,7 +144,7 @@ def _lines(case: Case, predicted: Predicted, *, stage: Stage, labels: NDArray[np
         low, high = held_out_intervals(ratios, labels=labels)
         is_within = (low <= ratios.values) & (ratios.values <= high)
         errors = score(values[rows], figure.actual[rows], is_within=is_within[rows])
-        yield Line(figure=figure.name, stage=stage, score=errors)
+        yield ScoreLine(figure=figure.name, stage=stage, score=errors)
 
 
 def _trusted(fitted: Fitted | Unfitted) -> Iterator[tuple[Believed, Trust]]:

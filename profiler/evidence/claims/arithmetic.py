@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from profiler.jobs.presets import Preset
 
 
-class Calculator(StrEnum):
+class Calculation(StrEnum):
     """What can be computed.
 
     `product` is of the author's own numbers, `weights` of a model's parameters or of a number of them; the
@@ -52,7 +52,7 @@ class Worked:
     working: str
 
 
-def calculate(calculator: Calculator, arguments: Mapping[str, object]) -> tuple[Worked, ...]:
+def calculate(calculator: Calculation, arguments: Mapping[str, object]) -> tuple[Worked, ...]:
     """Every combination of the arguments that are lists, the last one fastest.
 
     Raises:
@@ -67,7 +67,7 @@ def calculate(calculator: Calculator, arguments: Mapping[str, object]) -> tuple[
         raise ConfigError(f"{calculator}: {where}: {first['msg']}", hint="see docs/claims.md") from None
 
 
-def calculated_unit(calculator: Calculator) -> Unit:
+def calculated_unit(calculator: Calculation) -> Unit:
     """What a calculator's result is counted in."""
     return _CALCULATORS[calculator].unit
 
@@ -220,15 +220,15 @@ class _Entry:
     function: Callable[..., Worked]
 
 
-_CALCULATORS: Mapping[Calculator, _Entry] = {
-    Calculator.PRODUCT: _Entry(unit=Unit.BYTES, function=_product),
-    Calculator.PARAMETERS: _Entry(unit=Unit.PARAMETERS, function=_parameters),
-    Calculator.WEIGHTS: _Entry(unit=Unit.BYTES, function=_weights),
-    Calculator.KV_CACHE: _Entry(unit=Unit.BYTES, function=_kv_cache),
-    Calculator.KV_CACHE_GROWTH: _Entry(unit=Unit.RATIO, function=_kv_cache_growth),
-    Calculator.WEIGHTS_AND_CACHE: _Entry(unit=Unit.BYTES, function=_weights_and_cache),
-    Calculator.LORA_PARAMETERS: _Entry(unit=Unit.PARAMETERS, function=_lora_parameters),
-    Calculator.LORA_FILE: _Entry(unit=Unit.BYTES, function=_lora_file),
-    Calculator.HELD_TO_ACTIVE: _Entry(unit=Unit.RATIO, function=_held_to_active),
-    Calculator.CUDA_CONTEXT: _Entry(unit=Unit.BYTES, function=_cuda_context),
+_CALCULATORS: Mapping[Calculation, _Entry] = {
+    Calculation.PRODUCT: _Entry(unit=Unit.BYTES, function=_product),
+    Calculation.PARAMETERS: _Entry(unit=Unit.PARAMETERS, function=_parameters),
+    Calculation.WEIGHTS: _Entry(unit=Unit.BYTES, function=_weights),
+    Calculation.KV_CACHE: _Entry(unit=Unit.BYTES, function=_kv_cache),
+    Calculation.KV_CACHE_GROWTH: _Entry(unit=Unit.RATIO, function=_kv_cache_growth),
+    Calculation.WEIGHTS_AND_CACHE: _Entry(unit=Unit.BYTES, function=_weights_and_cache),
+    Calculation.LORA_PARAMETERS: _Entry(unit=Unit.PARAMETERS, function=_lora_parameters),
+    Calculation.LORA_FILE: _Entry(unit=Unit.BYTES, function=_lora_file),
+    Calculation.HELD_TO_ACTIVE: _Entry(unit=Unit.RATIO, function=_held_to_active),
+    Calculation.CUDA_CONTEXT: _Entry(unit=Unit.BYTES, function=_cuda_context),
 }

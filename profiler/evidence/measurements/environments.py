@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError, EnvironmentUnfitError
-from profiler.evidence.measurements.measurements import published_dir
+from profiler.evidence.measurements.published import published_dir
 from profiler.files import reason_of
 from profiler.jobs.problems import nearest_hint
 

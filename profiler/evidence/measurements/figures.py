@@ -6,7 +6,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, assert_never
 
-from profiler.evidence.measurements.measurements import Metric
+from profiler.evidence.measurements.published import Metric
 from profiler.records.schema import PhaseName
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from profiler.records.schema import PhaseReading, Record
 
 
-class Figure(StrEnum):
+class RecordFigure(StrEnum):
     """A figure of a record, by its path there.
 
     `last_step.device_used_bytes` is the largest of the last completed step's phases.
@@ -30,12 +30,12 @@ class Figure(StrEnum):
     LAST_STEP_DEVICE_USED = "last_step.device_used_bytes"
 
 
-COMPARABLE: Mapping[Metric, frozenset[Figure]] = MappingProxyType(
+COMPARABLE: Mapping[Metric, frozenset[RecordFigure]] = MappingProxyType(
     {
-        Metric.MAX_ALLOCATED: frozenset({Figure.PEAK_ALLOCATED, Figure.STEP_PEAK_ALLOCATED}),
-        Metric.MAX_RESERVED: frozenset({Figure.PEAK_RESERVED, Figure.STEP_PEAK_RESERVED}),
-        Metric.ALLOCATED_END: frozenset({Figure.END_ALLOCATED}),
-        Metric.NVIDIA_SMI: frozenset({Figure.PEAK_DEVICE_USED, Figure.LAST_STEP_DEVICE_USED}),
+        Metric.MAX_ALLOCATED: frozenset({RecordFigure.PEAK_ALLOCATED, RecordFigure.STEP_PEAK_ALLOCATED}),
+        Metric.MAX_RESERVED: frozenset({RecordFigure.PEAK_RESERVED, RecordFigure.STEP_PEAK_RESERVED}),
+        Metric.ALLOCATED_END: frozenset({RecordFigure.END_ALLOCATED}),
+        Metric.NVIDIA_SMI: frozenset({RecordFigure.PEAK_DEVICE_USED, RecordFigure.LAST_STEP_DEVICE_USED}),
         # Means over thousands of batches of unequal length, and readings that nobody describes.
         Metric.ALLOCATED_STEP_END_MEAN: frozenset(),
         Metric.RESERVED_STEP_END_MEAN: frozenset(),
@@ -61,22 +61,22 @@ def metric_label(metric: Metric) -> str:
     return _KINDS.get(metric, metric.value)
 
 
-def read_figure(record: Record, figure: Figure) -> int | None:  # noqa: PLR0911 - one return a figure
+def read_figure(record: Record, figure: RecordFigure) -> int | None:  # noqa: PLR0911 - one return a figure
     """A record's figure; None where it has none, as where the job ran out of memory."""
     match figure:
-        case Figure.PEAK_ALLOCATED:
+        case RecordFigure.PEAK_ALLOCATED:
             return record.peak.allocated_bytes if record.peak else None
-        case Figure.PEAK_RESERVED:
+        case RecordFigure.PEAK_RESERVED:
             return record.peak.reserved_bytes if record.peak else None
-        case Figure.PEAK_DEVICE_USED:
+        case RecordFigure.PEAK_DEVICE_USED:
             return record.peak.device_used_bytes if record.peak else None
-        case Figure.STEP_PEAK_ALLOCATED:
+        case RecordFigure.STEP_PEAK_ALLOCATED:
             return record.peak_step.allocated_bytes if record.peak_step else None
-        case Figure.STEP_PEAK_RESERVED:
+        case RecordFigure.STEP_PEAK_RESERVED:
             return record.peak_step.reserved_bytes if record.peak_step else None
-        case Figure.END_ALLOCATED:
+        case RecordFigure.END_ALLOCATED:
             return record.steady.allocated_end_bytes if record.steady else None
-        case Figure.LAST_STEP_DEVICE_USED:
+        case RecordFigure.LAST_STEP_DEVICE_USED:
             return _last_step_used(record.phases)
     assert_never(figure)
 

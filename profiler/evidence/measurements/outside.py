@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BeforeValidator, Field, ValidationError
 
 from profiler.errors import ConfigError
-from profiler.evidence.measurements.measurements import published_dir, to_bytes
+from profiler.evidence.measurements.published import published_dir, to_bytes
 from profiler.hardware.sheet import Generation
 from profiler.jobs.load import read_yaml
 from profiler.jobs.problems import describe_problem

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from fractions import Fraction
 
-    from profiler.evidence.measurements.compare import Comparison, Reading, Verdict
     from profiler.evidence.measurements.device_gap import Gap
+    from profiler.evidence.measurements.differences import BarResult, ComparedRow, VirtualFigure
     from profiler.evidence.measurements.environments import LibrarySet
     from profiler.evidence.measurements.mapping import Mapped, RefusedRow
     from profiler.evidence.measurements.outside import Outside
@@ -36,7 +36,7 @@ how to make it again.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
+class ValidationPage:
     """All that is shown.
 
     Attributes:
@@ -49,8 +49,8 @@ class Validation:
         outside: what the readings of other cards say of that gap; None where there is no gap to speak of.
     """
 
-    comparisons: Sequence[Comparison]
-    verdicts: Sequence[Verdict]
+    comparisons: Sequence[ComparedRow]
+    verdicts: Sequence[BarResult]
     mapped: Mapped
     library_sets: Mapping[str, LibrarySet]
     current: LibrarySet
@@ -58,7 +58,7 @@ class Validation:
     outside: Outside | None = None
 
 
-def validation_markdown(page: Validation) -> str:
+def validation_markdown(page: ValidationPage) -> str:
     """The whole page."""
     sources = dict.fromkeys(comparison.row.measurement.source for comparison in page.comparisons)
     parts = [f"# {_TITLE}\n", _PREAMBLE, "## Summary\n", _summary(page.verdicts)]
@@ -73,12 +73,12 @@ def validation_markdown(page: Validation) -> str:
     return "\n".join(parts)
 
 
-def comparison_rows(comparisons: Iterable[Comparison]) -> list[dict[str, str | int | float | None]]:
+def comparison_rows(comparisons: Iterable[ComparedRow]) -> list[dict[str, str | int | float | None]]:
     """One flat row a published figure, for CSV and JSON; a figure that is missing is None."""
     return [_flat(comparison) for comparison in comparisons]
 
 
-def csv_text(comparisons: Iterable[Comparison]) -> str:
+def csv_text(comparisons: Iterable[ComparedRow]) -> str:
     """The rows as CSV; bytes in every column that ends in `_bytes`."""
     rows = comparison_rows(comparisons)
     buffer = io.StringIO()
@@ -88,7 +88,7 @@ def csv_text(comparisons: Iterable[Comparison]) -> str:
     return buffer.getvalue()
 
 
-def verdict_rows(verdicts: Iterable[Verdict]) -> list[dict[str, str | int | float | bool | list[str] | None]]:
+def bar_rows(verdicts: Iterable[BarResult]) -> list[dict[str, str | int | float | bool | list[str] | None]]:
     """One flat row a bar, shares as percentages."""
     return [
         {
@@ -119,13 +119,13 @@ def show_percent(share: Fraction | None, *, signed: bool = False) -> str:
     return f"{percent:{'+' if signed else ''}.{decimals}f} %"
 
 
-def _summary(verdicts: Iterable[Verdict]) -> str:
+def _summary(verdicts: Iterable[BarResult]) -> str:
     headings = ["rows", "number", "median", "worst", "bar: median", "bar: worst", "met"]
     headings += ["libraries of today: median", "worst"]
     return table(headings, (_verdict_cells(verdict) for verdict in verdicts), num_left=1)
 
 
-def _verdict_cells(verdict: Verdict) -> list[str]:
+def _verdict_cells(verdict: BarResult) -> list[str]:
     number = str(len(verdict.shares))
     if verdict.num_without:
         number += f" (of {len(verdict.shares) + verdict.num_without})"
@@ -142,14 +142,14 @@ def _verdict_cells(verdict: Verdict) -> list[str]:
     ]
 
 
-def _unexplained(verdict: Verdict) -> str:
+def _unexplained(verdict: BarResult) -> str:
     rows = ", ".join(verdict.unexplained)
     return (
         f"No reason is given for {escape(rows)} ({escape(verdict.bar.name)}), which differ by over 0.5 %.\n"
     )
 
 
-def _source_parts(source: str, comparisons: Sequence[Comparison], page: Validation) -> Iterator[str]:
+def _source_parts(source: str, comparisons: Sequence[ComparedRow], page: ValidationPage) -> Iterator[str]:
     first = comparisons[0].row.measurement
     yield f"## {escape(page.mapped.titles[source])}\n"
     yield f"Published at {code(first.repository)}, {code(first.path.partition(';')[0])}.\n"
@@ -167,7 +167,7 @@ def _source_parts(source: str, comparisons: Sequence[Comparison], page: Validati
     yield from _reasons(comparisons)
 
 
-def _cells(comparison: Comparison) -> list[str]:
+def _cells(comparison: ComparedRow) -> list[str]:
     measurement = comparison.row.measurement
     return [
         measurement.id,
@@ -179,7 +179,7 @@ def _cells(comparison: Comparison) -> list[str]:
     ]
 
 
-def _reading_cells(reading: Reading | None) -> list[str]:
+def _reading_cells(reading: VirtualFigure | None) -> list[str]:
     if reading is None:
         return [_NONE, _NONE]
     if reading.value_bytes is None:
@@ -187,7 +187,7 @@ def _reading_cells(reading: Reading | None) -> list[str]:
     return [f"{reading.value_bytes:,}", show_percent(reading.share, signed=True)]
 
 
-def _job(comparison: Comparison) -> str:
+def _job(comparison: ComparedRow) -> str:
     job, model = comparison.row.job, comparison.row.measurement.model.rpartition("/")[2]
     extras = [str(job.precision)] if str(job.precision) != "bf16" else []
     extras += [] if job.gradient_checkpointing.enabled else ["no checkpointing"]
@@ -196,7 +196,7 @@ def _job(comparison: Comparison) -> str:
     return ", ".join([f"{model} {label}", f"{job.batch_size} x {job.seq_len}", *extras])
 
 
-def _set_up(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _set_up(comparisons: Sequence[ComparedRow]) -> Iterator[str]:
     """Every note once, with the rows it holds for where it does not hold for all."""
     rows_by_note: dict[str, list[str]] = {}
     for comparison in comparisons:
@@ -208,7 +208,7 @@ def _set_up(comparisons: Sequence[Comparison]) -> Iterator[str]:
     yield ""
 
 
-def _reasons(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _reasons(comparisons: Sequence[ComparedRow]) -> Iterator[str]:
     with_own: dict[str, list[str]] = {}
     here: dict[str, list[str]] = {}
     for comparison in comparisons:
@@ -271,7 +271,7 @@ def _number(row: str) -> int:
     return int(row.rpartition("-")[2])
 
 
-def _flat(comparison: Comparison) -> dict[str, str | int | float | None]:
+def _flat(comparison: ComparedRow) -> dict[str, str | int | float | None]:
     row = comparison.row
     measurement = row.measurement
     flat: dict[str, str | int | float | None] = {

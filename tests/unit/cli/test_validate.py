@@ -11,7 +11,7 @@ import pytest
 from profiler.cli.app import run_command
 from profiler.evidence.measurements import batch
 from profiler.evidence.measurements.mapping import load_mapping
-from profiler.evidence.measurements.measurements import load_measurements, published_dir
+from profiler.evidence.measurements.published import load_measurements, published_dir
 from tests.builders import ROOT
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from profiler.estimate.factors import (
+    Correction,
     Factor,
     FactorFile,
     FactorGroup,
     FittedOn,
     FormulaFactors,
     IntervalGroup,
-    Part,
 )
 from profiler.formula.breakdown import Breakdown, Formula, Instant, Shape
 from profiler.jobs.choices import Precision
@@ -58,11 +58,11 @@ def a_formula(**changes: Any) -> Formula:
     return Formula(**(values | changes))
 
 
-def a_part(factors: dict[str, Factor], *others: FactorGroup) -> Part:
+def a_part(factors: dict[str, Factor], *others: FactorGroup) -> Correction:
     """The same factors for every job but those of other groups, and the same interval for all."""
     every_job = FactorGroup(where={}, factors=factors, num_records=400, num_models=12)
     interval = IntervalGroup(where={}, low=0.98, high=1.03, num_records=400)
-    return Part(factors=(every_job, *others), intervals=(interval,))
+    return Correction(factors=(every_job, *others), intervals=(interval,))
 
 
 def a_factor(value: float, *, reason: str = "") -> Factor:

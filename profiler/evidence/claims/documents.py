@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from profiler.errors import ConfigError
-from profiler.evidence.claims.arithmetic import Calculator
-from profiler.evidence.claims.figures import Compare, Figure
+from profiler.evidence.claims.arithmetic import Calculation
+from profiler.evidence.claims.figures import ClaimFigure, Compare
 from profiler.jobs.load import read_yaml
 from profiler.jobs.problems import nearest_hint
 from profiler.resources import configs_dir
@@ -76,7 +76,7 @@ class Runs(Value):
     grid: Text
     set: dict[str, object] = Field(default_factory=dict)
     axes: dict[str, tuple[object, ...]] = Field(default_factory=dict)
-    figure: Figure
+    figure: ClaimFigure
     compare: Compare | None = None
     against: dict[str, object] = Field(default_factory=dict)
 
@@ -85,7 +85,7 @@ class Arithmetic(Value):
     """Evidence by arithmetic: one of a few named calculators, its arguments swept where they are lists."""
 
     kind: Literal["arithmetic"] = "arithmetic"
-    calculator: Calculator
+    calculator: Calculation
     arguments: dict[str, object]
 
 
@@ -135,7 +135,7 @@ class Document(Value):
     claims: Annotated[tuple[Claim, ...], Field(min_length=1)]
 
 
-class Grid(Value):
+class JobGrid(Value):
     """Jobs that several claims are checked by: the settings that authors leave open, over a plausible range.
 
     Attributes:
@@ -155,7 +155,7 @@ class ClaimSet(Value):
     """All documents, and the grids of jobs they share."""
 
     documents: tuple[Document, ...]
-    grids: dict[str, Grid]
+    grids: dict[str, JobGrid]
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -185,7 +185,7 @@ def load_claims(directory: Path | None = None) -> ClaimSet:
     directory = directory or configs_dir() / "claims"
     grids_path = directory / f"{GRIDS_NAME}.yaml"
     try:
-        grids = TypeAdapter(dict[str, Grid]).validate_python(read_yaml(grids_path))
+        grids = TypeAdapter(dict[str, JobGrid]).validate_python(read_yaml(grids_path))
     except ValidationError as error:
         raise _refusal(grids_path, error) from None
     paths = sorted(path for path in directory.glob("*.yaml") if path != grids_path)
