@@ -62,7 +62,7 @@ def a_page() -> ValidationPage:
     rows = tuple(comparison.row for comparison in comparisons)
     return ValidationPage(
         comparisons=comparisons,
-        verdicts=hold_to_bars(comparisons),
+        results=hold_to_bars(comparisons),
         mapped=Mapped(rows=rows, refused=refused, titles={"some": "Some <one>"}, read={"some": "By hand."}),
         library_sets={"old": OLD},
         current=HERE,
