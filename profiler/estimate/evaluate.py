@@ -100,16 +100,16 @@ def group_jobs(jobs: Sequence[JobSpec]) -> list[Alike]:
 def evaluate_groups(formula: Formula, groups: Iterable[Alike], *, num_jobs: int) -> Evaluated:
     """The breakdowns of grouped jobs as one array; each position of 0 to `num_jobs` - 1 is in one group."""
     refused: dict[int, str] = {}
-    found: list[tuple[Alike, Breakdown]] = []
+    evaluated: list[tuple[Alike, Breakdown]] = []
     for group in groups:
         breakdown = evaluate_group(formula, group)
         if isinstance(breakdown, str):
             refused |= dict.fromkeys(group.positions.tolist(), breakdown)
         else:
-            found.append((group, breakdown))
-    instants, terms = _names(breakdown for _, breakdown in found)
+            evaluated.append((group, breakdown))
+    instants, terms = _names(breakdown for _, breakdown in evaluated)
     term_bytes = np.zeros((num_jobs, len(instants), len(terms)), dtype=np.int64)
-    for group, breakdown in found:
+    for group, breakdown in evaluated:
         for instant in breakdown.instants:
             for term, quantity in instant.terms.items():
                 term_bytes[group.positions, instants[instant.name], terms[term]] = quantity

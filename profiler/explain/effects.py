@@ -10,7 +10,7 @@ from profiler.estimate.card import card_of
 from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, estimate_job, single
 from profiler.estimate.factors import default_factors
 from profiler.execute.schedule import SweepOptions, run_sweep
-from profiler.explain.changes import Change, Kind, possible_changes
+from profiler.explain.changes import Change, Lever, possible_changes
 from profiler.formula.catalogue import find_formula
 from profiler.jobs.identity import job_key
 from profiler.records.schema import Bytes, OutcomeStatus
@@ -98,7 +98,7 @@ def most_promising(record: Record) -> list[Change]:
 
 def _one_a_kind(changes: Iterable[Change]) -> Iterable[Change]:
     """Of the changes of one kind the first."""
-    first: dict[Kind, Change] = {}
+    first: dict[Lever, Change] = {}
     for change in changes:
         first.setdefault(change.kind, change)
     return first.values()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from profiler.explain.owners import Owner
-    from profiler.explain.replay import Block, Moment, Replay
+    from profiler.explain.replay import Moment, Replay, TracedBlock
     from profiler.records.schema import Record
     from profiler.records.trace import Mark, PhaseTrace, Trace
 
@@ -58,7 +58,7 @@ class Component(Value):
     groups: tuple[Group, ...]
 
 
-class Instant(Value):
+class ExplainedInstant(Value):
     """The instant that is explained.
 
     Attributes:
@@ -84,7 +84,7 @@ class Instant(Value):
 class Explanation(Value):
     """A run's instant, and what was in memory then; the components add up to `instant.allocated_bytes`."""
 
-    instant: Instant
+    instant: ExplainedInstant
     components: tuple[Component, ...]
     notes: tuple[str, ...] = ()
 
@@ -118,9 +118,9 @@ def _caller_of(stack: Stack) -> str:
     return next((line for line in stack if line.startswith(LOOP)), "")
 
 
-def _instant(moment: Moment, run: Replay) -> Instant:
+def _instant(moment: Moment, run: Replay) -> ExplainedInstant:
     phase, stack = run.phase_at(moment.event), run.stack_at(moment.event)
-    return Instant(
+    return ExplainedInstant(
         phase=phase.phase,
         step=phase.step,
         is_failure=moment.requested_bytes is not None,
@@ -145,7 +145,7 @@ def _module(mark: Mark, phase: PhaseTrace) -> str:
 
 
 def _components(run: Replay, owners: Mapping[int, Owner], event: int) -> Iterable[Component]:
-    found: dict[Part, dict[str, dict[Stack, list[Block]]]] = defaultdict(
+    found: dict[Part, dict[str, dict[Stack, list[TracedBlock]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
     for block in run.live_at(event):
@@ -155,7 +155,7 @@ def _components(run: Replay, owners: Mapping[int, Owner], event: int) -> Iterabl
     return sorted(components, key=lambda component: -component.size_bytes)
 
 
-def _component(part: Part, found: Mapping[str, Mapping[Stack, list[Block]]]) -> Component:
+def _component(part: Part, found: Mapping[str, Mapping[Stack, list[TracedBlock]]]) -> Component:
     groups = sorted((_group(name, stacks) for name, stacks in found.items()), key=lambda one: -one.size_bytes)
     return Component(
         name=str(part),
@@ -165,7 +165,7 @@ def _component(part: Part, found: Mapping[str, Mapping[Stack, list[Block]]]) -> 
     )
 
 
-def _group(name: str, stacks: Mapping[Stack, list[Block]]) -> Group:
+def _group(name: str, stacks: Mapping[Stack, list[TracedBlock]]) -> Group:
     lines = sorted(
         (_line(stack, blocks) for stack, blocks in stacks.items()), key=lambda one: -one.size_bytes
     )
@@ -177,7 +177,7 @@ def _group(name: str, stacks: Mapping[Stack, list[Block]]) -> Group:
     )
 
 
-def _line(stack: Stack, blocks: list[Block]) -> Line:
+def _line(stack: Stack, blocks: list[TracedBlock]) -> Line:
     return Line(
         line=line_of(stack),
         caller=_caller_of(stack),

@@ -17,7 +17,7 @@ from profiler.records.trace import Work
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from profiler.explain.replay import Block, Replay
+    from profiler.explain.replay import Replay, TracedBlock
     from profiler.records.trace import Mark, Owned
 
 _CACHE_FILE = "transformers/cache_utils.py"
@@ -125,7 +125,7 @@ def _ends_of_passes(run: Replay) -> list[int]:
     return ends
 
 
-def _told(block: Block, run: Replay, ends: list[int]) -> Owner:
+def _told(block: TracedBlock, run: Replay, ends: list[int]) -> Owner:
     """The owner of a block that no tensor of the job owns."""
     phase, mark = run.trace.phases[block.phase], run.mark_at(block.born)
     is_kept = block.died is None or block.died >= ends[block.born]
@@ -156,7 +156,7 @@ def _backward(mark: Mark, step: int | None, *, is_kept: bool) -> Owner:
     return Owner(Part.LOGITS, "backward pass")
 
 
-def _generating(block: Block, run: Replay, mark: Mark) -> Owner:
+def _generating(block: TracedBlock, run: Replay, mark: Mark) -> Owner:
     # A cache that grows is copied: its old blocks are gone by the end of the phase, where it is looked at.
     if any(line.startswith(_CACHE_FILE) for line in run.stack_at(block.born)):
         return Owner(Part.KV_CACHE, str(Part.KV_CACHE))

@@ -95,8 +95,8 @@ _COUNTED: Final = (
 
 def term_errors(case: Case, sample: Sample) -> tuple[TermError, ...]:
     """The errors of those terms whose tensors were counted, at the end of the phase that has all of them."""
-    found = (_term_error(case, sample, counted) for counted in _COUNTED)
-    return tuple(error for error in found if error is not None)
+    errors = (_term_error(case, sample, counted) for counted in _COUNTED)
+    return tuple(error for error in errors if error is not None)
 
 
 def _term_error(case: Case, sample: Sample, counted: _Counted) -> TermError | None:

@@ -91,10 +91,12 @@ def determine(design: Design, *, terms: Sequence[str], num_resamples: int = NUM_
         widest = _least_certain(merged, low, high, is_free=is_free)
         if widest is None:
             break
-        told = f"its 90 % interval, {low[widest]:.2f} to {high[widest]:.2f}, says nothing"
+        says_nothing = f"its 90 % interval, {low[widest]:.2f} to {high[widest]:.2f}, says nothing"
         other = _nearest(merged, values, widest)
         name = None if other is None else terms[int(np.flatnonzero(names == other)[0])]
-        reasons[widest] = told if name is None else f"{told}: in these records it moves with {name}"
+        reasons[widest] = (
+            says_nothing if name is None else f"{says_nothing}: in these records it moves with {name}"
+        )
     return Determined(
         values=values[names], low=low[names], high=high[names], reasons=tuple(reasons[n] for n in names)
     )

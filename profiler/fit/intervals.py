@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from profiler.estimate.factors import Condition, IntervalGroup, Where, round_factor
+from profiler.fit.solve import matching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,18 +57,18 @@ def fit_intervals(ratios: Ratios) -> tuple[IntervalGroup, ...]:
     of 90 % intervals made from some models hold less than 90 % of the records of another: the level is the
     lowest at which they hold as many, models left out one by one.
     """
-    told = ratios.of(np.isfinite(ratios.values))
-    wheres = _wheres(told.conditions)
-    groups = _numbered(told.conditions, wheres)
-    level = _fitting_level(told, groups, num_groups=len(wheres))
-    everything = _ends(told.values, level=level)
-    found = [_as_group({}, everything, num_records=len(groups))]
+    known = ratios.of(np.isfinite(ratios.values))
+    wheres = _wheres(known.conditions)
+    groups = _numbered(known.conditions, wheres)
+    level = _fitting_level(known, groups, num_groups=len(wheres))
+    everything = _ends(known.values, level=level)
+    intervals = [_as_group({}, everything, num_records=len(groups))]
     for number, where in enumerate(wheres):
         rows = groups == number
-        if _is_enough(told.models, rows):
-            ends = _ends(told.values[rows], level=level)
-            found.append(_as_group(where, ends, num_records=int(rows.sum())))
-    return tuple(found)
+        if _is_enough(known.models, rows):
+            ends = _ends(known.values[rows], level=level)
+            intervals.append(_as_group(where, ends, num_records=int(rows.sum())))
+    return tuple(intervals)
 
 
 def held_out_intervals(ratios: Ratios, *, labels: NDArray[np.str_]) -> tuple[Floats, Floats]:
@@ -83,7 +84,7 @@ def held_out_intervals(ratios: Ratios, *, labels: NDArray[np.str_]) -> tuple[Flo
         if others.any():
             intervals = fit_intervals(ratios.of(others))
             for group in sorted(intervals, key=lambda group: len(group.where)):  # the more specific last
-                rows = (labels == label) & _matching(ratios.conditions, group.where)
+                rows = (labels == label) & matching(ratios.conditions, group.where)
                 ends[:, rows] = [[group.low], [group.high]]
     return ends[0], ends[1]
 
@@ -137,7 +138,3 @@ def _numbered(conditions: Sequence[Where], wheres: Sequence[Where]) -> NDArray[n
         [next(n for n, where in enumerate(wheres) if where.items() <= of.items()) for of in conditions],
         dtype=np.int64,
     )
-
-
-def _matching(conditions: Sequence[Where], where: Where) -> NDArray[np.bool_]:
-    return np.array([where.items() <= condition.items() for condition in conditions], dtype=bool)

@@ -10,6 +10,8 @@ from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from profiler.estimate.factors import Where
@@ -141,6 +143,11 @@ def solve_normal(
     lower = np.linalg.cholesky(inner)
     factors[is_free] = nnls(lower.T, solve_triangular(lower, right, lower=True))[0]
     return factors
+
+
+def matching(conditions: Sequence[Where], where: Where) -> NDArray[np.bool_]:
+    """[num_records], whether a record is of a group, by what decides its groups."""
+    return np.array([where.items() <= condition.items() for condition in conditions], dtype=bool)
 
 
 def _error(design: Design, factors: Floats) -> float:

@@ -50,13 +50,13 @@ def trust(case: Case, estimates: Floats, *, has_context: bool) -> Trust:
     cards = sorted(load_catalogue().values(), key=lambda card: (card.total_bytes, card.context_bytes))
     totals = np.array([card.total_bytes for card in cards])
     contexts = np.array([card.context_bytes for card in cards])
-    told = np.isfinite(estimates)
-    rows = told & case.is_finished & case.tells_of_device
+    has_estimate = np.isfinite(estimates)
+    rows = has_estimate & case.is_finished & case.tells_of_device
     need = (case.device_bytes - case.context_bytes)[rows, None] + contexts
     believed = estimates[rows, None] + has_context * (contexts - case.context_bytes[rows, None])
     bought, enough = _first(believed <= totals), _first(need <= totals)
     has_card = bought < len(cards)
-    failed = told & ~case.is_finished
+    failed = has_estimate & ~case.is_finished
     return Trust(
         num_jobs=int(has_card.sum()),
         out_of_memory=_share(~(need <= totals)[has_card, bought[has_card]]),

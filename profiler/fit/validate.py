@@ -81,8 +81,8 @@ class Validation:
 
     def score(self, figure: FigureName, stage: Stage) -> Score | None:
         """The score of a figure at a stage, if there is one."""
-        found = (line.score for line in self.lines if (line.figure, line.stage) == (figure, stage))
-        return next(found, None)
+        scores = (line.score for line in self.lines if (line.figure, line.stage) == (figure, stage))
+        return next(scores, None)
 
 
 def validate(fitted: Fitted | Unfitted, sample: Sample) -> Validation:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from profiler.jobs.job import JobSpec
 from profiler.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -245,3 +248,9 @@ class Record(Value):
     managed_bytes: Bytes = 0
     value_reads: ValueReads | None = None
     notes: tuple[str, ...] = ()
+
+
+def last_step(phases: Sequence[PhaseReading]) -> list[PhaseReading]:
+    """The phases of the last step that was completed; none where there was none."""
+    ended = [phase.step for phase in phases if phase.name is PhaseName.ZERO_GRAD and phase.is_complete]
+    return [phase for phase in phases if ended and phase.step == ended[-1]]

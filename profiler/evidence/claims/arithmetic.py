@@ -12,6 +12,9 @@ from pydantic import ValidationError, validate_call
 
 from profiler.errors import ConfigError
 from profiler.evidence.claims.figures import Unit
+from profiler.formula.configs import architecture_of
+from profiler.hardware.catalogue import find_gpu
+from profiler.jobs.presets import list_presets, read_config_file
 from profiler.jobs.problems import nearest_hint
 
 if TYPE_CHECKING:
@@ -145,8 +148,6 @@ def _weights_and_cache(  # noqa: PLR0913 - the arguments of its two parts
 @validate_call
 def _lora_parameters(*, model: str, rank: int, targets: str) -> Worked:
     """Elements of A (rank x in) and B (out x rank) of every adapted layer (Hu et al. 2021, section 4.1)."""
-    from profiler.formula.configs import architecture_of  # noqa: PLC0415 - only where it is asked for
-
     shape = architecture_of(model)
     known = {linear.name for linear in shape.linears}
     names = known if targets == "all-linear" else set(targets.split(","))
@@ -170,8 +171,6 @@ def _lora_file(*, model: str, rank: int, targets: str, bits: float) -> Worked:
 @validate_call
 def _held_to_active(model: str) -> Worked:
     """All parameters of a mixture of experts through those one token uses."""
-    from profiler.jobs.presets import read_config_file  # noqa: PLC0415 - only where it is asked for
-
     preset = _preset(model)
     config = read_config_file(preset.config_path)
     width = config.get("moe_intermediate_size") or config["intermediate_size"]
@@ -187,8 +186,6 @@ def _held_to_active(model: str) -> Worked:
 @validate_call
 def _cuda_context(gpu: str) -> Worked:
     """What the catalogue of cards says of a CUDA context, with its source there."""
-    from profiler.hardware.catalogue import find_gpu  # noqa: PLC0415 - only where it is asked for
-
     card = find_gpu(gpu)
     basis = "published reading" if card.context_is_measured else "assumption, from its generation"
     return Worked(value=card.context_bytes, working=f"{gpu}: {basis}")
@@ -206,12 +203,10 @@ def _count(model: str | None, parameters: float | None) -> tuple[int, str]:
 
 
 def _preset(model: str) -> Preset:
-    from profiler.jobs.presets import list_presets  # noqa: PLC0415 - only where it is asked for
-
-    found = [preset for preset in list_presets() if preset.id == model]
-    if not found:
+    preset = next((preset for preset in list_presets() if preset.id == model), None)
+    if preset is None:
         raise ConfigError(f"there is no preset {model!r}", hint="`peakvram models` lists them")
-    return found[0]
+    return preset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
@@ -18,6 +18,8 @@ from profiler.values import Value
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+Checked = TypeVar("Checked")
 
 DEFAULT_TOLERANCE = 0.1
 """How far outside a claim a figure may lie, as a share of the claim, before the claim is wrong: authors say
@@ -184,21 +186,22 @@ def load_claims(directory: Path | None = None) -> ClaimSet:
     """
     directory = directory or configs_dir() / "claims"
     grids_path = directory / f"{GRIDS_NAME}.yaml"
-    try:
-        grids = TypeAdapter(dict[str, JobGrid]).validate_python(read_yaml(grids_path))
-    except ValidationError as error:
-        raise _refusal(grids_path, error) from None
+    grids = _read(grids_path, dict[str, JobGrid])
     paths = sorted(path for path in directory.glob("*.yaml") if path != grids_path)
-    documents = tuple(_read_document(path) for path in paths)
+    documents = tuple(_read(path, Document, id=path.stem) for path in paths)
     _check_ids(documents, directory=directory)
     return ClaimSet(documents=documents, grids=grids)
 
 
-def _read_document(path: Path) -> Document:
+def _read(path: Path, kind: type[Checked], **defaults: str) -> Checked:
     try:
-        return Document.model_validate({"id": path.stem, **read_yaml(path)})
+        return TypeAdapter(kind).validate_python({**defaults, **read_yaml(path)})
     except ValidationError as error:
-        raise _refusal(path, error) from None
+        first, *others = error.errors(include_url=False)
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        more = f" (and {len(others)} more)" if others else ""
+        problem = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{path}: {where}: {problem}{more}", hint=_GUIDE) from None
 
 
 def _check_ids(documents: tuple[Document, ...], *, directory: Path) -> None:
@@ -208,10 +211,3 @@ def _check_ids(documents: tuple[Document, ...], *, directory: Path) -> None:
             owner = owners.setdefault(claim.id, document.id)
             if owner != document.id or sum(claim.id == other.id for other in document.claims) > 1:
                 raise ConfigError(f"{directory}: two claims are called {claim.id!r}", hint="rename one")
-
-
-def _refusal(path: Path, error: ValidationError) -> ConfigError:
-    first, *others = error.errors(include_url=False)
-    where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-    more = f" (and {len(others)} more)" if others else ""
-    return ConfigError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}{more}", hint=_GUIDE)

@@ -149,10 +149,6 @@ def compare_figures(compare: Compare, job: float, other: float, *, lengths: tupl
             assert_never(compare)
 
 
-def _device(record: Record) -> int | None:
-    return device_peak_bytes(record)
-
-
 def _fit(record: Record) -> int | None:
     used = device_peak_bytes(record)
     if used is None or record.device is None:
@@ -165,12 +161,16 @@ def _allocated(record: Record) -> int | None:
 
 
 def _beyond_tensors(record: Record) -> int | None:
-    return _less(_device(record), _allocated(record))
+    return _less(device_peak_bytes(record), _allocated(record))
 
 
-def _context(record: Record) -> int | None:
-    used = [p.device_used_peak_bytes for p in record.phases if p.name is PhaseName.CONTEXT]
-    return used[0] if used else None
+def _shown_in(name: PhaseName) -> Callable[[Record], int | None]:
+    """The most the card shows as used in the first phase of a name."""
+
+    def read(record: Record) -> int | None:
+        return next((phase.device_used_peak_bytes for phase in record.phases if phase.name is name), None)
+
+    return read
 
 
 def _unused_reserved(record: Record) -> float | None:
@@ -224,9 +224,7 @@ def _beyond_weights(record: Record) -> int | None:
     return _less(record.peak_step.allocated_bytes if record.peak_step else None, _weights(record))
 
 
-def _before_training(record: Record) -> int | None:
-    used = [p.device_used_peak_bytes for p in record.phases if p.name is PhaseName.OPTIMIZER]
-    return used[0] if used else None
+_before_training = _shown_in(PhaseName.OPTIMIZER)
 
 
 def _first_step_rise(record: Record) -> int | None:
@@ -255,7 +253,7 @@ def _trained_share(record: Record) -> float | None:
 
 
 def _over_weights(record: Record) -> float | None:
-    return _percent(_less(_device(record), _weights(record)), _weights(record))
+    return _percent(_less(device_peak_bytes(record), _weights(record)), _weights(record))
 
 
 def _inference_working(record: Record) -> float | None:
@@ -283,11 +281,11 @@ def _through(
 
 
 _READERS: Mapping[ClaimFigure, Callable[[Record], float | None]] = {
-    ClaimFigure.DEVICE: _device,
+    ClaimFigure.DEVICE: device_peak_bytes,
     ClaimFigure.FIT: _fit,
     ClaimFigure.ALLOCATED: _allocated,
     ClaimFigure.BEYOND_TENSORS: _beyond_tensors,
-    ClaimFigure.CONTEXT: _context,
+    ClaimFigure.CONTEXT: _shown_in(PhaseName.CONTEXT),
     ClaimFigure.UNUSED_RESERVED: _unused_reserved,
     ClaimFigure.WEIGHTS: _weights,
     ClaimFigure.GRADIENTS: _gradients,
@@ -296,7 +294,7 @@ _READERS: Mapping[ClaimFigure, Callable[[Record], float | None]] = {
     ClaimFigure.ADAPTER_AND_GRADIENTS: _held("adapter", "gradients"),
     ClaimFigure.KV_CACHE: _kv_cache,
     ClaimFigure.WEIGHTS_PER_PARAMETER: _through(_weights, _model_parameters),
-    ClaimFigure.DEVICE_PER_PARAMETER: _through(_device, _model_parameters),
+    ClaimFigure.DEVICE_PER_PARAMETER: _through(device_peak_bytes, _model_parameters),
     ClaimFigure.GRADIENTS_PER_PARAMETER: _through(_gradients, _trained),
     ClaimFigure.OPTIMIZER_PER_PARAMETER: _through(_optimizer, _trained),
     ClaimFigure.ADAPTER_PER_PARAMETER: _through(_adapter, _trained),

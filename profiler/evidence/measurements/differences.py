@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from statistics import median
 from typing import TYPE_CHECKING
 
 from profiler.evidence.measurements.figures import metric_label, read_figure
@@ -112,12 +113,12 @@ class BarResult:
     @property
     def median(self) -> Fraction | None:
         """The median of the absolute differences; None where there is none."""
-        return _median([share for share, _ in self.shares])
+        return median(share for share, _ in self.shares) if self.shares else None
 
     @property
     def median_here(self) -> Fraction | None:
         """The median with the libraries installed here."""
-        return _median(self.here)
+        return median(self.here) if self.here else None
 
     @property
     def worst(self) -> tuple[Fraction, str] | None:
@@ -168,14 +169,14 @@ def compare_rows(
 def newest_record(records: Iterable[Record], job: JobSpec, libraries: LibrarySet) -> Record | None:
     """The newest record of a job on a virtual card under a set of libraries; None where there is none."""
     key = job_key(job)
-    found = [
+    matching = [
         record
         for record in records
         if record.key == key
         and (record.device is None or record.device.kind == "virtual")
         and libraries.matches(record.environment)
     ]
-    return max(found, key=lambda record: record.created_at, default=None)
+    return max(matching, key=lambda record: record.created_at, default=None)
 
 
 def hold_to_bars(comparisons: Sequence[ComparedRow]) -> list[BarResult]:
@@ -236,14 +237,6 @@ def _read(row: MappedRow, records: Iterable[Record], libraries: LibrarySet) -> V
         published_bytes=row.measurement.value_bytes,
         outcome=str(record.outcome.status),
     )
-
-
-def _median(values: Sequence[Fraction]) -> Fraction | None:
-    if not values:
-        return None
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _is_within(value: Fraction, bar: Fraction | None) -> bool:

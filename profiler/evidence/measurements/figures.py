@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from profiler.evidence.measurements.published import Metric
-from profiler.records.schema import PhaseName
+from profiler.records.schema import last_step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from profiler.records.schema import PhaseReading, Record
+    from profiler.records.schema import Record
 
 
 class RecordFigure(StrEnum):
@@ -61,37 +61,18 @@ def metric_label(metric: Metric) -> str:
     return _KINDS.get(metric, metric.value)
 
 
-def read_figure(record: Record, figure: RecordFigure) -> int | None:  # noqa: PLR0911 - one return a figure
+def read_figure(record: Record, figure: RecordFigure) -> int | None:
     """A record's figure; None where it has none, as where the job ran out of memory."""
-    match figure:
-        case RecordFigure.PEAK_ALLOCATED:
-            return record.peak.allocated_bytes if record.peak else None
-        case RecordFigure.PEAK_RESERVED:
-            return record.peak.reserved_bytes if record.peak else None
-        case RecordFigure.PEAK_DEVICE_USED:
-            return record.peak.device_used_bytes if record.peak else None
-        case RecordFigure.STEP_PEAK_ALLOCATED:
-            return record.peak_step.allocated_bytes if record.peak_step else None
-        case RecordFigure.STEP_PEAK_RESERVED:
-            return record.peak_step.reserved_bytes if record.peak_step else None
-        case RecordFigure.END_ALLOCATED:
-            return record.steady.allocated_end_bytes if record.steady else None
-        case RecordFigure.LAST_STEP_DEVICE_USED:
-            return _last_step_used(record.phases)
-    assert_never(figure)
+    if figure is RecordFigure.LAST_STEP_DEVICE_USED:
+        used = [phase.device_used_peak_bytes for phase in last_step(record.phases)]
+        known = [size for size in used if size is not None]
+        return max(known) if known and len(known) == len(used) else None
+    name, _, field = figure.partition(".")
+    part = getattr(record, name)
+    size: int | None = None if part is None else getattr(part, field)
+    return size
 
 
 def last_step_reserved_bytes(record: Record) -> int | None:
     """The largest reserved figure of the last completed step: what lasts once training runs."""
-    return max((phase.reserved_peak_bytes for phase in _last_step(record.phases)), default=None)
-
-
-def _last_step_used(phases: tuple[PhaseReading, ...]) -> int | None:
-    used = [phase.device_used_peak_bytes for phase in _last_step(phases)]
-    known = [size for size in used if size is not None]
-    return max(known) if known and len(known) == len(used) else None
-
-
-def _last_step(phases: tuple[PhaseReading, ...]) -> list[PhaseReading]:
-    ended = [phase.step for phase in phases if phase.name is PhaseName.ZERO_GRAD and phase.is_complete]
-    return [phase for phase in phases if ended and phase.step == ended[-1]]
+    return max((phase.reserved_peak_bytes for phase in last_step(record.phases)), default=None)

@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from profiler.errors import ConfigError
 from profiler.evidence.measurements.figures import COMPARABLE, RecordFigure
 from profiler.evidence.measurements.published import Grade, Metric, published_dir
-from profiler.jobs.load import job_from, read_yaml
-from profiler.jobs.problems import describe_problem, nearest_hint
+from profiler.jobs.load import job_from, read_yaml_as
+from profiler.jobs.problems import nearest_hint
 from profiler.values import Value
 
 if TYPE_CHECKING:
@@ -139,11 +139,7 @@ def load_mapping(measurements: Mapping[str, Measurement], path: Path | None = No
             row of grade A or B, or compares a metric with a figure of another kind.
     """
     path = path or published_dir() / "mapping.yaml"
-    try:
-        tree = MappingFile.model_validate(read_yaml(path))
-    except ValidationError as error:
-        problem = describe_problem(error)
-        raise ConfigError(f"{path}: {problem.path}: {problem.message}", hint=problem.hint) from None
+    tree = read_yaml_as(path, MappingFile)
     _check_coverage(tree, measurements, source=str(path))
     rows = tuple(_mapped_rows(tree, measurements, source=str(path)))
     refused = tuple(

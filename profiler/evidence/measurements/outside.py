@@ -7,13 +7,11 @@ from fractions import Fraction
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-from profiler.errors import ConfigError
 from profiler.evidence.measurements.published import published_dir, to_bytes
 from profiler.hardware.sheet import Generation
-from profiler.jobs.load import read_yaml
-from profiler.jobs.problems import describe_problem
+from profiler.jobs.load import read_yaml_as
 from profiler.values import Value
 
 if TYPE_CHECKING:
@@ -104,12 +102,7 @@ def load_outside(path: Path | None = None) -> OutsideReadings:
     Raises:
         ConfigError: if the file is not understood.
     """
-    path = path or published_dir() / "outside.yaml"
-    try:
-        return OutsideReadings.model_validate(read_yaml(path))
-    except ValidationError as error:
-        problem = describe_problem(error)
-        raise ConfigError(f"{path}: {problem.path}: {problem.message}", hint=problem.hint) from None
+    return read_yaml_as(path or published_dir() / "outside.yaml", OutsideReadings)
 
 
 def outside_of(num_sms: int, generation: Generation, readings: Sequence[Reading]) -> Outside:

@@ -7,9 +7,8 @@ from fractions import Fraction
 from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from profiler.errors import ConfigError
 from profiler.formula.breakdown import Formula
 from profiler.formula.others.facts import (
     ADAM_OPTIMIZERS,
@@ -26,8 +25,7 @@ from profiler.formula.others.facts import (
     weight_bits,
 )
 from profiler.jobs.job import METHODS
-from profiler.jobs.load import read_yaml
-from profiler.jobs.problems import describe_problem
+from profiler.jobs.load import read_yaml_as
 from profiler.resources import configs_dir
 from profiler.values import Value
 
@@ -179,12 +177,7 @@ def load_tables(path: Path | None = None) -> tuple[Formula, ...]:
     Raises:
         ConfigError: if the file is not understood; it names the place.
     """
-    path = path or configs_dir() / "formulas.yaml"
-    try:
-        file = Publications.model_validate(read_yaml(path))
-    except ValidationError as error:
-        problem = describe_problem(error)
-        raise ConfigError(f"{path}: {problem.path}: {problem.message}", hint=problem.hint) from None
+    file = read_yaml_as(path or configs_dir() / "formulas.yaml", Publications)
     return tuple(
         _formula(table, publication) for publication in file.publications for table in publication.formulas
     )
