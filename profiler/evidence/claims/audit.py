@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
 from profiler.evidence.claims.jobs import all_jobs
-from profiler.evidence.claims.judge import Judgement, judge
+from profiler.evidence.claims.judge import Judgement, judge_claim
 from profiler.evidence.claims.report import claims_csv, claims_readme
 from profiler.files import write_file
 from profiler.jobs.identity import job_key
@@ -65,7 +65,7 @@ def audit_claims(claim_set: ClaimSet, store: RecordStore) -> Audit:
         ConfigError: if a claim's jobs or arguments are none, or the page that is there cannot be read.
     """
     records = _newest(store)
-    judgements = {claim.id: judge(claim, claim_set, records) for claim in claim_set.claims}
+    judgements = {claim.id: judge_claim(claim, claim_set, records) for claim in claim_set.claims}
     if records:
         pack_study(store, remove=True)
     keys = [job_key(job) for job in all_jobs(claim_set.claims, claim_set.grids)]

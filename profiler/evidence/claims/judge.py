@@ -124,7 +124,7 @@ def unit_of_evidence(evidence: Evidence) -> Unit | None:
             assert_never(evidence)
 
 
-def judge(claim: Claim, claims: ClaimSet, records: Mapping[str, Record]) -> Judgement:
+def judge_claim(claim: Claim, claims: ClaimSet, records: Mapping[str, Record]) -> Judgement:
     """Judges one claim.
 
     Args:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from profiler.errors import ConfigError
 from profiler.evidence.claims.documents import Claimed, Runs
 from profiler.evidence.claims.jobs import jobs_of
-from profiler.evidence.claims.judge import ClaimVerdict, judge, verdict_of
+from profiler.evidence.claims.judge import ClaimVerdict, judge_claim, verdict_of
 from profiler.jobs.identity import job_key
 from profiler.records.schema import Outcome, OutcomeStatus, PhaseName, Record
 from profiler.units import GIB, MIB
@@ -79,7 +79,7 @@ def test_a_figure_on_the_edge_of_the_tolerance_holds() -> None:
 
 
 def test_arithmetic_is_judged_without_any_record() -> None:
-    judgement = judge(a_claim(), a_set(), {})
+    judgement = judge_claim(a_claim(), a_set(), {})
     assert judgement.verdict is ClaimVerdict.HOLDS
     assert [found.value for found in judgement.found] == [2 * 6_738_415_616]
     assert judgement.found[0].where == "llama-2-7b: 6,738,415,616 parameters x 16 bits"
@@ -88,14 +88,14 @@ def test_arithmetic_is_judged_without_any_record() -> None:
 
 def test_a_claim_without_evidence_keeps_its_reason() -> None:
     claim = a_claim(claimed=None, evidence={"kind": "none", "reason": "About time."})
-    judgement = judge(claim, a_set(claim), {})
+    judgement = judge_claim(claim, a_set(claim), {})
     assert (judgement.verdict, judgement.reason) == (ClaimVerdict.NOT_CHECKABLE, "About time.")
 
 
 def test_runs_are_judged_by_the_figure_named() -> None:
     claim = a_claim(claimed=["20GiB", "22GiB"], evidence=RUNS)
     records = run_of(RUNS, peaks=[20 * GIB, 21 * GIB])
-    judgement = judge(claim, a_set(claim), records)
+    judgement = judge_claim(claim, a_set(claim), records)
     assert judgement.verdict is ClaimVerdict.HOLDS
     assert [found.value for found in judgement.found] == [20 * GIB + CONTEXT, 21 * GIB + CONTEXT]
     assert [found.where for found in judgement.found] == ["tokens 512", "tokens 1024"]
@@ -106,7 +106,7 @@ def test_runs_are_judged_by_the_figure_named() -> None:
 
 def test_figures_on_both_sides_of_a_claim_depend() -> None:
     claim = a_claim(claimed="20GiB", evidence=RUNS)
-    judgement = judge(claim, a_set(claim), run_of(RUNS, peaks=[10 * GIB, 20 * GIB]))
+    judgement = judge_claim(claim, a_set(claim), run_of(RUNS, peaks=[10 * GIB, 20 * GIB]))
     assert (judgement.verdict, judgement.num_inside) == (ClaimVerdict.DEPENDS, 1)
 
 
@@ -114,7 +114,7 @@ def test_a_claim_whose_jobs_have_no_record_is_not_run() -> None:
     claim = a_claim(claimed="20GiB", evidence=RUNS)
     records = run_of(RUNS, peaks=[10 * GIB, 20 * GIB])
     del records[next(iter(records))]
-    judgement = judge(claim, a_set(claim), records)
+    judgement = judge_claim(claim, a_set(claim), records)
     assert (judgement.verdict, judgement.num_missing) == (ClaimVerdict.NOT_RUN, 1)
     assert judgement.reason == "1 of 2 figures are missing"
 
@@ -123,7 +123,7 @@ def test_a_claim_whose_jobs_have_no_record_is_not_run() -> None:
 def test_a_job_that_did_not_end_well_says_nothing_of_an_amount(status: OutcomeStatus) -> None:
     claim = a_claim(claimed="20GiB", evidence=RUNS)
     records = run_of(RUNS, peaks=[GIB, GIB], outcome=Outcome(status=status))
-    assert judge(claim, a_set(claim), records).verdict is ClaimVerdict.NOT_RUN
+    assert judge_claim(claim, a_set(claim), records).verdict is ClaimVerdict.NOT_RUN
 
 
 @pytest.mark.parametrize(
@@ -141,13 +141,13 @@ def test_out_of_memory_decides_whether_a_job_fits(
     evidence = RUNS | {"figure": "fit"}
     claim = a_claim(claimed=claimed, tolerance=0, evidence=evidence)
     records = run_of(evidence, peaks=[GIB, 2 * GIB], outcome=Outcome(status=status))
-    assert judge(claim, a_set(claim), records).verdict is verdict
+    assert judge_claim(claim, a_set(claim), records).verdict is verdict
 
 
 def test_a_job_that_holds_more_than_the_card_has_does_not_fit() -> None:
     evidence = RUNS | {"figure": "fit"}
     claim = a_claim(claimed="fits", evidence=evidence)
-    judgement = judge(claim, a_set(claim), run_of(evidence, peaks=[GIB, 24 * GIB]))
+    judgement = judge_claim(claim, a_set(claim), run_of(evidence, peaks=[GIB, 24 * GIB]))
     assert [found.value for found in judgement.found] == [0, 1]
     assert judgement.verdict is ClaimVerdict.DEPENDS
 
@@ -158,7 +158,7 @@ def test_a_saving_is_told_from_a_job_and_its_counterpart() -> None:
     claim = a_claim(claimed=25, evidence=evidence)
     with_checkpointing = run_of(RUNS | {"set": {"seq_len": 512}}, peaks=[3 * GIB])
     without = run_of(RUNS | {"set": {"seq_len": 512, "gradient_checkpointing": False}}, peaks=[4 * GIB])
-    judgement = judge(claim, a_set(claim), with_checkpointing | without)
+    judgement = judge_claim(claim, a_set(claim), with_checkpointing | without)
     assert [found.value for found in judgement.found] == [25.0]
     assert judgement.found[0].keys == (next(iter(with_checkpointing)), next(iter(without)))
     assert judgement.verdict is ClaimVerdict.HOLDS
@@ -168,7 +168,7 @@ def test_an_exponent_is_told_from_two_lengths() -> None:
     evidence = RUNS | {"figure": "allocated", "compare": "exponent", "set": {"seq_len": 1024}}
     claim = a_claim(claimed=2, evidence=evidence | {"against": {"seq_len": 512}})
     records = run_of(RUNS, peaks=[GIB, 4 * GIB])
-    judgement = judge(claim, a_set(claim), records)
+    judgement = judge_claim(claim, a_set(claim), records)
     assert [found.value for found in judgement.found] == [pytest.approx(2)]
 
 
@@ -185,4 +185,4 @@ def test_an_exponent_is_told_from_two_lengths() -> None:
 def test_jobs_that_are_none_are_refused(changes: dict[str, Any], message: str) -> None:
     claim = a_claim(evidence=RUNS | changes)
     with pytest.raises(ConfigError, match=message):
-        judge(claim, a_set(claim), {})
+        judge_claim(claim, a_set(claim), {})

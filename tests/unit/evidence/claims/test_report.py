@@ -10,7 +10,7 @@ from rich.console import Console
 
 from profiler.evidence.claims.documents import ClaimSet, Document
 from profiler.evidence.claims.figures import Unit
-from profiler.evidence.claims.judge import ClaimVerdict, judge
+from profiler.evidence.claims.judge import ClaimVerdict, judge_claim
 from profiler.evidence.claims.report import (
     claim_row,
     claims_csv,
@@ -63,7 +63,7 @@ def every_verdict() -> ClaimSet:
 
 def judged(claims: ClaimSet) -> Mapping[str, Judgement]:
     records = run_records()
-    return {claim.id: judge(claim, claims, records) for claim in claims.claims}
+    return {claim.id: judge_claim(claim, claims, records) for claim in claims.claims}
 
 
 def readme(claims: ClaimSet) -> str:
