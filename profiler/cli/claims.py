@@ -11,18 +11,16 @@ from profiler.cli import options as o  # noqa: TC001 - typer reads the annotatio
 from profiler.cli.run import read_timeout
 from profiler.cli.study import report_problems
 from profiler.cli.sweep import InterruptedSweepError
-from profiler.errors import ConfigError
-from profiler.files import check_directory, write_file
+from profiler.files import check_directory
 from profiler.records.store import RecordStore
 from profiler.report.base.text import literal
 from profiler.report.terminal.output import data_output, notice, print_json_value
-from profiler.report.terminal.progress import sweep_progress
 
 if TYPE_CHECKING:
-    from profiler.evidence.claims.claims import ClaimSet, Document
-    from profiler.evidence.claims.judge import Judgement
-    from profiler.execute.options import SweepSummary
-    from profiler.records.schema import Record
+    from collections.abc import Sequence
+
+    from profiler.evidence.claims.audit import Audit
+    from profiler.evidence.claims.documents import Document
 
 DEFAULT_OUT = Path("results/claims")
 
@@ -67,8 +65,8 @@ def claims(  # noqa: PLR0913 - one parameter a flag
     Exit codes: 0 done, whatever the verdicts, 1 some job failed, 2 usage, 3 unfit environment,
     130 interrupted.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.evidence.claims.claims import load_claims  # noqa: PLC0415 - not for --help
-    from profiler.evidence.claims.judge import judge  # noqa: PLC0415
+    from profiler.evidence.claims.audit import audit_claims, run_missing  # noqa: PLC0415 - not for --help
+    from profiler.evidence.claims.documents import load_claims  # noqa: PLC0415
 
     claim_set = load_claims()
     documents = (claim_set.document(document),) if document else claim_set.documents
@@ -76,84 +74,26 @@ def claims(  # noqa: PLR0913 - one parameter a flag
     check_directory(out / "records")
     store = RecordStore(out)
     report_problems(store)
-    summary = _run(documents, claim_set, store, workers=workers, timeout_s=limit_s) if run else None
-    records = _newest(store)
-    judgements = {claim.id: judge(claim, claim_set, records) for claim in claim_set.claims}
-    paths = _write(claim_set, judgements, store, records)
-    _deliver(documents, judgements, paths, as_json=json)
+    wanted = [claim for each in documents for claim in each.claims]
+    summary = run_missing(wanted, claim_set, store, num_workers=workers, timeout_s=limit_s) if run else None
+    _deliver(documents, audit_claims(claim_set, store), as_json=json)
     if summary is not None and summary.is_interrupted:
         raise InterruptedSweepError("interrupted", hint="the same command goes on where this one stopped")
     return 1 if summary is not None and (summary.num_failed or summary.num_refused) else 0
 
 
-def _run(
-    documents: tuple[Document, ...],
-    claim_set: ClaimSet,
-    store: RecordStore,
-    *,
-    workers: int | None,
-    timeout_s: float | None,
-) -> SweepSummary | None:
-    """Runs the jobs without a record; None where there are none."""
-    from profiler.evidence.claims.jobs import all_jobs  # noqa: PLC0415
-    from profiler.execute.pending import pending_jobs  # noqa: PLC0415 - `claims --help` needs none of it
-    from profiler.execute.schedule import SweepOptions, run_sweep  # noqa: PLC0415
-
-    wanted = [claim for document in documents for claim in document.claims]
-    pending = pending_jobs(all_jobs(wanted, claim_set.grids), store)
-    if not pending.todo:
-        return None
-    # Each claim needs the figure of its own jobs: none is inferred from another.
-    options = SweepOptions(timeout_s=timeout_s, prune=False, num_workers=workers)
-    with sweep_progress(len(pending.todo)) as events:
-        return run_sweep(pending.todo, store, options, events, seen=pending.seen)
-
-
-def _newest(store: RecordStore) -> dict[str, Record]:
-    """The newest record of each job, whatever the versions it ran under."""
-    found = sorted((stored.record for stored in store.scan().records), key=lambda record: record.created_at)
-    return {record.key: record for record in found}
-
-
-def _write(
-    claim_set: ClaimSet, judgements: dict[str, Judgement], store: RecordStore, records: dict[str, Record]
-) -> list[Path]:
-    from profiler.evidence.claims.jobs import all_jobs  # noqa: PLC0415 - not for --help
-    from profiler.evidence.claims.report import claims_csv, claims_readme  # noqa: PLC0415
-    from profiler.jobs.identity import job_key  # noqa: PLC0415
-    from profiler.records.pack import pack_study  # noqa: PLC0415
-
-    if records:
-        pack_study(store, remove=True)
-    keys = [job_key(job) for job in all_jobs(claim_set.claims, claim_set.grids)]
-    used = [records[key] for key in keys if key in records]
-    readme, table = store.directory / "README.md", store.directory / "claims.csv"
-    write_file(readme, claims_readme(claim_set, judgements, used, before=_read_text(readme)))
-    write_file(table, claims_csv(claim_set, judgements))
-    return [readme, table]
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"{path} cannot be read", hint="move it away to have it written anew") from None
-
-
-def _deliver(
-    documents: tuple[Document, ...], judgements: dict[str, Judgement], paths: list[Path], *, as_json: bool
-) -> None:
+def _deliver(documents: Sequence[Document], audit: Audit, *, as_json: bool) -> None:
     from profiler.evidence.claims.report import claim_row, claims_table, summary_line  # noqa: PLC0415 - not for --help
 
-    chosen = [(document, judgements[claim.id]) for document in documents for claim in document.claims]
+    chosen = [(each, audit.judgements[claim.id]) for each in documents for claim in each.claims]
+    judgements = [judgement for _, judgement in chosen]
+    written = f"Wrote {', '.join(map(str, audit.paths))}"
     if as_json:
-        print_json_value([claim_row(document, judgement) for document, judgement in chosen])
-        notice(f"Wrote {', '.join(map(str, paths))}")
+        print_json_value([claim_row(each, judgement) for each, judgement in chosen])
+        notice(written)
         return
     with data_output() as console:
-        console.print(claims_table(judgement for _, judgement in chosen))
+        console.print(claims_table(judgements))
         console.print()
-        console.print(literal(summary_line(judgement for _, judgement in chosen)), soft_wrap=True)
-        console.print(literal(f"Wrote {', '.join(map(str, paths))}"), soft_wrap=True)
+        console.print(literal(summary_line(judgements)), soft_wrap=True)
+        console.print(literal(written), soft_wrap=True)

@@ -142,10 +142,10 @@ def _estimate_one(spec: JobSpec, *, formula_id: str | None, factors: FactorFile 
 def _compare(spec: JobSpec, *, factors: FactorFile | None, as_json: bool) -> int:
     from profiler.estimate.card import card_of  # noqa: PLC0415 - not for --help
     from profiler.estimate.estimate import estimate_job  # noqa: PLC0415
-    from profiler.formula.catalogue import FORMULAS  # noqa: PLC0415
+    from profiler.formula.catalogue import all_formulas  # noqa: PLC0415
 
     card = card_of(spec)
-    estimates = [estimate_job(spec, formula=asked, factors=factors, card=card) for asked in FORMULAS]
+    estimates = [estimate_job(spec, formula=asked, factors=factors, card=card) for asked in all_formulas()]
     _show_all(estimates, card=card, factors=factors, as_json=as_json)
     return 0
 

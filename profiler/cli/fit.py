@@ -107,9 +107,9 @@ def _fit(sample: Sample, names: Sequence[str]) -> list[tuple[Fitted | Unfitted, 
     """Fits and tests formulas, saying on stderr which one it is at."""
     from profiler.fit.fit import fit_formula  # noqa: PLC0415 - not for --help
     from profiler.fit.validate import validate  # noqa: PLC0415
-    from profiler.formula.catalogue import FORMULAS, find_formula  # noqa: PLC0415
+    from profiler.formula.catalogue import all_formulas, find_formula  # noqa: PLC0415
 
-    formulas = [find_formula(name) for name in dict.fromkeys(names)] or list(FORMULAS)
+    formulas = [find_formula(name) for name in dict.fromkeys(names)] or list(all_formulas())
     results = []
     with message_console().status(literal("")) as status:
         for number, formula in enumerate(formulas, start=1):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from profiler.estimate.factors import Factor, FormulaFactors, Part, Where
+    from profiler.estimate.factors import Correction, Factor, FormulaFactors, Where
     from profiler.formula.breakdown import Quantity
     from profiler.jobs.job import JobSpec
 
@@ -95,18 +95,18 @@ def _correct_terms(breakdown: Breakdown, factors: Mapping[str, Factor]) -> Break
     )
 
 
-def _gap(features: Mapping[str, Quantity], *, part: Part, where: Where) -> Quantity:
+def _gap(features: Mapping[str, Quantity], *, part: Correction, where: Where) -> Quantity:
     factors = most_specific(part.factors, where).factors
     return sum(
         _times(quantity, factors[name].value) for name, quantity in features.items() if name in factors
     )
 
 
-def _optional_band(value: Quantity | None, *, part: Part | None, where: Where) -> Band | None:
+def _optional_band(value: Quantity | None, *, part: Correction | None, where: Where) -> Band | None:
     return None if value is None or part is None else _band(value, part=part, where=where)
 
 
-def _band(value: Quantity, *, part: Part, where: Where) -> Band:
+def _band(value: Quantity, *, part: Correction, where: Where) -> Band:
     interval = most_specific(part.intervals, where)
     return Band(
         value_bytes=value,

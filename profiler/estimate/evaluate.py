@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from profiler.errors import ConfigError
 from profiler.formula.breakdown import Breakdown, Instant, Shape
 from profiler.formula.configs import architecture_of
@@ -12,7 +14,6 @@ from profiler.formula.configs import architecture_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from profiler.formula.breakdown import Formula
@@ -79,8 +80,6 @@ def evaluate_jobs(formula: Formula, jobs: Sequence[JobSpec]) -> Evaluated:
 
 def group_jobs(jobs: Sequence[JobSpec]) -> list[Alike]:
     """Sorts jobs into groups that differ in batch size and length alone."""
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
     members: dict[tuple[object, ...], list[int]] = {}
     for position, job in enumerate(jobs):
         key = tuple(value for name, value in job.__dict__.items() if name not in _SHAPE_FIELDS)
@@ -100,19 +99,17 @@ def group_jobs(jobs: Sequence[JobSpec]) -> list[Alike]:
 
 def evaluate_groups(formula: Formula, groups: Iterable[Alike], *, num_jobs: int) -> Evaluated:
     """The breakdowns of grouped jobs as one array; each position of 0 to `num_jobs` - 1 is in one group."""
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
     refused: dict[int, str] = {}
-    found: list[tuple[Alike, Breakdown]] = []
+    evaluated: list[tuple[Alike, Breakdown]] = []
     for group in groups:
         breakdown = evaluate_group(formula, group)
         if isinstance(breakdown, str):
             refused |= dict.fromkeys(group.positions.tolist(), breakdown)
         else:
-            found.append((group, breakdown))
-    instants, terms = _names(breakdown for _, breakdown in found)
+            evaluated.append((group, breakdown))
+    instants, terms = _names(breakdown for _, breakdown in evaluated)
     term_bytes = np.zeros((num_jobs, len(instants), len(terms)), dtype=np.int64)
-    for group, breakdown in found:
+    for group, breakdown in evaluated:
         for instant in breakdown.instants:
             for term, quantity in instant.terms.items():
                 term_bytes[group.positions, instants[instant.name], terms[term]] = quantity

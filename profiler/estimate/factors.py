@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from profiler.errors import ConfigError
 from profiler.files import reason_of, write_file
 from profiler.resources import configs_dir
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,11 +31,7 @@ Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Factor(_Value):
+class Factor(Value):
     """What a term is multiplied by.
 
     Attributes:
@@ -52,7 +49,7 @@ class Factor(_Value):
     reason: str = ""
 
 
-class FactorGroup(_Value):
+class FactorGroup(Value):
     """Factors of one group of jobs.
 
     Attributes:
@@ -68,7 +65,7 @@ class FactorGroup(_Value):
     num_models: Annotated[int, Field(ge=0)]
 
 
-class IntervalGroup(_Value):
+class IntervalGroup(Value):
     """How far the figure of a job of one group may be from the corrected value.
 
     Attributes:
@@ -84,7 +81,7 @@ class IntervalGroup(_Value):
     num_records: Annotated[int, Field(ge=0)]
 
 
-class Part(_Value):
+class Correction(Value):
     """The corrections that lead to one figure; of each list the most specific group that matches applies.
 
     Attributes:
@@ -98,7 +95,7 @@ class Part(_Value):
     reason: str = ""
 
 
-class FormulaFactors(_Value):
+class FormulaFactors(Value):
     """The corrections of one formula.
 
     Attributes:
@@ -109,12 +106,12 @@ class FormulaFactors(_Value):
             device use as a whole. None where no record tells.
     """
 
-    allocated: Part
-    reserved_gap: Part | None = None
-    device_gap: Part | None = None
+    allocated: Correction
+    reserved_gap: Correction | None = None
+    device_gap: Correction | None = None
 
 
-class FittedOn(_Value):
+class FittedOn(Value):
     """The records behind a factor file.
 
     Attributes:
@@ -137,7 +134,7 @@ class FittedOn(_Value):
     versions: dict[str, tuple[str, ...]]
 
 
-class FactorFile(_Value):
+class FactorFile(Value):
     """All that one fit found, by formula id."""
 
     schema_version: Literal[1]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+import pandas as pd
+
 from profiler.errors import ConfigError
 from profiler.estimate.apply import Band, correct
 from profiler.estimate.card import card_of
@@ -17,8 +20,6 @@ from profiler.jobs.load import Tree, job_from, set_value
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import numpy as np
-    import pandas as pd
     from numpy.typing import NDArray
 
     from profiler.estimate.apply import Corrected
@@ -71,8 +72,6 @@ def group_frame(frame: pd.DataFrame) -> Iterator[Alike]:
     Raises:
         ConfigError: if a row describes no job; it names the row.
     """
-    import numpy as np  # noqa: PLC0415 - only a whole table needs it
-
     batches, lengths = (_counts(frame, key) for key in _SHAPE_KEYS)
     keys = [key for key in JOB_KEYS if key in frame.columns and key not in _SHAPE_KEYS]
     for positions, values in _distinct(frame[keys]):
@@ -88,9 +87,6 @@ def group_frame(frame: pd.DataFrame) -> Iterator[Alike]:
 
 def _distinct(table: pd.DataFrame) -> Iterator[tuple[NDArray[np.int64], Tree]]:
     """The rows that are equal, and what they hold where they hold anything."""
-    import numpy as np  # noqa: PLC0415
-    import pandas as pd  # noqa: PLC0415
-
     if table.columns.empty:
         yield np.arange(len(table), dtype=np.int64), {}
         return
@@ -104,8 +100,6 @@ def _distinct(table: pd.DataFrame) -> Iterator[tuple[NDArray[np.int64], Tree]]:
 
 
 def _counts(frame: pd.DataFrame, key: str) -> NDArray[np.int64]:
-    import numpy as np  # noqa: PLC0415
-
     default = JobSpec.model_fields[key].default
     if key not in frame.columns:
         return np.full(len(frame), default, dtype=np.int64)
@@ -128,8 +122,6 @@ class _Columns:
     """The columns of the result, filled group by group; what is never filled is missing."""
 
     def __init__(self, num_rows: int) -> None:
-        import numpy as np  # noqa: PLC0415
-
         self._bytes = {name: np.zeros(num_rows, dtype=np.int64) for name in _BYTES}
         self._is_known = {name: np.zeros(num_rows, dtype=bool) for name in _BYTES}
         self._texts = {name: np.full(num_rows, None, dtype=object) for name in _TEXTS}
@@ -149,8 +141,6 @@ class _Columns:
                     self._is_known[f"{name}_{end}_bytes"][group.positions] = True
 
     def as_frame(self, index: pd.Index) -> pd.DataFrame:
-        import pandas as pd  # noqa: PLC0415
-
         series: dict[str, pd.api.extensions.ExtensionArray] = {}
         for name in _TEXTS:
             series[name] = pd.array(self._texts[name], dtype="string")
@@ -165,8 +155,6 @@ def _column(name: str) -> str:
 
 
 def _winners(breakdown: Breakdown) -> NDArray[np.object_]:
-    import numpy as np  # noqa: PLC0415
-
     totals = np.stack(np.broadcast_arrays(*(instant.total_bytes for instant in breakdown.instants)))
     names = np.array([instant.name for instant in breakdown.instants], dtype=object)
     return cast("NDArray[np.object_]", names[totals.argmax(axis=0)])
@@ -174,8 +162,6 @@ def _winners(breakdown: Breakdown) -> NDArray[np.object_]:
 
 def _judge_all(corrected: Corrected, card: Card) -> NDArray[np.object_]:
     """`estimate.judge`, for arrays."""
-    import numpy as np  # noqa: PLC0415
-
     device = corrected.device_used
     if device is None:
         held = corrected.reserved or corrected.allocated
@@ -193,7 +179,5 @@ def _judge_all(corrected: Corrected, card: Card) -> NDArray[np.object_]:
 
 
 def _end(band: Band, end: str) -> NDArray[np.int64]:
-    import numpy as np  # noqa: PLC0415
-
     quantity: Quantity | None = getattr(band, f"{end}_bytes")
     return np.asarray(band.value_bytes if quantity is None else quantity)

@@ -21,7 +21,7 @@ _16_BIT: Final = {Precision.FP32: Precision.BF16, Precision.BF16_AMP: Precision.
 _WIDE_STATE = frozenset({Optimizer.ADAMW_TORCH, Optimizer.ADAMW_TORCH_FUSED, Optimizer.PAGED_ADAMW_32BIT})
 
 
-class Kind(StrEnum):
+class Lever(StrEnum):
     """What is changed."""
 
     LOOP = "loop"
@@ -45,14 +45,14 @@ class Change:
         spec: the changed job.
     """
 
-    kind: Kind
+    kind: Lever
     flags: str
     cost: str
     spec: JobSpec
 
 
-_Idea: TypeAlias = tuple[Kind, str, str, dict[str, object]]
-"""Kind, flags, cost and the changed keys."""
+_Idea: TypeAlias = tuple[Lever, str, str, dict[str, object]]
+"""Lever, flags, cost and the changed keys."""
 
 
 def possible_changes(spec: JobSpec) -> list[Change]:
@@ -69,7 +69,7 @@ def possible_changes(spec: JobSpec) -> list[Change]:
 
 def _ideas(spec: JobSpec) -> Iterator[_Idea]:
     if spec.attention is Attention.EAGER:
-        yield Kind.ATTENTION, "--attention sdpa", "nothing: it is faster, too", {"attention": Attention.SDPA}
+        yield Lever.ATTENTION, "--attention sdpa", "nothing: it is faster, too", {"attention": Attention.SDPA}
     if isinstance(spec.method, Inference):
         yield from _of_inference(spec.method)
     else:
@@ -79,19 +79,19 @@ def _ideas(spec: JobSpec) -> Iterator[_Idea]:
     options = parse_alloc_conf(spec.alloc_conf)
     if options.get("expandable_segments", "").lower() != "true":
         text = format_alloc_conf(options | {"expandable_segments": "True"})
-        yield Kind.ALLOCATOR, f"--alloc-conf {text}", "nothing", {"alloc_conf": text}
+        yield Lever.ALLOCATOR, f"--alloc-conf {text}", "nothing", {"alloc_conf": text}
     yield from _of_tokens(spec)
 
 
 def _of_loop(spec: JobSpec) -> Iterator[_Idea]:
     if spec.loop is Loop.PLAIN:
         cost = "nothing: let go of the outputs before the backward pass, as Trainer does"
-        yield Kind.LOOP, "--loop trainer", cost, {"loop": Loop.TRAINER}
+        yield Lever.LOOP, "--loop trainer", cost, {"loop": Loop.TRAINER}
     if not spec.gradient_checkpointing.enabled:
         checkpointing = GradientCheckpointing(enabled=True).model_dump()
         cost = "time: one more forward pass"
         yield (
-            Kind.CHECKPOINTING,
+            Lever.CHECKPOINTING,
             "--gradient-checkpointing",
             cost,
             {"gradient_checkpointing": checkpointing},
@@ -101,40 +101,40 @@ def _of_loop(spec: JobSpec) -> Iterator[_Idea]:
 def _of_optimizer(optimizer: Optimizer) -> Iterator[_Idea]:
     if optimizer is Optimizer.ADAMW_TORCH:
         values: dict[str, object] = {"optimizer": Optimizer.ADAMW_TORCH_FUSED}
-        yield Kind.OPTIMIZER, "--optimizer adamw_torch_fused", "nothing", values
+        yield Lever.OPTIMIZER, "--optimizer adamw_torch_fused", "nothing", values
     if optimizer in _WIDE_STATE:
         paged = "the optimizer's state in 8 bits, on the host while memory is short"
         for name, cost in (
             (Optimizer.ADAMW_BNB_8BIT, "the optimizer's state in 8 bits"),
             (Optimizer.PAGED_ADAMW_8BIT, paged),
         ):
-            yield Kind.OPTIMIZER, f"--optimizer {name}", cost, {"optimizer": name}
+            yield Lever.OPTIMIZER, f"--optimizer {name}", cost, {"optimizer": name}
 
 
 def _of_method(spec: JobSpec) -> Iterator[_Idea]:
     if spec.precision in _16_BIT:
         precision = _16_BIT[spec.precision]
         cost = "weights and their updates in 16 bits"
-        yield Kind.PRECISION, f"--precision {precision}", cost, {"precision": precision}
+        yield Lever.PRECISION, f"--precision {precision}", cost, {"precision": precision}
     if isinstance(spec.method, Full):
         cost = "adapters are trained, not the weights"
-        yield Kind.METHOD, "--method lora", cost, {"method": {"kind": "lora"}}
+        yield Lever.METHOD, "--method lora", cost, {"method": {"kind": "lora"}}
     elif isinstance(spec.method, Lora):
         method = spec.method.model_dump() | {"kind": "qlora"}
-        yield Kind.METHOD, "--method qlora", _4_BITS, {"method": method}
+        yield Lever.METHOD, "--method qlora", _4_BITS, {"method": method}
 
 
 def _of_inference(method: Inference) -> Iterator[_Idea]:
     if not method.is_4bit:
         changed = method.model_dump() | {"quant": InferenceQuant.NF4}
-        yield Kind.METHOD, "--quant nf4", _4_BITS, {"method": changed}
+        yield Lever.METHOD, "--quant nf4", _4_BITS, {"method": changed}
 
 
 def _of_tokens(spec: JobSpec) -> Iterator[_Idea]:
     if spec.batch_size > 1:
         half = spec.batch_size // 2
         cost = "fewer rows at a time: accumulate gradients over more steps"
-        yield Kind.TOKENS, f"--batch-size {half}", cost, {"batch_size": half}
+        yield Lever.TOKENS, f"--batch-size {half}", cost, {"batch_size": half}
     if spec.seq_len >= 2 * _MIN_SEQ_LEN:
         half = spec.seq_len // 2
-        yield Kind.TOKENS, f"--seq-len {half}", "longer texts are cut", {"seq_len": half}
+        yield Lever.TOKENS, f"--seq-len {half}", "longer texts are cut", {"seq_len": half}

@@ -6,17 +6,16 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from profiler.estimate.card import card_of
 from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, estimate_job, single
 from profiler.estimate.factors import default_factors
 from profiler.execute.schedule import SweepOptions, run_sweep
-from profiler.explain.changes import Change, Kind, possible_changes
+from profiler.explain.changes import Change, Lever, possible_changes
 from profiler.formula.catalogue import find_formula
 from profiler.jobs.identity import job_key
 from profiler.records.schema import Bytes, OutcomeStatus
 from profiler.records.store import RecordStore
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +28,7 @@ NUM_RUN = 4
 NUM_SHOWN = 3
 
 
-class Effect(BaseModel):
+class Effect(Value):
     """What one change does, found by running the changed job.
 
     Attributes:
@@ -41,8 +40,6 @@ class Effect(BaseModel):
         reserved_bytes: likewise.
         saved_bytes: how much lower the peak of allocated memory is; where that is no lower, of reserved.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     flags: str
     cost: str
@@ -101,7 +98,7 @@ def most_promising(record: Record) -> list[Change]:
 
 def _one_a_kind(changes: Iterable[Change]) -> Iterable[Change]:
     """Of the changes of one kind the first."""
-    first: dict[Kind, Change] = {}
+    first: dict[Lever, Change] = {}
     for change in changes:
         first.setdefault(change.kind, change)
     return first.values()

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, TypeAlias
 
-from pydantic import BaseModel, ConfigDict
-
 from profiler.explain.owners import Part, find_owners, without_wrappers
 from profiler.explain.replay import find_moment, replay
 from profiler.records.history import Stack
 from profiler.records.schema import GENERATION_PHASES, Bytes, Count, PhaseName
 from profiler.records.trace import LOOP, Work
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from profiler.explain.owners import Owner
-    from profiler.explain.replay import Block, Moment, Replay
+    from profiler.explain.replay import Moment, Replay, TracedBlock
     from profiler.records.schema import Record
     from profiler.records.trace import Mark, PhaseTrace, Trace
 
@@ -25,11 +24,7 @@ ENGINE = "PyTorch's autograd engine, no Python line"
 """What stands for a line where there is none."""
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Line(_Value):
+class Line(Value):
     """Blocks that one line allocated.
 
     Attributes:
@@ -45,7 +40,7 @@ class Line(_Value):
     num_blocks: Count
 
 
-class Group(_Value):
+class Group(Value):
     """Blocks of one component that belong to the same part of the model, over all layers, or of the step."""
 
     name: str
@@ -54,7 +49,7 @@ class Group(_Value):
     lines: tuple[Line, ...]
 
 
-class Component(_Value):
+class Component(Value):
     """All blocks of one component, the largest group first."""
 
     name: str
@@ -63,7 +58,7 @@ class Component(_Value):
     groups: tuple[Group, ...]
 
 
-class Instant(_Value):
+class ExplainedInstant(Value):
     """The instant that is explained.
 
     Attributes:
@@ -86,10 +81,10 @@ class Instant(_Value):
     stack: Stack
 
 
-class Explanation(_Value):
+class Explanation(Value):
     """A run's instant, and what was in memory then; the components add up to `instant.allocated_bytes`."""
 
-    instant: Instant
+    instant: ExplainedInstant
     components: tuple[Component, ...]
     notes: tuple[str, ...] = ()
 
@@ -123,9 +118,9 @@ def _caller_of(stack: Stack) -> str:
     return next((line for line in stack if line.startswith(LOOP)), "")
 
 
-def _instant(moment: Moment, run: Replay) -> Instant:
+def _instant(moment: Moment, run: Replay) -> ExplainedInstant:
     phase, stack = run.phase_at(moment.event), run.stack_at(moment.event)
-    return Instant(
+    return ExplainedInstant(
         phase=phase.phase,
         step=phase.step,
         is_failure=moment.requested_bytes is not None,
@@ -150,7 +145,7 @@ def _module(mark: Mark, phase: PhaseTrace) -> str:
 
 
 def _components(run: Replay, owners: Mapping[int, Owner], event: int) -> Iterable[Component]:
-    found: dict[Part, dict[str, dict[Stack, list[Block]]]] = defaultdict(
+    found: dict[Part, dict[str, dict[Stack, list[TracedBlock]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
     for block in run.live_at(event):
@@ -160,7 +155,7 @@ def _components(run: Replay, owners: Mapping[int, Owner], event: int) -> Iterabl
     return sorted(components, key=lambda component: -component.size_bytes)
 
 
-def _component(part: Part, found: Mapping[str, Mapping[Stack, list[Block]]]) -> Component:
+def _component(part: Part, found: Mapping[str, Mapping[Stack, list[TracedBlock]]]) -> Component:
     groups = sorted((_group(name, stacks) for name, stacks in found.items()), key=lambda one: -one.size_bytes)
     return Component(
         name=str(part),
@@ -170,7 +165,7 @@ def _component(part: Part, found: Mapping[str, Mapping[Stack, list[Block]]]) -> 
     )
 
 
-def _group(name: str, stacks: Mapping[Stack, list[Block]]) -> Group:
+def _group(name: str, stacks: Mapping[Stack, list[TracedBlock]]) -> Group:
     lines = sorted(
         (_line(stack, blocks) for stack, blocks in stacks.items()), key=lambda one: -one.size_bytes
     )
@@ -182,7 +177,7 @@ def _group(name: str, stacks: Mapping[Stack, list[Block]]) -> Group:
     )
 
 
-def _line(stack: Stack, blocks: list[Block]) -> Line:
+def _line(stack: Stack, blocks: list[TracedBlock]) -> Line:
     return Line(
         line=line_of(stack),
         caller=_caller_of(stack),

@@ -1,6 +1,6 @@
 """Whose every block of a run is: a component, and in it a part of the model or of the training step.
 
-What the tensors of the job claim at a phase's end is certain. The rest is told from when a block was made
+What the tensors of the job own at a phase's end is certain. The rest is told from when a block was made
 and let go: what a forward pass leaves behind is kept for the backward pass; what does not outlive it is
 temporary.
 """
@@ -17,8 +17,8 @@ from profiler.records.trace import Work
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from profiler.explain.replay import Block, Replay
-    from profiler.records.trace import Claim, Mark
+    from profiler.explain.replay import Replay, TracedBlock
+    from profiler.records.trace import Mark, Owned
 
 _CACHE_FILE = "transformers/cache_utils.py"
 # What peft adds to a module's path, around the model and around its layers.
@@ -44,7 +44,7 @@ class Part(StrEnum):
     TEMPORARIES = "temporaries"
 
 
-_CLAIMED = {
+_OWNED = {
     "weights": Part.WEIGHTS,
     "quantization_state": Part.QUANTIZATION_STATE,
     "adapter": Part.ADAPTERS,
@@ -82,10 +82,10 @@ class Owner:
 
 def find_owners(run: Replay) -> Mapping[int, Owner]:
     """The owner of every block, by its number."""
-    claims = _claims(run)
+    owned = _owned(run)
     ends = _ends_of_passes(run)
     return {
-        number: _claimed(claims[number]) if number in claims else _told(block, run, ends)
+        number: _owner_of(owned[number]) if number in owned else _told(block, run, ends)
         for number, block in run.blocks.items()
     }
 
@@ -101,14 +101,14 @@ def without_wrappers(path: str) -> str:
     return ".".join(parts).removeprefix("model.")
 
 
-def _claims(run: Replay) -> dict[int, Claim]:
-    """The last claim to each block that anything claimed."""
-    return {claim.number: claim for phase in run.trace.phases for claim in phase.claims if claim.component}
+def _owned(run: Replay) -> dict[int, Owned]:
+    """The last owner of each block that had any."""
+    return {block.number: block for phase in run.trace.phases for block in phase.owned if block.component}
 
 
-def _claimed(claim: Claim) -> Owner:
-    part = _CLAIMED[claim.component]
-    return Owner(part, place_of(claim.name) or str(part))
+def _owner_of(block: Owned) -> Owner:
+    part = _OWNED[block.component]
+    return Owner(part, place_of(block.name) or str(part))
 
 
 def _ends_of_passes(run: Replay) -> list[int]:
@@ -125,8 +125,8 @@ def _ends_of_passes(run: Replay) -> list[int]:
     return ends
 
 
-def _told(block: Block, run: Replay, ends: list[int]) -> Owner:
-    """The owner of a block that no tensor of the job claims."""
+def _told(block: TracedBlock, run: Replay, ends: list[int]) -> Owner:
+    """The owner of a block that no tensor of the job owns."""
     phase, mark = run.trace.phases[block.phase], run.mark_at(block.born)
     is_kept = block.died is None or block.died >= ends[block.born]
     if phase.phase in GENERATION_PHASES:
@@ -156,7 +156,7 @@ def _backward(mark: Mark, step: int | None, *, is_kept: bool) -> Owner:
     return Owner(Part.LOGITS, "backward pass")
 
 
-def _generating(block: Block, run: Replay, mark: Mark) -> Owner:
+def _generating(block: TracedBlock, run: Replay, mark: Mark) -> Owner:
     # A cache that grows is copied: its old blocks are gone by the end of the phase, where it is looked at.
     if any(line.startswith(_CACHE_FILE) for line in run.stack_at(block.born)):
         return Owner(Part.KV_CACHE, str(Part.KV_CACHE))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, kw_only=True)
-class Block:
+class TracedBlock:
     """One block, from its allocation to its end; `replay` fills in the end.
 
     Attributes:
@@ -50,7 +50,7 @@ class Replay:
 
     events: Sequence[TraceEvent]
     phase_ends: Sequence[int]
-    blocks: Mapping[int, Block]
+    blocks: Mapping[int, TracedBlock]
     totals: Sequence[int]
     trace: Trace
 
@@ -67,7 +67,7 @@ class Replay:
         """The lines behind an event."""
         return self.trace.stacks[self.events[event].stack]
 
-    def live_at(self, event: int) -> list[Block]:
+    def live_at(self, event: int) -> list[TracedBlock]:
         """The blocks in use after an event, the oldest first."""
         return [
             block
@@ -94,8 +94,8 @@ class Moment:
 def replay(trace: Trace) -> Replay:
     """Follows every block of a run."""
     events = list(chain.from_iterable(phase.events for phase in trace.phases))
-    true_sizes = {claim.number: claim.size_bytes for phase in trace.phases for claim in phase.claims}
-    blocks: dict[int, Block] = {}
+    true_sizes = {block.number: block.size_bytes for phase in trace.phases for block in phase.owned}
+    blocks: dict[int, TracedBlock] = {}
     changes: list[int] = []
     ends = list(accumulate(len(phase.events) for phase in trace.phases))
     place = 0
@@ -105,7 +105,9 @@ def replay(trace: Trace) -> Replay:
         change = 0
         if event.kind is EventKind.ALLOC and event.number is not None:
             size_bytes = true_sizes.get(event.number, event.size_bytes)
-            blocks[event.number] = Block(number=event.number, size_bytes=size_bytes, born=index, phase=place)
+            blocks[event.number] = TracedBlock(
+                number=event.number, size_bytes=size_bytes, born=index, phase=place
+            )
             change = size_bytes
         elif event.kind is EventKind.FREE and (block := blocks.get(event.number or 0)) is not None:
             block.died = index

@@ -27,7 +27,7 @@ _PLACES = {part: place for place, part in enumerate(_PARTS)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Instant:
+class TimelinePoint:
     """What was allocated after one event.
 
     Attributes:
@@ -77,7 +77,7 @@ class Timeline:
     name: str
     start: int
     end: int
-    instants: tuple[Instant, ...]
+    instants: tuple[TimelinePoint, ...]
     spans: tuple[Span, ...]
 
 
@@ -85,11 +85,11 @@ class Timeline:
 class _Extremes:
     """The lowest and the highest instant of a stretch."""
 
-    low: Instant | None = None
-    high: Instant | None = None
-    kept: list[Instant] = field(default_factory=list)
+    low: TimelinePoint | None = None
+    high: TimelinePoint | None = None
+    kept: list[TimelinePoint] = field(default_factory=list)
 
-    def in_order(self) -> Iterator[Instant]:
+    def in_order(self) -> Iterator[TimelinePoint]:
         found = {one.event: one for one in (self.low, self.high, *self.kept) if one is not None}
         yield from (found[event] for event in sorted(found))
 
@@ -125,7 +125,7 @@ def make_timelines(
 
 def _instants(
     run: Replay, owners: Mapping[int, Owner], spans: Sequence[Span], *, moment: int, num_buckets: int
-) -> Iterator[Instant]:
+) -> Iterator[TimelinePoint]:
     """The extremes of every stretch of some phases in a row; none goes beyond its phase."""
     part_bytes = [0] * len(_PARTS)
     for block in run.live_at(spans[0].start - 1):
@@ -176,9 +176,9 @@ def _stretch(
     return found
 
 
-def _instant(index: int, run: Replay, owners: Mapping[int, Owner], part_bytes: list[int]) -> Instant:
+def _instant(index: int, run: Replay, owners: Mapping[int, Owner], part_bytes: list[int]) -> TimelinePoint:
     event = run.events[index]
-    return Instant(
+    return TimelinePoint(
         event=index,
         part_bytes=tuple(part_bytes),
         is_alloc=event.kind is not EventKind.FREE,

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+
 from profiler.estimate.evaluate import Evaluated, evaluate_jobs
 from profiler.estimate.factors import conditions_of
 from profiler.estimate.gaps import CONTEXT, device_features, reserved_features
@@ -15,7 +17,6 @@ from profiler.fit.solve import Design
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from profiler.estimate.factors import Where
@@ -88,8 +89,6 @@ class Case:
 
     def allocated_design(self) -> Design:
         """The formula's terms by allocated memory, which they should add up to."""
-        import numpy as np  # noqa: PLC0415 - a single estimate does without
-
         return Design(
             shares=self.evaluated.term_bytes / self.allocated_bytes[:, None, None],
             target=np.ones(len(self.positions)),
@@ -100,8 +99,6 @@ class Case:
 
     def reserved_design(self) -> Design:
         """The features by reserved memory; they should add up to the share of it that is not allocated."""
-        import numpy as np  # noqa: PLC0415
-
         features = reserved_features(self.evaluated.as_breakdown())
         return Design(
             shares=_shares(features.values(), of_bytes=self.reserved_bytes),
@@ -113,8 +110,6 @@ class Case:
 
     def device_design(self) -> Design:
         """The features by device use; they should add up to the share of it that is not reserved."""
-        import numpy as np  # noqa: PLC0415
-
         features = device_features(self.context_bytes)
         return Design(
             shares=_shares(features.values(), of_bytes=self.device_bytes),
@@ -127,8 +122,6 @@ class Case:
 
 def make_case(formula: Formula, sample: Sample) -> Case:
     """Puts a formula and the records it speaks of side by side."""
-    import numpy as np  # noqa: PLC0415
-
     records = (*sample.records, *sample.out_of_memory)
     jobs = [record.spec for record in records]
     evaluated = evaluate_jobs(formula, jobs)
@@ -160,20 +153,14 @@ def make_case(formula: Formula, sample: Sample) -> Case:
 
 
 def _whole(numbers: Iterable[int]) -> NDArray[np.int64]:
-    import numpy as np  # noqa: PLC0415
-
     return np.array(list(numbers), dtype=np.int64)
 
 
 def _shares(quantities: Iterable[Quantity], *, of_bytes: NDArray[np.int64]) -> Floats:
     """[num_records, 1, num_features]; a quantity that is one number is the same in every record."""
-    import numpy as np  # noqa: PLC0415
-
     columns = [np.broadcast_to(quantity, len(of_bytes)) / of_bytes for quantity in quantities]
     return np.stack(columns, axis=1)[:, None, :]
 
 
 def _numbered(names: NDArray[np.str_]) -> NDArray[np.int64]:
-    import numpy as np  # noqa: PLC0415
-
     return np.unique(names, return_inverse=True)[1]

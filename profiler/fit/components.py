@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from profiler.records.schema import Components, PhaseName, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from profiler.fit.case import Case
@@ -94,13 +95,11 @@ _COUNTED: Final = (
 
 def term_errors(case: Case, sample: Sample) -> tuple[TermError, ...]:
     """The errors of those terms whose tensors were counted, at the end of the phase that has all of them."""
-    found = (_term_error(case, sample, counted) for counted in _COUNTED)
-    return tuple(error for error in found if error is not None)
+    errors = (_term_error(case, sample, counted) for counted in _COUNTED)
+    return tuple(error for error in errors if error is not None)
 
 
 def _term_error(case: Case, sample: Sample, counted: _Counted) -> TermError | None:
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
     terms = [name for name in case.evaluated.terms if name in counted.terms]
     spoken = case.positions[case.is_finished]
     actual = np.array([_count(sample.records[at], counted) for at in spoken], dtype=np.int64)

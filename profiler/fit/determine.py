@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from profiler.estimate.factors import Factor, round_factor
 from profiler.fit.sample import MIN_MODELS
 from profiler.fit.solve import (
@@ -20,7 +22,6 @@ from profiler.fit.solve import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from profiler.fit.solve import Floats
@@ -80,8 +81,6 @@ def determine(design: Design, *, terms: Sequence[str], num_resamples: int = NUM_
         terms: the terms' names, for the reasons.
         num_resamples: how many times whole models are drawn with replacement for the intervals.
     """
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
     names = one_quantity(design)
     merged = merge(design, names)
     reasons = _too_small(merged)
@@ -92,10 +91,12 @@ def determine(design: Design, *, terms: Sequence[str], num_resamples: int = NUM_
         widest = _least_certain(merged, low, high, is_free=is_free)
         if widest is None:
             break
-        told = f"its 90 % interval, {low[widest]:.2f} to {high[widest]:.2f}, says nothing"
+        says_nothing = f"its 90 % interval, {low[widest]:.2f} to {high[widest]:.2f}, says nothing"
         other = _nearest(merged, values, widest)
         name = None if other is None else terms[int(np.flatnonzero(names == other)[0])]
-        reasons[widest] = told if name is None else f"{told}: in these records it moves with {name}"
+        reasons[widest] = (
+            says_nothing if name is None else f"{says_nothing}: in these records it moves with {name}"
+        )
     return Determined(
         values=values[names], low=low[names], high=high[names], reasons=tuple(reasons[n] for n in names)
     )
@@ -103,8 +104,6 @@ def determine(design: Design, *, terms: Sequence[str], num_resamples: int = NUM_
 
 def one_quantity(design: Design) -> NDArray[np.int64]:
     """[num_terms], equal numbers for terms that stand in one ratio in all records and instants."""
-    import numpy as np  # noqa: PLC0415
-
     columns = design.shares.reshape(-1, design.num_terms)
     lengths = np.linalg.norm(columns, axis=0)
     directions = columns / np.where(lengths > 0, lengths, 1)
@@ -120,8 +119,6 @@ def one_quantity(design: Design) -> NDArray[np.int64]:
 
 def merge(design: Design, names: NDArray[np.int64]) -> Design:
     """The design with terms of one number added up."""
-    import numpy as np  # noqa: PLC0415
-
     first = np.unique(names, return_index=True)[1]
     adding = np.equal.outer(names, np.arange(len(first))).astype(float)
     return Design(
@@ -135,8 +132,6 @@ def merge(design: Design, names: NDArray[np.int64]) -> Design:
 
 def _too_small(design: Design) -> list[str]:
     """Why a term cannot be fitted at all, a text a term; empty where it may be."""
-    import numpy as np  # noqa: PLC0415
-
     shares = at_instants(design.shares, winning_instants(design.shares, np.ones(design.num_terms)))
     reasons = []
     for column in shares.T:
@@ -157,8 +152,6 @@ def _resample(
 
     The instants stay those that win under `values`.
     """
-    import numpy as np  # noqa: PLC0415
-
     columns = at_instants(design.shares, winning_instants(design.shares, values))
     weights = record_weights(design, values)
     owners = np.unique(design.owners)
@@ -186,8 +179,6 @@ def _resample(
 
 def _least_certain(design: Design, low: Floats, high: Floats, *, is_free: NDArray[np.bool_]) -> int | None:
     """The free factor with the widest interval that says nothing; None where all say something."""
-    import numpy as np  # noqa: PLC0415
-
     says_nothing = is_free & (low <= design.neutral) & (high >= design.neutral) & (high - low > MAX_WIDTH)
     widths = np.where(says_nothing, high - low, 0)
     return int(widths.argmax()) if says_nothing.any() else None
@@ -195,8 +186,6 @@ def _least_certain(design: Design, low: Floats, high: Floats, *, is_free: NDArra
 
 def _nearest(design: Design, values: Floats, term: int) -> int | None:
     """The term that moves with this one most closely, if any does, at the instants that win."""
-    import numpy as np  # noqa: PLC0415
-
     columns = at_instants(design.shares, winning_instants(design.shares, values))
     lengths = np.linalg.norm(columns, axis=0)
     cosines = columns.T @ columns[:, term] / np.maximum(lengths * lengths[term], np.finfo(float).tiny)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from profiler.errors import ConfigError
-from profiler.estimate.factors import SCHEMA_VERSION, FactorFile, FactorGroup, FormulaFactors, Part
+from profiler.estimate.factors import SCHEMA_VERSION, Correction, FactorFile, FactorGroup, FormulaFactors
 from profiler.fit.case import Case, make_case
 from profiler.fit.determine import NUM_RESAMPLES
 from profiler.fit.hold_out import (
@@ -95,27 +97,25 @@ def factor_file(fitted: Sequence[Fitted], sample: Sample) -> FactorFile:
 
 
 def _factors(case: Case, designs: Designs, *, chosen: Chosen, held_out: Predicted) -> FormulaFactors:
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
     everything = np.ones(len(case.positions), dtype=bool)
     fits = fit_all(case, designs, chosen=chosen, rows=everything, num_resamples=NUM_RESAMPLES)
     free = case.is_finished & case.is_free
     telling = free & case.tells_of_device
     reserved_gap = device_gap = None
     if fits.reserved_gap is not None and chosen.reserved_gap is not None:
-        reserved_gap = Part(
+        reserved_gap = Correction(
             factors=_groups(fits.reserved_gap, case.gap_terms),
             intervals=fit_intervals(case.ratios(case.reserved_bytes / held_out.reserved).of(free)),
             reason=chosen.reserved_gap[1],
         )
     if fits.device_gap is not None and reserved_gap is not None:
-        device_gap = Part(
+        device_gap = Correction(
             factors=_groups(fits.device_gap, case.device_terms),
             intervals=fit_intervals(case.ratios(case.device_bytes / held_out.device_used).of(telling)),
             reason="one group: what is outside the allocator hangs on the card, not on the job",
         )
     return FormulaFactors(
-        allocated=Part(
+        allocated=Correction(
             factors=_groups(fits.allocated, case.evaluated.terms),
             intervals=fit_intervals(
                 case.ratios(case.allocated_bytes / held_out.allocated).of(case.is_finished)

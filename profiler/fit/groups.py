@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+import numpy as np
+
 from profiler.estimate.factors import Condition, FactorGroup, Where
 from profiler.fit.determine import NUM_RESAMPLES, Determined, determine
-from profiler.fit.solve import corrected_totals, solve
+from profiler.fit.solve import corrected_totals, matching, solve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from profiler.fit.solve import Design, Floats
@@ -66,14 +67,14 @@ def choose_grouping(design: Design, *, terms: Sequence[str]) -> tuple[Grouping, 
     if min(together, errors[best]) >= untouched:
         return None, f"no factors: {errors[best]:.2%} mean error on models left out, {untouched:.2%} without"
     if best and errors[best] <= (1 - MIN_GAIN) * together:
-        told = " and ".join(best)
+        shared = " and ".join(best)
         return (
             best,
-            f"groups by {told}: {errors[best]:.2%} mean error on models left out, {together:.2%} in one",
+            f"groups by {shared}: {errors[best]:.2%} mean error on models left out, {together:.2%} in one",
         )
     apart = min((by for by in errors if by), key=lambda by: errors[by])
-    told = " and ".join(apart)
-    return (), f"one group: {together:.2%} mean error on models left out, {errors[apart]:.2%} by {told}"
+    shared = " and ".join(apart)
+    return (), f"one group: {together:.2%} mean error on models left out, {errors[apart]:.2%} by {shared}"
 
 
 def fit_groups(
@@ -102,18 +103,14 @@ def fit_groups(
 
 def predict(design: Design, fits: Sequence[GroupFit]) -> Floats:
     """[num_records], the corrected sum of each record by the most specific group's factors."""
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
     totals = np.zeros(len(design.target))
     for fit in sorted(fits, key=lambda fit: len(fit.where)):  # the more specific overwrite the others
-        rows = _matching(design, fit.where)
+        rows = matching(design.conditions, fit.where)
         totals[rows] = corrected_totals(design.shares[rows], fit.found.values)
     return totals
 
 
 def _held_out_error(design: Design, *, by: Grouping, terms: Sequence[str]) -> float:
-    import numpy as np  # noqa: PLC0415
-
     errors = np.zeros(len(design.target))
     for owner in np.unique(design.owners):
         rows = design.owners == owner
@@ -123,8 +120,6 @@ def _held_out_error(design: Design, *, by: Grouping, terms: Sequence[str]) -> fl
 
 
 def _fit(design: Design, *, terms: Sequence[str], num_resamples: int) -> Determined:
-    import numpy as np  # noqa: PLC0415
-
     if num_resamples:
         return determine(design, terms=terms, num_resamples=num_resamples)
     values = solve(design, is_free=np.ones(design.num_terms, dtype=bool))
@@ -138,19 +133,13 @@ def _untouched(design: Design) -> Determined:
 
 def _groups(design: Design, *, by: Grouping) -> Iterator[tuple[Where, Rows]]:
     """Every record first, then each group with enough records of enough models."""
-    yield {}, _matching(design, {})
+    yield {}, matching(design.conditions, {})
     distinct = {tuple(where[name] for name in by) for where in design.conditions} if by else set()
     for values in sorted(distinct, key=str):
         where: Where = dict(zip(by or (), values, strict=True))
-        rows = _matching(design, where)
+        rows = matching(design.conditions, where)
         if rows.sum() >= MIN_GROUP_RECORDS and _num_models(design, rows) >= MIN_GROUP_MODELS:
             yield where, rows
-
-
-def _matching(design: Design, where: Where) -> Rows:
-    import numpy as np  # noqa: PLC0415
-
-    return np.array([where.items() <= condition.items() for condition in design.conditions], dtype=bool)
 
 
 def _num_models(design: Design, rows: Rows) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from profiler.fit.groups import GroupFit, Grouping, choose_grouping, fit_groups, predict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from profiler.fit.case import Case
@@ -47,7 +48,7 @@ class Designs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fits:
+class FitResults:
     """What the three fits found; None where no record tells of a gap."""
 
     allocated: tuple[GroupFit, ...]
@@ -76,7 +77,7 @@ def choose_groups(case: Case, designs: Designs) -> Chosen:
 
 def fit_all(
     case: Case, designs: Designs, *, chosen: Chosen, rows: NDArray[np.bool_], num_resamples: int
-) -> Fits:
+) -> FitResults:
     """The three fits to some records, of which those that tell of a figure are used for it."""
     free = rows & case.is_finished & case.is_free
     telling = rows & case.tells_of_device
@@ -92,7 +93,7 @@ def fit_all(
         device_gap = fit_groups(
             designs.device_gap.of(telling), by=(), terms=case.device_terms, num_resamples=num_resamples
         )
-    return Fits(
+    return FitResults(
         allocated=fit_groups(
             designs.allocated.of(rows & case.is_finished),
             by=chosen.allocated[0],
@@ -115,8 +116,6 @@ def hold_out(case: Case, designs: Designs, *, chosen: Chosen, labels: NDArray[np
         chosen: the groups.
         labels: what is left out together: the model, or the card, of each record.
     """
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
     allocated, reserved, device = np.full((3, len(labels)), np.nan)
     for label in np.unique(labels):
         out = labels == label
@@ -139,8 +138,6 @@ def hold_out(case: Case, designs: Designs, *, chosen: Chosen, labels: NDArray[np
 def _gap(
     design: Design, fits: Sequence[GroupFit] | None, of_bytes: NDArray[np.int64], rows: NDArray[np.bool_]
 ) -> Floats:
-    import numpy as np  # noqa: PLC0415
-
     if fits is None:
         return np.full(int(rows.sum()), np.nan)
     return predict(design.of(rows), fits) * of_bytes[rows]

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from profiler.estimate.factors import Condition, IntervalGroup, Where, round_factor
+from profiler.fit.solve import matching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from profiler.fit.solve import Floats
@@ -55,20 +57,18 @@ def fit_intervals(ratios: Ratios) -> tuple[IntervalGroup, ...]:
     of 90 % intervals made from some models hold less than 90 % of the records of another: the level is the
     lowest at which they hold as many, models left out one by one.
     """
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
-    told = ratios.of(np.isfinite(ratios.values))
-    wheres = _wheres(told.conditions)
-    groups = _numbered(told.conditions, wheres)
-    level = _fitting_level(told, groups, num_groups=len(wheres))
-    everything = _ends(told.values, level=level)
-    found = [_as_group({}, everything, num_records=len(groups))]
+    known = ratios.of(np.isfinite(ratios.values))
+    wheres = _wheres(known.conditions)
+    groups = _numbered(known.conditions, wheres)
+    level = _fitting_level(known, groups, num_groups=len(wheres))
+    everything = _ends(known.values, level=level)
+    intervals = [_as_group({}, everything, num_records=len(groups))]
     for number, where in enumerate(wheres):
         rows = groups == number
-        if _is_enough(told.models, rows):
-            ends = _ends(told.values[rows], level=level)
-            found.append(_as_group(where, ends, num_records=int(rows.sum())))
-    return tuple(found)
+        if _is_enough(known.models, rows):
+            ends = _ends(known.values[rows], level=level)
+            intervals.append(_as_group(where, ends, num_records=int(rows.sum())))
+    return tuple(intervals)
 
 
 def held_out_intervals(ratios: Ratios, *, labels: NDArray[np.str_]) -> tuple[Floats, Floats]:
@@ -78,15 +78,13 @@ def held_out_intervals(ratios: Ratios, *, labels: NDArray[np.str_]) -> tuple[Flo
         ratios: of records, of which those that do not tell get an interval too.
         labels: what is left out together: the model, or the card, of each.
     """
-    import numpy as np  # noqa: PLC0415
-
     ends = np.full((2, len(labels)), np.nan)
     for label in np.unique(labels):
         others = (labels != label) & np.isfinite(ratios.values)
         if others.any():
             intervals = fit_intervals(ratios.of(others))
             for group in sorted(intervals, key=lambda group: len(group.where)):  # the more specific last
-                rows = (labels == label) & _matching(ratios.conditions, group.where)
+                rows = (labels == label) & matching(ratios.conditions, group.where)
                 ends[:, rows] = [[group.low], [group.high]]
     return ends[0], ends[1]
 
@@ -100,8 +98,6 @@ def _fitting_level(ratios: Ratios, groups: NDArray[np.int64], *, num_groups: int
 
 
 def _held(ratios: Ratios, groups: NDArray[np.int64], *, num_groups: int, level: float) -> float:
-    import numpy as np  # noqa: PLC0415
-
     num_held = 0
     for model in set(ratios.models.tolist()):
         out = ratios.models == model
@@ -118,8 +114,6 @@ def _held(ratios: Ratios, groups: NDArray[np.int64], *, num_groups: int, level: 
 
 
 def _ends(values: Floats, *, level: float) -> tuple[float, float]:
-    import numpy as np  # noqa: PLC0415
-
     outside = max(math.floor((len(values) + 1) * (1 - level) / 2), 1)
     ordered = np.sort(values)
     return float(ordered[outside - 1]), float(ordered[-outside])
@@ -140,15 +134,7 @@ def _wheres(conditions: Sequence[Where]) -> list[Where]:
 
 
 def _numbered(conditions: Sequence[Where], wheres: Sequence[Where]) -> NDArray[np.int64]:
-    import numpy as np  # noqa: PLC0415
-
     return np.array(
         [next(n for n, where in enumerate(wheres) if where.items() <= of.items()) for of in conditions],
         dtype=np.int64,
     )
-
-
-def _matching(conditions: Sequence[Where], where: Where) -> NDArray[np.bool_]:
-    import numpy as np  # noqa: PLC0415
-
-    return np.array([where.items() <= condition.items() for condition in conditions], dtype=bool)

@@ -93,15 +93,15 @@ def read_sample(directories: Sequence[Path], *, is_mix_allowed: bool = False) ->
     Raises:
         ConfigError: if a study has no record, virtual and real ones are mixed, or there are too few.
     """
-    found: dict[object, Record] = {}
+    newest: dict[object, Record] = {}
     unread: list[Skipped] = []
     for directory in directories:
         scan = RecordStore(directory).scan()
         if not scan.records:
             raise ConfigError(f"there is no record in {directory}", hint="`peakvram sweep` puts them there")
-        found |= {identity_of(stored.record): stored.record for stored in scan.records}
+        newest |= {identity_of(stored.record): stored.record for stored in scan.records}
         unread += [Skipped(name=str(problem.path), reason=problem.reason) for problem in scan.problems]
-    sample = sample_of(found.values(), studies=[directory.resolve().name for directory in directories])
+    sample = sample_of(newest.values(), studies=[directory.resolve().name for directory in directories])
     check_sample(sample, is_mix_allowed=is_mix_allowed)
     return replace(sample, skipped=(*unread, *sample.skipped))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from profiler.fit.solve import Floats
@@ -37,8 +38,6 @@ def score(
     predicted: Floats, actual: NDArray[np.int64], *, is_within: NDArray[np.bool_] | None = None
 ) -> Score:
     """The score of predictions of some records, of which there must be one at least."""
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
     errors = predicted / actual - 1
     median, p90, p95 = np.quantile(np.abs(errors), [0.5, 0.9, 0.95])
     return Score(

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.optimize import nnls
+
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from profiler.estimate.factors import Where
@@ -73,8 +78,6 @@ def solve(design: Design, *, is_free: NDArray[np.bool_]) -> Floats:
     Returns:
         [num_terms] factors.
     """
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
     factors, weights = design.neutral, np.ones(len(design.target))
     best, least, before = factors, np.inf, factors
     for _ in range(_MAX_ROUNDS):
@@ -97,8 +100,6 @@ def record_weights(design: Design, factors: Floats) -> Floats:
 
     So a few jobs that a formula does not describe do not bend its factors for all others.
     """
-    import numpy as np  # noqa: PLC0415
-
     errors = np.abs(corrected_totals(design.shares, factors) - design.target)
     large = LARGE_ERROR * max(float(np.median(errors)), _EXACT)
     return np.minimum(1.0, large / np.maximum(errors, large))
@@ -116,8 +117,6 @@ def winning_instants(shares: Floats, factors: Floats) -> NDArray[np.int64]:
 
 def at_instants(shares: Floats, instants: NDArray[np.int64]) -> Floats:
     """[num_records, num_terms], the terms of one instant a record."""
-    import numpy as np  # noqa: PLC0415
-
     return shares[np.arange(len(instants)), instants]
 
 
@@ -134,10 +133,6 @@ def solve_normal(
     gram: Floats, moments: Floats, *, num_records: float, neutral: Floats, is_free: NDArray[np.bool_]
 ) -> Floats:
     """Factors of at least 0 of one set of normal equations, those that are not free left neutral."""
-    import numpy as np  # noqa: PLC0415
-    from scipy.linalg import solve_triangular  # noqa: PLC0415
-    from scipy.optimize import nnls  # noqa: PLC0415
-
     factors = neutral.copy()
     if not is_free.any():
         return factors
@@ -150,7 +145,10 @@ def solve_normal(
     return factors
 
 
-def _error(design: Design, factors: Floats) -> float:
-    import numpy as np  # noqa: PLC0415
+def matching(conditions: Sequence[Where], where: Where) -> NDArray[np.bool_]:
+    """[num_records], whether a record is of a group, by what decides its groups."""
+    return np.array([where.items() <= condition.items() for condition in conditions], dtype=bool)
 
+
+def _error(design: Design, factors: Floats) -> float:
     return float(np.abs(corrected_totals(design.shares, factors) - design.target).mean())

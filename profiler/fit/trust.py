@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from profiler.hardware.catalogue import load_catalogue
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from profiler.fit.case import Case
@@ -46,18 +47,16 @@ def trust(case: Case, estimates: Floats, *, has_context: bool) -> Trust:
         estimates: bytes, a record; NaN where there is none.
         has_context: whether they count the CUDA context of the record's card; else they are taken to say all.
     """
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
     cards = sorted(load_catalogue().values(), key=lambda card: (card.total_bytes, card.context_bytes))
     totals = np.array([card.total_bytes for card in cards])
     contexts = np.array([card.context_bytes for card in cards])
-    told = np.isfinite(estimates)
-    rows = told & case.is_finished & case.tells_of_device
+    has_estimate = np.isfinite(estimates)
+    rows = has_estimate & case.is_finished & case.tells_of_device
     need = (case.device_bytes - case.context_bytes)[rows, None] + contexts
     believed = estimates[rows, None] + has_context * (contexts - case.context_bytes[rows, None])
     bought, enough = _first(believed <= totals), _first(need <= totals)
     has_card = bought < len(cards)
-    failed = told & ~case.is_finished
+    failed = has_estimate & ~case.is_finished
     return Trust(
         num_jobs=int(has_card.sum()),
         out_of_memory=_share(~(need <= totals)[has_card, bought[has_card]]),
@@ -69,8 +68,6 @@ def trust(case: Case, estimates: Floats, *, has_context: bool) -> Trust:
 
 def _first(is_enough: NDArray[np.bool_]) -> NDArray[np.int64]:
     """[num_jobs], the smallest card that is enough; the number of cards where none is."""
-    import numpy as np  # noqa: PLC0415
-
     first: NDArray[np.int64] = np.where(is_enough.any(axis=1), is_enough.argmax(axis=1), is_enough.shape[1])
     return first
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from profiler.fit.components import TermError, term_errors
 from profiler.fit.fit import Fitted, Unfitted
 from profiler.fit.hold_out import Predicted, hold_out
@@ -16,7 +18,6 @@ from profiler.fit.trust import Trust, trust
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from profiler.fit.case import Case
@@ -49,7 +50,7 @@ class Believed(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class ScoreLine:
     """The score of one figure at one stage."""
 
     figure: FigureName
@@ -74,14 +75,14 @@ class Validation:
     formula: Formula
     num_refused: int
     unfitted: str
-    lines: tuple[Line, ...]
+    lines: tuple[ScoreLine, ...]
     trusted: dict[Believed, Trust]
     term_errors: tuple[TermError, ...]
 
     def score(self, figure: FigureName, stage: Stage) -> Score | None:
         """The score of a figure at a stage, if there is one."""
-        found = (line.score for line in self.lines if (line.figure, line.stage) == (figure, stage))
-        return next(found, None)
+        scores = (line.score for line in self.lines if (line.figure, line.stage) == (figure, stage))
+        return next(scores, None)
 
 
 def validate(fitted: Fitted | Unfitted, sample: Sample) -> Validation:
@@ -97,7 +98,7 @@ def validate(fitted: Fitted | Unfitted, sample: Sample) -> Validation:
     )
 
 
-def _fitted_lines(fitted: Fitted) -> Iterator[Line]:
+def _fitted_lines(fitted: Fitted) -> Iterator[ScoreLine]:
     case = fitted.case
     yield from _lines(case, fitted.held_out, stage=Stage.MODELS, labels=case.models)
     if len(set(case.cards[case.is_finished].tolist())) > 1:
@@ -123,17 +124,17 @@ def _figures(case: Case) -> tuple[_Figure, ...]:
     )
 
 
-def _bare_lines(case: Case) -> Iterator[Line]:
+def _bare_lines(case: Case) -> Iterator[ScoreLine]:
     """The formula's one figure beside each figure that its author may mean."""
     for figure in _figures(case):
         if figure.rows.any():
             errors = score(case.bare_bytes[figure.rows], figure.actual[figure.rows])
-            yield Line(figure=figure.name, stage=Stage.BARE, score=errors)
+            yield ScoreLine(figure=figure.name, stage=Stage.BARE, score=errors)
 
 
-def _lines(case: Case, predicted: Predicted, *, stage: Stage, labels: NDArray[np.str_]) -> Iterator[Line]:
-    import numpy as np  # noqa: PLC0415 - a single estimate does without
-
+def _lines(
+    case: Case, predicted: Predicted, *, stage: Stage, labels: NDArray[np.str_]
+) -> Iterator[ScoreLine]:
     said = (predicted.allocated, predicted.reserved, predicted.device_used)
     for figure, values in zip(_figures(case), said, strict=True):
         ratios = case.ratios(np.where(figure.rows, figure.actual / values, np.nan))
@@ -143,12 +144,10 @@ def _lines(case: Case, predicted: Predicted, *, stage: Stage, labels: NDArray[np
         low, high = held_out_intervals(ratios, labels=labels)
         is_within = (low <= ratios.values) & (ratios.values <= high)
         errors = score(values[rows], figure.actual[rows], is_within=is_within[rows])
-        yield Line(figure=figure.name, stage=stage, score=errors)
+        yield ScoreLine(figure=figure.name, stage=stage, score=errors)
 
 
 def _trusted(fitted: Fitted | Unfitted) -> Iterator[tuple[Believed, Trust]]:
-    import numpy as np  # noqa: PLC0415
-
     case = fitted.case
     yield Believed.BARE, trust(case, case.bare_bytes, has_context=False)
     if isinstance(fitted, Unfitted) or fitted.factors.device_gap is None:

@@ -5,16 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from profiler.records.schema import Bytes, Count, Device, Peak, UtcDatetime
+from profiler.values import Value
 from profiler.virtual.routing import Routing
 
 SCHEMA_VERSION: Literal[1] = 1
-
-
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class CommandStatus(StrEnum):
@@ -29,7 +24,7 @@ class CommandStatus(StrEnum):
     UNUSED = "unused"
 
 
-class Mark(_Value):
+class Mark(Value):
     """The end of a part of a script: what the allocator held then, and its peaks until then.
 
     Attributes:
@@ -48,7 +43,7 @@ class Mark(_Value):
     num_ooms: Count = 0
 
 
-class Reads(_Value):
+class Reads(Value):
     """Reads by the host of values that a virtual card cannot know.
 
     Attributes:
@@ -72,14 +67,14 @@ class Reads(_Value):
     inexact: tuple[str, ...] = ()
 
 
-class OutOfMemory(_Value):
+class OutOfMemory(Value):
     """The last request that the card could not meet, and the line of the script it came from."""
 
     requested_bytes: Bytes
     line: str | None = None
 
 
-class Ending(_Value):
+class Ending(Value):
     """How a process ended, by its own account: none where a signal killed it."""
 
     kind: Literal["exit", "os._exit"]
@@ -87,7 +82,7 @@ class Ending(_Value):
     is_out_of_memory: bool = False
 
 
-class ProcessReport(_Value):
+class ProcessReport(Value):
     """One process of the command that used CUDA. Figures are of its own caching allocator.
 
     Attributes:
@@ -132,7 +127,7 @@ class ProcessReport(_Value):
         return self.ending is not None and self.ending.is_out_of_memory
 
 
-class CommandResult(_Value):
+class CommandResult(Value):
     """One run of a command on one card.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
@@ -11,40 +11,88 @@ from profiler.formula.architecture import Architecture, BlockKind, Linear
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 """Families whose blocks are attention and a gated MLP, each behind an RMS norm."""
 
 
-def _read_llama_like(config: Mapping[str, object], *, model_type: str) -> Architecture:
-    hidden = count_in(config, "hidden_size")
-    inner = count_in(config, "intermediate_size")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Widths:
+    """The figures that every family has, whatever its config calls them."""
+
+    num_layers: int
+    hidden: int
+    inner: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+    @property
+    def q(self) -> int:
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv(self) -> int:
+        return self.num_kv_heads * self.head_dim
+
+
+def _read_widths(
+    config: Mapping[str, object], *, num_kv_heads: int | None = None, head_dim: int | None = None
+) -> _Widths:
+    """The usual names; what a config leaves out is its family's default, else as for plain attention."""
+    hidden, inner = count_in(config, "hidden_size"), count_in(config, "intermediate_size")
     heads = count_in(config, "num_attention_heads")
-    kv_heads = count_in(config, "num_key_value_heads", default=heads)
-    head_dim = count_in(config, "head_dim", default=hidden // heads)
-    q_width, kv_width = heads * head_dim, kv_heads * head_dim
+    return _Widths(
+        hidden=hidden,
+        inner=inner,
+        num_heads=heads,
+        num_kv_heads=count_in(config, "num_key_value_heads", default=num_kv_heads or heads),
+        head_dim=count_in(config, "head_dim", default=head_dim or hidden // heads),
+        num_layers=count_in(config, "num_hidden_layers"),
+    )
+
+
+def _decoder(  # noqa: PLR0913 - what families differ in
+    config: Mapping[str, object],
+    widths: _Widths,
+    *,
+    linears: tuple[Linear, ...],
+    norm_widths: tuple[int, ...],
+    window: object = None,
+    is_tied: bool = False,
+) -> Architecture:
+    """A model whose blocks are alike; `window` is None or no number where attention is full."""
+    return Architecture(
+        model_type=str(config.get("model_type")),
+        num_layers=widths.num_layers,
+        hidden_size=widths.hidden,
+        intermediate_size=widths.inner,
+        num_heads=widths.num_heads,
+        num_kv_heads=widths.num_kv_heads,
+        head_dim=widths.head_dim,
+        vocab_size=count_in(config, "vocab_size"),
+        tie_word_embeddings=config.get("tie_word_embeddings", is_tied) is True,
+        sliding_window=window if isinstance(window, int) else None,
+        linears=linears,
+        norm_widths=norm_widths,
+    )
+
+
+def _read_llama_like(config: Mapping[str, object]) -> Architecture:
+    widths, model_type = _read_widths(config), config.get("model_type")
+    hidden, head_dim = widths.hidden, widths.head_dim
     # Qwen2 has biases on q, k and v and none on o, whatever its config says (modeling_qwen2.py).
     has_bias = model_type == "qwen2" or config.get("attention_bias") is True
     has_o_bias = model_type != "qwen2" and config.get("attention_bias") is True
-    window = config.get("sliding_window")
-    uses_window = config.get("use_sliding_window", True) is True and isinstance(window, int)
-    return Architecture(
-        model_type=model_type,
-        num_layers=count_in(config, "num_hidden_layers"),
-        hidden_size=hidden,
-        intermediate_size=inner,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
-        vocab_size=count_in(config, "vocab_size"),
-        tie_word_embeddings=config.get("tie_word_embeddings") is True,
-        sliding_window=window if uses_window and isinstance(window, int) else None,
+    return _decoder(
+        config,
+        widths,
         linears=(
-            *_attention(hidden, q_width, kv_width, has_bias=has_bias)[:3],
-            Linear(name="o_proj", in_features=q_width, out_features=hidden, has_bias=has_o_bias),
-            *_gated_mlp(hidden, inner, has_bias=config.get("mlp_bias") is True),
+            *_attention(widths, has_bias=has_bias)[:3],
+            Linear(name="o_proj", in_features=widths.q, out_features=hidden, has_bias=has_o_bias),
+            *_gated_mlp(hidden, widths.inner, has_bias=config.get("mlp_bias") is True),
         ),
         norm_widths=(hidden, hidden, head_dim, head_dim) if model_type == "qwen3" else (hidden, hidden),
+        window=config.get("sliding_window") if config.get("use_sliding_window", True) is True else None,
     )
 
 
@@ -53,27 +101,15 @@ def _read_gemma2(config: Mapping[str, object]) -> Architecture:
 
     Defaults are those of `Gemma2Config`, whose files leave out what does not differ from them.
     """
-    hidden, inner, heads = _widths(config)
-    kv_heads = count_in(config, "num_key_value_heads", default=4)
-    head_dim = count_in(config, "head_dim", default=256)
-    return Architecture(
-        model_type="gemma2",
-        num_layers=count_in(config, "num_hidden_layers"),
-        hidden_size=hidden,
-        intermediate_size=inner,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
-        vocab_size=count_in(config, "vocab_size"),
-        tie_word_embeddings=config.get("tie_word_embeddings", True) is True,
-        sliding_window=count_in(config, "sliding_window", default=4096),
-        linears=(
-            *_attention(
-                hidden, heads * head_dim, kv_heads * head_dim, has_bias=config.get("attention_bias") is True
-            ),
-            *_gated_mlp(hidden, inner),
-        ),
-        norm_widths=(hidden,) * 4,
+    widths = _read_widths(config, num_kv_heads=4, head_dim=256)
+    has_bias = config.get("attention_bias") is True
+    return _decoder(
+        config,
+        widths,
+        linears=(*_attention(widths, has_bias=has_bias), *_gated_mlp(widths.hidden, widths.inner)),
+        norm_widths=(widths.hidden,) * 4,
+        window=count_in(config, "sliding_window", default=4096),
+        is_tied=True,
     )
 
 
@@ -81,47 +117,36 @@ def _read_phi(config: Mapping[str, object]) -> Architecture:
     """Phi-1 and Phi-2: attention and a plain MLP side by side behind one layer norm; biases everywhere."""
     if config.get("qk_layernorm") is True:
         raise ConfigError("no formula knows the shapes of a phi model with qk_layernorm")
-    hidden, inner, heads = _widths(config)
-    kv_heads = count_in(config, "num_key_value_heads", default=heads)
-    head_dim = hidden // heads
-    return Architecture(
-        model_type="phi",
-        num_layers=count_in(config, "num_hidden_layers"),
-        hidden_size=hidden,
-        intermediate_size=inner,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
-        vocab_size=count_in(config, "vocab_size"),
-        tie_word_embeddings=config.get("tie_word_embeddings") is True,
-        sliding_window=None,
+    widths = _read_widths({**config, "head_dim": None})  # it has no such key
+    hidden, inner = widths.hidden, widths.inner
+    model = _decoder(
+        config,
+        widths,
         linears=(
-            *_attention(hidden, hidden, kv_heads * head_dim, has_bias=True, output="dense"),
+            *_attention(widths, has_bias=True, output="dense"),
             Linear(name="fc1", in_features=hidden, out_features=inner, has_bias=True),
             Linear(name="fc2", in_features=inner, out_features=hidden, has_bias=True),
         ),
         norm_widths=(hidden,),
-        has_norm_bias=True,
-        has_output_bias=True,
     )
+    return replace(model, has_norm_bias=True, has_output_bias=True)
 
 
 def _read_gpt2(config: Mapping[str, object]) -> Architecture:
     """GPT-2: one matrix for q, k and v, a plain MLP, layer norms, a learned table of positions."""
-    hidden = count_in(config, "n_embd")
-    heads = count_in(config, "n_head")
+    hidden, heads = count_in(config, "n_embd"), count_in(config, "n_head")
     inner = count_in(config, "n_inner", default=4 * hidden)
-    return Architecture(
-        model_type="gpt2",
-        num_layers=count_in(config, "n_layer"),
-        hidden_size=hidden,
-        intermediate_size=inner,
+    widths = _Widths(
+        hidden=hidden,
+        inner=inner,
         num_heads=heads,
         num_kv_heads=heads,
         head_dim=hidden // heads,
-        vocab_size=count_in(config, "vocab_size"),
-        tie_word_embeddings=config.get("tie_word_embeddings", True) is True,
-        sliding_window=None,
+        num_layers=count_in(config, "n_layer"),
+    )
+    model = _decoder(
+        config,
+        widths,
         linears=(
             Linear(name="c_attn", in_features=hidden, out_features=3 * hidden, has_bias=True),
             Linear(name="c_proj", in_features=hidden, out_features=hidden, has_bias=True),
@@ -129,70 +154,47 @@ def _read_gpt2(config: Mapping[str, object]) -> Architecture:
             Linear(name="c_proj", in_features=inner, out_features=hidden, has_bias=True),
         ),
         norm_widths=(hidden, hidden),
-        has_norm_bias=True,
-        num_positions=count_in(config, "n_positions"),
+        is_tied=True,
     )
+    return replace(model, has_norm_bias=True, num_positions=count_in(config, "n_positions"))
 
 
 def _read_mixtral(config: Mapping[str, object]) -> Architecture:
     """Mixtral: Mistral's attention, and in place of the MLP gated experts behind a router."""
-    hidden, inner, heads = _widths(config)
-    kv_heads = count_in(config, "num_key_value_heads", default=heads)
-    head_dim = count_in(config, "head_dim", default=hidden // heads)
-    window = config.get("sliding_window")
-    return Architecture(
-        model_type="mixtral",
-        num_layers=count_in(config, "num_hidden_layers"),
-        hidden_size=hidden,
-        intermediate_size=inner,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
-        vocab_size=count_in(config, "vocab_size"),
-        tie_word_embeddings=config.get("tie_word_embeddings") is True,
-        sliding_window=window if isinstance(window, int) else None,
-        linears=_attention(hidden, heads * head_dim, kv_heads * head_dim),
-        norm_widths=(hidden, hidden),
+    widths = _read_widths(config)
+    hidden, window = widths.hidden, config.get("sliding_window")
+    model = _decoder(config, widths, linears=_attention(widths), norm_widths=(hidden, hidden), window=window)
+    return replace(
+        model,
         num_experts=count_in(config, "num_local_experts"),
         num_experts_per_token=count_in(config, "num_experts_per_tok"),
-        expert_linears=_gated_mlp(hidden, inner),
+        expert_linears=_gated_mlp(hidden, widths.inner),
     )
 
 
 def _read_qwen3_moe(config: Mapping[str, object]) -> Architecture:
     """Qwen3-MoE: Qwen3's attention, and gated experts behind a router; some blocks may have a plain MLP."""
-    hidden, inner, heads = _widths(config)
-    kv_heads = count_in(config, "num_key_value_heads", default=heads)
-    head_dim = count_in(config, "head_dim", default=hidden // heads)
-    attention = _attention(
-        hidden, heads * head_dim, kv_heads * head_dim, has_bias=config.get("attention_bias") is True
-    )
-    norm_widths = (hidden, hidden, head_dim, head_dim)
-    num_layers = count_in(config, "num_hidden_layers")
-    num_dense = _num_dense_blocks(config, num_layers=num_layers)
-    dense = BlockKind(
-        count=num_dense, linears=(*attention, *_gated_mlp(hidden, inner)), norm_widths=norm_widths
-    )
-    window = config.get("sliding_window")
-    return Architecture(
-        model_type="qwen3_moe",
-        num_layers=num_layers,
-        hidden_size=hidden,
-        intermediate_size=inner,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
-        vocab_size=count_in(config, "vocab_size"),
-        tie_word_embeddings=config.get("tie_word_embeddings") is True,
-        sliding_window=window
-        if config.get("use_sliding_window") is True and isinstance(window, int)
-        else None,
+    widths = _read_widths(config)
+    hidden = widths.hidden
+    attention = _attention(widths, has_bias=config.get("attention_bias") is True)
+    model = _decoder(
+        config,
+        widths,
         linears=attention,
-        norm_widths=norm_widths,
+        norm_widths=(hidden, hidden, widths.head_dim, widths.head_dim),
+        window=config.get("sliding_window") if config.get("use_sliding_window") is True else None,
+    )
+    dense = BlockKind(
+        count=_num_dense_blocks(config, num_layers=widths.num_layers),
+        linears=(*attention, *_gated_mlp(hidden, widths.inner)),
+        norm_widths=model.norm_widths,
+    )
+    return replace(
+        model,
         num_experts=count_in(config, "num_experts"),
         num_experts_per_token=count_in(config, "num_experts_per_tok"),
         expert_linears=_gated_mlp(hidden, count_in(config, "moe_intermediate_size")),
-        odd_blocks=(dense,) if num_dense else (),
+        odd_blocks=(dense,) if dense.count else (),
     )
 
 
@@ -209,32 +211,23 @@ def _read_qwen3_5_text(config: Mapping[str, object]) -> Architecture:
 
     `linears` describes the blocks with softmax attention, whose queries carry an output gate.
     """
-    hidden, inner, heads = _widths(config)
-    kv_heads = count_in(config, "num_key_value_heads", default=heads)
-    head_dim = count_in(config, "head_dim", default=256)
     types = config.get("layer_types")
     if not isinstance(types, list):
         raise ConfigError("the model's config gives no layer_types", hint="a Qwen3.5 config lists them")
-    mlp = _gated_mlp(hidden, inner)
-    return Architecture(
-        model_type="qwen3_5_text",
-        num_layers=len(types),
-        hidden_size=hidden,
-        intermediate_size=inner,
-        num_heads=heads,
-        num_kv_heads=kv_heads,
-        head_dim=head_dim,
-        vocab_size=count_in(config, "vocab_size"),
-        tie_word_embeddings=config.get("tie_word_embeddings") is True,
-        sliding_window=None,
+    widths = _read_widths({**config, "num_hidden_layers": len(types)}, head_dim=256)
+    hidden, mlp = widths.hidden, _gated_mlp(widths.hidden, widths.inner)
+    model = _decoder(
+        config,
+        widths,
         linears=(
-            Linear(name="q_proj", in_features=hidden, out_features=2 * heads * head_dim),
-            *_attention(hidden, heads * head_dim, kv_heads * head_dim)[1:],
+            Linear(name="q_proj", in_features=hidden, out_features=2 * widths.q),
+            *_attention(widths)[1:],
             *mlp,
         ),
-        norm_widths=(hidden, hidden, head_dim, head_dim),
-        odd_blocks=(_delta_net(config, hidden, mlp, count=types.count("linear_attention")),),
+        norm_widths=(hidden, hidden, widths.head_dim, widths.head_dim),
     )
+    delta_net = _delta_net(config, hidden, mlp, count=types.count("linear_attention"))
+    return replace(model, odd_blocks=(delta_net,))
 
 
 def _delta_net(
@@ -261,20 +254,13 @@ def _delta_net(
     )
 
 
-def _widths(config: Mapping[str, object]) -> tuple[int, int, int]:
-    """Width of the stream, width of the MLP, query heads."""
-    hidden, inner = count_in(config, "hidden_size"), count_in(config, "intermediate_size")
-    return hidden, inner, count_in(config, "num_attention_heads")
-
-
-def _attention(
-    hidden: int, q_width: int, kv_width: int, *, has_bias: bool = False, output: str = "o_proj"
-) -> tuple[Linear, ...]:
+def _attention(widths: _Widths, *, has_bias: bool = False, output: str = "o_proj") -> tuple[Linear, ...]:
+    hidden, q, kv = widths.hidden, widths.q, widths.kv
     return (
-        Linear(name="q_proj", in_features=hidden, out_features=q_width, has_bias=has_bias),
-        Linear(name="k_proj", in_features=hidden, out_features=kv_width, has_bias=has_bias),
-        Linear(name="v_proj", in_features=hidden, out_features=kv_width, has_bias=has_bias),
-        Linear(name=output, in_features=q_width, out_features=hidden, has_bias=has_bias),
+        Linear(name="q_proj", in_features=hidden, out_features=q, has_bias=has_bias),
+        Linear(name="k_proj", in_features=hidden, out_features=kv, has_bias=has_bias),
+        Linear(name="v_proj", in_features=hidden, out_features=kv, has_bias=has_bias),
+        Linear(name=output, in_features=q, out_features=hidden, has_bias=has_bias),
     )
 
 
@@ -304,7 +290,7 @@ def count_in(config: Mapping[str, object], name: str, *, default: int | None = N
 
 
 FAMILIES: Mapping[str, Callable[[Mapping[str, object]], Architecture]] = {
-    **{name: partial(_read_llama_like, model_type=name) for name in LLAMA_LIKE},
+    **dict.fromkeys(LLAMA_LIKE, _read_llama_like),
     "gemma2": _read_gemma2,
     "phi": _read_phi,
     "gpt2": _read_gpt2,

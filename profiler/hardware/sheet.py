@@ -5,7 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Generic, Literal, Self, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from profiler.values import Value
 
 T = TypeVar("T")
 
@@ -26,11 +28,7 @@ class Generation(StrEnum):
     BLACKWELL = "blackwell"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Known(_Part, Generic[T]):
+class Known(Value, Generic[T]):
     """A figure with the public place it was read.
 
     Attributes:
@@ -44,7 +42,7 @@ class Known(_Part, Generic[T]):
     note: Text | None = None
 
 
-class Unknown(_Part):
+class Unknown(Value):
     """A figure nobody published, as far as we found.
 
     Attributes:
@@ -66,7 +64,7 @@ MaybeCount: TypeAlias = Annotated[
 ]
 
 
-class Context(_Part):
+class Context(Value):
     """What the CUDA context takes: bytes used on the device less the bytes torch's allocator reserved.
 
     Attributes:
@@ -98,7 +96,7 @@ class Context(_Part):
         return self
 
 
-class Sheet(_Part):
+class Sheet(Value):
     """The file of one GPU. `docs/gpus.md` says what each figure means and how to read it off a card.
 
     Attributes:

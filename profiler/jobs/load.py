@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from profiler.errors import ConfigError
 from profiler.jobs.job import JobSpec
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+Model = TypeVar("Model", bound=BaseModel)
 Tree: TypeAlias = dict[str, Any]
 """What a YAML file holds before it is validated: keys and whatever stands behind them."""
 
@@ -65,6 +66,19 @@ def read_yaml(path: Path) -> Tree:
         reason = (error.strerror or "it cannot be read").lower()
         raise ConfigError(f"cannot read {path}: {reason}", hint="check the path") from None
     return _read_mapping(text, source=str(path))
+
+
+def read_yaml_as(path: Path, kind: type[Model]) -> Model:
+    """Reads a YAML file that is one of our own kinds.
+
+    Raises:
+        ConfigError: if it is none; it names the file and the key.
+    """
+    try:
+        return kind.model_validate(read_yaml(path))
+    except ValidationError as error:
+        problem = describe_problem(error)
+        raise ConfigError(f"{path}: {problem.path}: {problem.message}", hint=problem.hint) from None
 
 
 def read_value(text: str) -> object:

@@ -1,7 +1,7 @@
 """Whose the allocated bytes are: every live block of the allocator given to one component.
 
-Blocks are claimed by the tensors that start in them, storage by storage, in the order of `claims`. What no
-tensor of the job claims is a cuBLAS workspace, an activation, or other; so the components add up to the
+Blocks belong to the tensors that start in them, storage by storage, in the order of `owned_tensors`. What no
+tensor of the job owns is a cuBLAS workspace, an activation, or other; so the components add up to the
 allocator's own figure by construction.
 """
 
@@ -43,7 +43,7 @@ class Holdings:
     batch: dict[str, torch.Tensor] = field(default_factory=dict)
     kv_cache: object | None = None  # as transformers made it
     num_threads_with_workspace: int = 0  # that have run a matrix product: the main one, then autograd's
-    other_before_step_bytes: int | None = None  # unclaimed before the step: not its activations
+    other_before_step_bytes: int | None = None  # nobody's before the step: not its activations
     _members: _Members | None = None
 
     def members(self) -> _Members:
@@ -56,10 +56,10 @@ class Holdings:
 
 def count_components(holdings: Holdings) -> Components:
     """Split the bytes allocated now into components; their sum is the allocator's figure."""
-    unclaimed = live_blocks()
-    counted = {name: _claim(unclaimed, tensors) for name, tensors in claims(holdings)}
-    workspace_bytes = _claim_workspaces(unclaimed, holdings.num_threads_with_workspace)
-    rest_bytes = sum(unclaimed.values())
+    unowned = live_blocks()
+    counted = {name: _take(unowned, tensors) for name, tensors in owned_tensors(holdings)}
+    workspace_bytes = _take_workspaces(unowned, holdings.num_threads_with_workspace)
+    rest_bytes = sum(unowned.values())
     before = holdings.other_before_step_bytes
     other_bytes = rest_bytes if before is None else min(before, rest_bytes)
     return Components(
@@ -70,13 +70,13 @@ def count_components(holdings: Holdings) -> Components:
     )
 
 
-def unclaimed_bytes(holdings: Holdings) -> int:
-    """What no tensor of the job claims right now, workspaces aside."""
+def unowned_bytes(holdings: Holdings) -> int:
+    """What no tensor of the job owns right now, workspaces aside."""
     components = count_components(holdings)
     return components.activations_bytes + components.other_bytes
 
 
-def claims(holdings: Holdings) -> Iterator[tuple[str, Iterable[torch.Tensor]]]:
+def owned_tensors(holdings: Holdings) -> Iterator[tuple[str, Iterable[torch.Tensor]]]:
     """Components and the tensors that belong to them, the more particular before the more general."""
     if holdings.model is not None:
         members = holdings.members()
@@ -150,19 +150,19 @@ def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors_in(item)
 
 
-def _claim(unclaimed: dict[int, int], tensors: Iterable[torch.Tensor]) -> int:
+def _take(unowned: dict[int, int], tensors: Iterable[torch.Tensor]) -> int:
     # A storage begins where its block does; one outside the allocator (managed memory) has no block.
-    return sum(unclaimed.pop(tensor.untyped_storage().data_ptr(), 0) for tensor in tensors if tensor.is_cuda)
+    return sum(unowned.pop(tensor.untyped_storage().data_ptr(), 0) for tensor in tensors if tensor.is_cuda)
 
 
-def _claim_workspaces(unclaimed: dict[int, int], num_threads: int) -> int:
+def _take_workspaces(unowned: dict[int, int], num_threads: int) -> int:
     """Take at most one block of the workspace's size for each thread that has used cuBLAS.
 
     Another block of that very size may be taken in its place, which changes nothing: the size is the same.
     """
     size = workspace_size()
-    addresses = [address for address, block_bytes in unclaimed.items() if block_bytes == size][:num_threads]
-    return sum(unclaimed.pop(address) for address in addresses)
+    addresses = [address for address, block_bytes in unowned.items() if block_bytes == size][:num_threads]
+    return sum(unowned.pop(address) for address in addresses)
 
 
 def workspace_size() -> int:

@@ -13,11 +13,11 @@ import torch
 
 from profiler.measure.allocator import live_blocks
 from profiler.measure.block_sizes import BlockSizes
-from profiler.measure.components import claims, workspace_size
+from profiler.measure.components import owned_tensors, workspace_size
 from profiler.measure.history import KINDS, MAX_ENTRIES, Names, read_entries, short_name, start_recording
 from profiler.measure.marks import ModuleMarks, read_mark
-from profiler.records.history import EventKind, Stack
-from profiler.records.trace import LOOP, Claim, Mark, PhaseTrace, TraceEvent, append_phase
+from profiler.records.history import EventKind, Stack, append_phase
+from profiler.records.trace import LOOP, Mark, Owned, PhaseTrace, TraceEvent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -75,7 +75,7 @@ class TraceRecorder:
         self._names = Names()
         self._stacks: dict[Stack, int] = {}
         self._marks: dict[Mark, int] = {}
-        self._claimed: dict[int, Claim] = {}
+        self._owned: dict[int, Owned] = {}
         self._frames: dict[tuple[str, int, str], str] = {}
         self._mark_numbers: dict[str, int] = {}
 
@@ -107,14 +107,14 @@ class TraceRecorder:
         events = tuple(self._events(entries))
         sizes = live_blocks()
         self._sizes.correct(sizes)
-        found = tuple(self._new_claims(sizes))
+        found = tuple(self._newly_owned(sizes))
         return PhaseTrace(
             phase=reading.name,
             step=reading.step,
             events=events,
             new_stacks=tuple(self._stacks)[num_stacks:],
             new_marks=tuple(self._marks)[num_marks:],
-            claims=found,
+            owned=found,
         )
 
     def _events(self, entries: Iterable[Mapping[str, Any]]) -> Iterator[TraceEvent]:
@@ -167,27 +167,27 @@ class TraceRecorder:
             self._mark_numbers[text] = number
         return number
 
-    def _new_claims(self, sizes: Mapping[int, int]) -> Iterator[Claim]:
-        """The claims that are not known yet; a block's address is its own as long as it lives."""
+    def _newly_owned(self, sizes: Mapping[int, int]) -> Iterator[Owned]:
+        """What has an owner that is not known yet; a block's address is its own as long as it lives."""
         numbers = {address: self._names.number(EventKind.FREE, address) for address in sizes}
-        found = _claim_all(self._recorder.holdings, sizes, numbers)
+        found = _find_owned(self._recorder.holdings, sizes, numbers)
         for address, size_bytes in sizes.items():
             number = numbers[address]
             if number is None:
                 continue
-            claim = Claim(number, size_bytes, *found.get(address, ("", "")))
-            if self._claimed.get(number) != claim:
-                self._claimed[number] = claim
-                yield claim
+            block = Owned(number, size_bytes, *found.get(address, ("", "")))
+            if self._owned.get(number) != block:
+                self._owned[number] = block
+                yield block
 
 
-def _claim_all(
+def _find_owned(
     holdings: Holdings, sizes: Mapping[int, int], numbers: Mapping[int, int | None]
 ) -> dict[int, tuple[str, str]]:
     """Component and name by address of the blocks in use that belong to something."""
     names = _tensor_names(holdings)
     found: dict[int, tuple[str, str]] = {}
-    for component, tensors in claims(holdings):
+    for component, tensors in owned_tensors(holdings):
         for tensor in tensors:
             address = tensor.untyped_storage().data_ptr()
             if tensor.is_cuda and address in sizes:

@@ -15,6 +15,7 @@ from profiler.records.schema import (
     Record,
     Steady,
     WorkerReport,
+    last_step,
 )
 
 if TYPE_CHECKING:
@@ -85,8 +86,7 @@ def _phase_to_explain(phases: Sequence[PhaseReading]) -> PhaseReading | None:
     Only phases whose components were counted can be explained; of equals the earlier one is taken.
     """
     counted = [phase for phase in phases if phase.components is not None]
-    complete = [phase.step for phase in phases if phase.name is _STEP_END and phase.is_complete]
-    of_last_step = [phase for phase in counted if complete and phase.step == complete[-1]]
+    of_last_step = [phase for phase in last_step(phases) if phase.components is not None]
     candidates = of_last_step or [phase for phase in counted if phase.name in GENERATION_PHASES]
     if candidates:
         return max(candidates, key=lambda phase: phase.allocated_end_bytes)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from profiler.records.schema import Record
-    from profiler.records.store import Problem
+    from profiler.records.store import Unreadable
 
 FigureName: TypeAlias = Literal["allocated", "reserved"]
 FIGURES: Final[tuple[FigureName, ...]] = ("allocated", "reserved")
@@ -42,12 +42,14 @@ class Side:
 
     name: str
     records: tuple[Record, ...]
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Unreadable, ...] = ()
 
     def values(self) -> dict[str, str]:
         """The card and the versions of its records, several with commas; what none tells is left out."""
-        found = {name: sorted({_value(record, name) or _NONE for record in self.records}) for name in _NAMES}
-        return {name: ", ".join(values) for name, values in found.items() if values != [_NONE]}
+        by_name = {
+            name: sorted({_value(record, name) or _NONE for record in self.records}) for name in _NAMES
+        }
+        return {name: ", ".join(values) for name, values in by_name.items() if values != [_NONE]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,14 +197,14 @@ def _value(record: Record, name: str) -> str | None:
 
 
 def _by_job(side: Side, *, is_card_ignored: bool) -> Mapping[str, Record]:
-    found: dict[str, Record] = {}
+    by_job: dict[str, Record] = {}
     for record in side.records:
         job = _job(record) if is_card_ignored else record.key
-        if job in found:
-            several = [found[job], record]
+        if job in by_job:
+            several = [by_job[job], record]
             raise ConfigError(f"{side.name} has several records of one job", hint=_environments(several))
-        found[job] = record
-    return found
+        by_job[job] = record
+    return by_job
 
 
 def _job(record: Record) -> str:
@@ -214,9 +216,9 @@ def _environments(records: Sequence[Record]) -> str:
     firsts: dict[str, Record] = {}
     for record in records:
         firsts.setdefault(fingerprint_of(record) or "", record)
-    told = _telling(firsts.values())
+    telling = _telling(firsts.values())
     described = [
-        " ".join([fingerprint, *(f"{name}={_value(record, name) or _NONE}" for name in told)])
+        " ".join([fingerprint, *(f"{name}={_value(record, name) or _NONE}" for name in telling)])
         for fingerprint, record in firsts.items()
         if fingerprint
     ]

@@ -22,9 +22,9 @@ from profiler.records.schema import (
     Parameters,
     Peak,
     PhaseName,
-    PhaseReading,
     Record,
     Steady,
+    last_step,
 )
 from profiler.records.store import record_file_name
 
@@ -133,7 +133,7 @@ def _row(record: Record) -> dict[str, object]:
     row |= _flat("", tree["spec"])
     for name in _PARTS:
         row |= _flat(f"{name}.", tree[name] or {})
-    for phase in _last_step(record.phases):
+    for phase in last_step(record.phases):
         row |= {f"last_step.{phase.name}.{figure}": getattr(phase, figure) for figure in _PHASE_FIGURES}
     for phase in record.phases:
         if phase.name in GENERATION_PHASES and phase.is_complete:
@@ -152,12 +152,6 @@ def _flat(prefix: str, tree: Mapping[str, object]) -> Iterator[tuple[str, object
                 yield f"{prefix}{name}", ",".join(map(str, value))
             case _:
                 yield f"{prefix}{name}", value
-
-
-def _last_step(phases: tuple[PhaseReading, ...]) -> list[PhaseReading]:
-    """The phases of the last step that was completed."""
-    ended = [phase.step for phase in phases if phase.name is PhaseName.ZERO_GRAD and phase.is_complete]
-    return [phase for phase in phases if ended and phase.step == ended[-1]]
 
 
 def _columns_of(

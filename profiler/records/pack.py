@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from profiler.records.fingerprint import Identity
-    from profiler.records.packed import Problem
+    from profiler.records.packed import Unreadable
     from profiler.records.schema import Record
     from profiler.records.store import RecordStore
 
@@ -38,7 +38,7 @@ class Packed:
     num_records: int
     num_bytes: int
     removed: tuple[Path, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[Unreadable, ...]
 
 
 def pack_study(store: RecordStore, *, remove: bool = False) -> Packed:
@@ -77,8 +77,8 @@ def pack_study(store: RecordStore, *, remove: bool = False) -> Packed:
 
 
 def _verify(path: Path, records: list[Record]) -> None:
-    found = [item.record if isinstance(item, Stored) else item for item in read_pack(path)]
-    if found != records:
+    read_back = [item.record if isinstance(item, Stored) else item for item in read_pack(path)]
+    if read_back != records:
         raise EnvironmentUnfitError(f"{path} does not read as it was written", hint="the disk may be failing")
 
 

@@ -28,7 +28,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Unreadable:
     """A file, or a line of a packed one, that was skipped, and why."""
 
     path: Path
@@ -41,7 +41,7 @@ def pack_bytes(records: Iterable[Record]) -> bytes:
     return gzip.compress(lines.encode(), mtime=0)
 
 
-def read_pack(path: Path, *, key: str = "") -> Iterator[Stored | Problem]:
+def read_pack(path: Path, *, key: str = "") -> Iterator[Stored | Unreadable]:
     """Reads a packed study; nothing where there is none.
 
     Args:
@@ -53,7 +53,7 @@ def read_pack(path: Path, *, key: str = "") -> Iterator[Stored | Problem]:
     except FileNotFoundError:
         return
     except (OSError, EOFError, zlib.error) as error:
-        yield Problem(path=path, reason=_why_unreadable(error))
+        yield Unreadable(path=path, reason=_why_unreadable(error))
         return
     for number, line in enumerate(lines, start=1):
         if key.encode() not in line:
@@ -61,7 +61,7 @@ def read_pack(path: Path, *, key: str = "") -> Iterator[Stored | Problem]:
         try:
             yield Stored(path=path, record=parse_record(line))
         except NotARecordError as error:
-            yield Problem(path=path, reason=f"line {number}: {error}")
+            yield Unreadable(path=path, reason=f"line {number}: {error}")
 
 
 def _why_unreadable(error: Exception) -> str:

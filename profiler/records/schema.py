@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from profiler.jobs.job import JobSpec
+from profiler.values import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -21,10 +25,6 @@ def _to_utc(value: datetime) -> datetime:
 
 
 UtcDatetime: TypeAlias = Annotated[AwareDatetime, AfterValidator(_to_utc)]
-
-
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class PhaseName(StrEnum):
@@ -62,7 +62,7 @@ class OutcomeStatus(StrEnum):
     KILLED = "killed"
 
 
-class Components(_Value):
+class Components(Value):
     """What the allocated bytes are, counted from the tensors themselves (unique storages).
 
     `activations_bytes` is what the forward pass left behind, `other_bytes` what no other name covers, so that
@@ -87,7 +87,7 @@ class Components(_Value):
         return sum(getattr(self, name) for name in type(self).model_fields)
 
 
-class PhaseReading(_Value):
+class PhaseReading(Value):
     """What the allocator and the card held over one phase; peak counters start anew with each phase.
 
     Attributes:
@@ -112,7 +112,7 @@ class PhaseReading(_Value):
     components: Components | None = None
 
 
-class Peak(_Value):
+class Peak(Value):
     """The largest figures over a span of phases; each may be of another instant."""
 
     allocated_bytes: Bytes
@@ -120,27 +120,27 @@ class Peak(_Value):
     device_used_bytes: Bytes | None = None
 
 
-class Steady(_Value):
+class Steady(Value):
     """What stays between steps once the optimizer's state exists: allocated after the last zero_grad."""
 
     allocated_end_bytes: Bytes
 
 
-class ComponentsAt(_Value):
+class ComponentsAt(Value):
     """The phase whose end the components are of."""
 
     phase: PhaseName
     step: Count | None = None
 
 
-class Parameters(_Value):
+class Parameters(Value):
     """Numbers of parameters, quantized ones counted unpacked."""
 
     total: Count
     trainable: Count
 
 
-class Device(_Value):
+class Device(Value):
     """The card a job ran on.
 
     Attributes:
@@ -165,7 +165,7 @@ class Device(_Value):
     reason: str
 
 
-class Environment(_Value):
+class Environment(Value):
     """The software a job ran with; `variables` holds allow-listed names only."""
 
     peakvram: str
@@ -184,7 +184,7 @@ class Environment(_Value):
     git: str | None = None
 
 
-class Outcome(_Value):
+class Outcome(Value):
     """How a job ended, and where.
 
     Attributes:
@@ -203,14 +203,14 @@ class Outcome(_Value):
     inferred_from: str | None = None
 
 
-class ValueReads(_Value):
+class ValueReads(Value):
     """Host reads of device values that a virtual card cannot know, and where in the code they were."""
 
     unknown: Count
     sites: tuple[str, ...] = ()
 
 
-class WorkerReport(_Value):
+class WorkerReport(Value):
     """What the process that runs a job has found so far; written anew after every phase.
 
     Attributes:
@@ -227,7 +227,7 @@ class WorkerReport(_Value):
     outcome: Outcome | None = None
 
 
-class Record(_Value):
+class Record(Value):
     """One run of one job: the job, the card, the software, the outcome and every figure read."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -248,3 +248,9 @@ class Record(_Value):
     managed_bytes: Bytes = 0
     value_reads: ValueReads | None = None
     notes: tuple[str, ...] = ()
+
+
+def last_step(phases: Sequence[PhaseReading]) -> list[PhaseReading]:
+    """The phases of the last step that was completed; none where there was none."""
+    ended = [phase.step for phase in phases if phase.name is PhaseName.ZERO_GRAD and phase.is_complete]
+    return [phase for phase in phases if ended and phase.step == ended[-1]]

@@ -11,7 +11,7 @@ from profiler.errors import ConfigError
 from profiler.files import check_directory, reason_of, write_file
 from profiler.records.fingerprint import fingerprint_of, identity_of
 from profiler.records.migrate import NotARecordError, parse_record
-from profiler.records.packed import PACK_NAME, Problem, Stored, read_pack
+from profiler.records.packed import PACK_NAME, Stored, Unreadable, read_pack
 from profiler.records.schema import SCHEMA_VERSION, Record
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from profiler.records.fingerprint import Identity
 
 __all__ = [
-    "Problem",
     "RecordStore",
     "Scan",
     "Stored",
+    "Unreadable",
     "check_directory",
     "read_record",
     "record_file_name",
@@ -44,7 +44,7 @@ class Scan:
     """
 
     records: tuple[Stored, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[Unreadable, ...]
 
 
 class RecordStore:
@@ -74,10 +74,10 @@ class RecordStore:
         Raises:
             ConfigError: if the directory itself cannot be read.
         """
-        found = [*self._read_loose(), *read_pack(self.pack_path)]
+        items = [*self._read_loose(), *read_pack(self.pack_path)]
         return Scan(
-            records=_newest(item for item in found if isinstance(item, Stored)),
-            problems=tuple(item for item in found if isinstance(item, Problem)),
+            records=_newest(item for item in items if isinstance(item, Stored)),
+            problems=tuple(item for item in items if isinstance(item, Unreadable)),
         )
 
     def find(self, key: str, fingerprint: str | None) -> Record | None:
@@ -86,12 +86,12 @@ class RecordStore:
         Unlike `scan`, it sees at once what another process has just put, at the price of one file.
         """
         paths = sorted(self.records_directory.glob(f"*--{key}*.json"))
-        found = (*_read_files(paths), *read_pack(self.pack_path, key=key))
-        stored = [item for item in found if isinstance(item, Stored)]
+        items = (*_read_files(paths), *read_pack(self.pack_path, key=key))
+        stored = [item for item in items if isinstance(item, Stored)]
         matching = [item for item in stored if identity_of(item.record) == (key, fingerprint)]
         return _newest(matching)[0].record if matching else None
 
-    def _read_loose(self) -> Iterator[Stored | Problem]:
+    def _read_loose(self) -> Iterator[Stored | Unreadable]:
         if not self.records_directory.exists():
             return
         try:
@@ -144,12 +144,12 @@ def short_model(model: str) -> str:
     return (Path(model).name or Path.cwd().name) if model.startswith((".", "/", "~")) else model
 
 
-def _read_files(paths: Iterable[Path]) -> Iterator[Stored | Problem]:
+def _read_files(paths: Iterable[Path]) -> Iterator[Stored | Unreadable]:
     for path in paths:
         try:
             yield Stored(path=path, record=_load(path))
         except NotARecordError as error:
-            yield Problem(path=path, reason=str(error))
+            yield Unreadable(path=path, reason=str(error))
 
 
 def _load(path: Path) -> Record:

@@ -7,11 +7,12 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from profiler.errors import ConfigError
 from profiler.files import reason_of, write_file
 from profiler.jobs.sweep import Sweep
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 STUDY_NAME = "study.json"
 
 
-class SweepNote(BaseModel):
+class SweepNote(Value):
     """One sweep of a study.
 
     Attributes:
@@ -28,16 +29,12 @@ class SweepNote(BaseModel):
         sweep: what the file and the flags said.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     command: str
     sweep: Sweep
 
 
-class StudyNotes(BaseModel):
+class StudyNotes(Value):
     """Every sweep of a study, the first one first."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sweeps: tuple[SweepNote, ...] = ()
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from profiler.records.history import EventKind, Stack
+from profiler.records.history import EventKind, Stack, read_phases
 from profiler.records.schema import PhaseName
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,13 +69,13 @@ class TraceEvent(NamedTuple):
     mark: int
 
 
-class Claim(NamedTuple):
+class Owned(NamedTuple):
     """Whose a block was at a phase's end.
 
     Attributes:
         number: the block.
         size_bytes: its size as the allocator counts it.
-        component: a component of a record (`weights`); empty where no tensor of the job claims it.
+        component: a component of a record (`weights`); empty where no tensor of the job owns it.
         name: the tensor's, such as `model.layers.0.mlp.up_proj.weight`.
     """
 
@@ -86,7 +85,7 @@ class Claim(NamedTuple):
     name: str
 
 
-class PhaseTrace(BaseModel):
+class PhaseTrace(Value):
     """One line of the file: from the end of the phase before to the end of this one.
 
     Attributes:
@@ -95,18 +94,16 @@ class PhaseTrace(BaseModel):
         events: in order; empty where the history was full, in this phase and all after it.
         new_stacks: the stacks that come up here first, innermost line first; they continue the run's table.
         new_marks: the marks that come up here first.
-        claims: of the blocks in use at the end, those that were claimed otherwise, or not yet, before.
+        owned: of the blocks in use at the end, those that had another owner, or none yet, before.
         is_truncated: whether more happened than the history holds.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     phase: PhaseName
     step: int | None = None
     events: tuple[TraceEvent, ...] = ()
     new_stacks: tuple[Stack, ...] = ()
     new_marks: tuple[Mark, ...] = ()
-    claims: tuple[Claim, ...] = ()
+    owned: tuple[Owned, ...] = ()
     is_truncated: bool = False
 
 
@@ -130,27 +127,15 @@ class Trace:
         return any(phase.is_truncated for phase in self.phases)
 
 
-def append_phase(path: Path, phase: PhaseTrace) -> None:
-    """Adds one phase to a trace's file, made if missing; a reader may meet the line half written."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(phase.model_dump_json() + "\n")
-
-
 def read_trace(path: Path) -> Trace:
-    """Reads a trace. A last line that its writer did not finish is left out.
+    """Reads a trace.
 
     Raises:
         OSError: the file cannot be read.
     """
-    phases: list[PhaseTrace] = []
-    stacks: list[Stack] = []
-    marks: list[Mark] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            phase = PhaseTrace.model_validate_json(line)
-        except ValidationError:
-            break  # the worker was killed while it wrote
-        phases.append(phase)
-        stacks += phase.new_stacks
-        marks += phase.new_marks
-    return Trace(phases=tuple(phases), stacks=tuple(stacks), marks=tuple(marks))
+    phases = read_phases(path.read_bytes(), PhaseTrace)
+    return Trace(
+        phases=phases,
+        stacks=tuple(stack for phase in phases for stack in phase.new_stacks),
+        marks=tuple(mark for phase in phases for mark in phase.new_marks),
+    )

@@ -5,11 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from profiler.jobs.job import JobSpec
 from profiler.records.history import EventKind
 from profiler.records.schema import Outcome, OutcomeStatus, Peak, PhaseName
+from profiler.values import Value
 from profiler.verify.events import FirstDifference, UnlikePhase, compare_histories, label
 
 if TYPE_CHECKING:
@@ -23,10 +22,6 @@ _FIGURES = (
     *("reserved_end_bytes", "reserved_peak_bytes", "num_alloc_retries", "num_ooms"),
 )
 _VERSIONS = ("torch", "cuda", "transformers", "peft", "bitsandbytes", "accelerate", "alloc_conf")
-
-
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Verdict(StrEnum):
@@ -45,7 +40,7 @@ class Verdict(StrEnum):
     NOT_COMPARED = "not compared"
 
 
-class FigureDifference(_Value):
+class FigureDifference(Value):
     """A figure of a phase that is not the same on both sides; None where a side has no such phase."""
 
     phase: PhaseName
@@ -55,7 +50,7 @@ class FigureDifference(_Value):
     virtual: int | None
 
 
-class JobComparison(_Value):
+class JobComparison(Value):
     """One job on a real card and on its virtual twin.
 
     Attributes:

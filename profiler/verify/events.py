@@ -6,10 +6,9 @@ from collections import Counter
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from profiler.records.history import EventKind, Stack
 from profiler.records.schema import PhaseName
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from profiler.records.history import Event, History, PhaseEvents
@@ -18,11 +17,7 @@ _NUM_BEFORE = 4
 _NUM_AFTER = 2
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ShownEvent(_Value):
+class ShownEvent(Value):
     """An event with all that tells of it; `index` counts from the start of the run."""
 
     index: int
@@ -32,7 +27,7 @@ class ShownEvent(_Value):
     stack: Stack
 
 
-class FirstDifference(_Value):
+class FirstDifference(Value):
     """Where two histories part.
 
     Attributes:
@@ -56,7 +51,7 @@ class FirstDifference(_Value):
     virtual_after: tuple[ShownEvent, ...]
 
 
-class UnlikePhase(_Value):
+class UnlikePhase(Value):
     """A phase whose events are not the same, whichever blocks they are of: one more shifts all that follow.
 
     Attributes:

@@ -13,8 +13,6 @@ import platform
 import re
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from profiler import __version__
 from profiler.execute.prepare import describe_device
 from profiler.files import write_file
@@ -22,6 +20,7 @@ from profiler.jobs.identity import job_key
 from profiler.records.history import pack_history
 from profiler.records.schema import Device, Environment, Record
 from profiler.records.store import RecordStore, short_model
+from profiler.values import Value
 from profiler.verify.compare import JobComparison
 from profiler.verify.twin import CatalogueDifference
 
@@ -35,11 +34,7 @@ _PATH = re.compile(r"(?<![\w.:/])~?/(?:[^\s/:'\"(),]+/)+")
 _HIDDEN = ".../"
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Comparison(_Value):
+class Comparison(Value):
     """`differences.json`: how a real card and its virtual twin compare.
 
     Attributes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from transformers import GenerationConfig
 
-from profiler.measure.components import unclaimed_bytes
+from profiler.measure.components import unowned_bytes
 from profiler.records.schema import PhaseName
 from profiler.workload.batch import make_prompt
 from profiler.workload.model import autocast_dtype
@@ -34,7 +34,7 @@ def generate(
         max_new_tokens=method.new_tokens, do_sample=False, use_cache=True
     )
     dtype = autocast_dtype(spec.precision)
-    holdings.other_before_step_bytes = unclaimed_bytes(holdings)
+    holdings.other_before_step_bytes = unowned_bytes(holdings)
     with ExitStack() as phase:
         phase.enter_context(recorder.phase(PhaseName.PREFILL))
         _watch_passes(model, recorder, phase)

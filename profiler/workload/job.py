@@ -9,7 +9,7 @@ from accelerate.utils import convert_outputs_to_fp32
 
 from profiler.jobs.choices import Loop, Precision
 from profiler.jobs.job import Inference, JobSpec
-from profiler.measure.components import unclaimed_bytes
+from profiler.measure.components import unowned_bytes
 from profiler.records.schema import Parameters, PhaseName
 from profiler.workload.adapter import add_adapter, prepare_model
 from profiler.workload.batch import make_batch
@@ -108,7 +108,7 @@ def _run_step(  # noqa: PLR0913 - the parts of a training step
 ) -> None:
     """One training step; the batch stays on the card to its end, as a data loader holds it there."""
     holdings = recorder.holdings
-    holdings.other_before_step_bytes = unclaimed_bytes(recorder.holdings)
+    holdings.other_before_step_bytes = unowned_bytes(recorder.holdings)
     with recorder.phase(PhaseName.FORWARD, step):
         holdings.num_threads_with_workspace = max(1, holdings.num_threads_with_workspace)
         holdings.batch = {name: tensor.to("cuda") for name, tensor in batch.items()}

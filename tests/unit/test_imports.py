@@ -28,7 +28,7 @@ HEAVY = {
     "matplotlib",
 }
 FLOORS = [
-    ("errors", "resources", "units"),
+    ("errors", "resources", "units", "values"),
     ("files",),
     ("jobs",),
     ("hardware",),
@@ -50,7 +50,7 @@ FLOORS = [
 ]
 """The rooms of the package from the ground up: each imports what lies below it, and nothing else."""
 WITHOUT_TORCH = {
-    *("units", "errors", "resources", "files", "jobs", "hardware", "records", "formula"),
+    *("units", "errors", "resources", "values", "files", "jobs", "hardware", "records", "formula"),
     *("estimate", "fit", "report", "evidence", "cli"),
 }
 
@@ -99,6 +99,13 @@ def test_what_plans_and_shows_imports_no_torch(part: str) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["gpus", "--help"], ["--version"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    code = f"from profiler.cli.app import run_command\nassert run_command({arguments!r}) == 0"
+    assert not loaded_after(code) & HEAVY
+
+
+@pytest.mark.parametrize("flags", [["--json"], ["--all-formulas"]])
+def test_an_estimate_loads_nothing_heavy(flags: list[str]) -> None:
+    arguments = ["estimate", "llama-3.1-8b", "--gpu", "rtx-4090", *flags]
     code = f"from profiler.cli.app import run_command\nassert run_command({arguments!r}) == 0"
     assert not loaded_after(code) & HEAVY
 

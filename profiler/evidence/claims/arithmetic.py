@@ -12,6 +12,9 @@ from pydantic import ValidationError, validate_call
 
 from profiler.errors import ConfigError
 from profiler.evidence.claims.figures import Unit
+from profiler.formula.configs import architecture_of
+from profiler.hardware.catalogue import find_gpu
+from profiler.jobs.presets import list_presets, read_config_file
 from profiler.jobs.problems import nearest_hint
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from profiler.jobs.presets import Preset
 
 
-class Calculator(StrEnum):
+class Calculation(StrEnum):
     """What can be computed.
 
     `product` is of the author's own numbers, `weights` of a model's parameters or of a number of them; the
@@ -52,7 +55,7 @@ class Worked:
     working: str
 
 
-def calculate(calculator: Calculator, arguments: Mapping[str, object]) -> tuple[Worked, ...]:
+def calculate(calculator: Calculation, arguments: Mapping[str, object]) -> tuple[Worked, ...]:
     """Every combination of the arguments that are lists, the last one fastest.
 
     Raises:
@@ -67,7 +70,7 @@ def calculate(calculator: Calculator, arguments: Mapping[str, object]) -> tuple[
         raise ConfigError(f"{calculator}: {where}: {first['msg']}", hint="see docs/claims.md") from None
 
 
-def calculated_unit(calculator: Calculator) -> Unit:
+def calculated_unit(calculator: Calculation) -> Unit:
     """What a calculator's result is counted in."""
     return _CALCULATORS[calculator].unit
 
@@ -145,8 +148,6 @@ def _weights_and_cache(  # noqa: PLR0913 - the arguments of its two parts
 @validate_call
 def _lora_parameters(*, model: str, rank: int, targets: str) -> Worked:
     """Elements of A (rank x in) and B (out x rank) of every adapted layer (Hu et al. 2021, section 4.1)."""
-    from profiler.formula.configs import architecture_of  # noqa: PLC0415 - only where it is asked for
-
     shape = architecture_of(model)
     known = {linear.name for linear in shape.linears}
     names = known if targets == "all-linear" else set(targets.split(","))
@@ -170,8 +171,6 @@ def _lora_file(*, model: str, rank: int, targets: str, bits: float) -> Worked:
 @validate_call
 def _held_to_active(model: str) -> Worked:
     """All parameters of a mixture of experts through those one token uses."""
-    from profiler.jobs.presets import read_config_file  # noqa: PLC0415 - only where it is asked for
-
     preset = _preset(model)
     config = read_config_file(preset.config_path)
     width = config.get("moe_intermediate_size") or config["intermediate_size"]
@@ -187,8 +186,6 @@ def _held_to_active(model: str) -> Worked:
 @validate_call
 def _cuda_context(gpu: str) -> Worked:
     """What the catalogue of cards says of a CUDA context, with its source there."""
-    from profiler.hardware.catalogue import find_gpu  # noqa: PLC0415 - only where it is asked for
-
     card = find_gpu(gpu)
     basis = "published reading" if card.context_is_measured else "assumption, from its generation"
     return Worked(value=card.context_bytes, working=f"{gpu}: {basis}")
@@ -206,12 +203,10 @@ def _count(model: str | None, parameters: float | None) -> tuple[int, str]:
 
 
 def _preset(model: str) -> Preset:
-    from profiler.jobs.presets import list_presets  # noqa: PLC0415 - only where it is asked for
-
-    found = [preset for preset in list_presets() if preset.id == model]
-    if not found:
+    preset = next((preset for preset in list_presets() if preset.id == model), None)
+    if preset is None:
         raise ConfigError(f"there is no preset {model!r}", hint="`peakvram models` lists them")
-    return found[0]
+    return preset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,15 +215,15 @@ class _Entry:
     function: Callable[..., Worked]
 
 
-_CALCULATORS: Mapping[Calculator, _Entry] = {
-    Calculator.PRODUCT: _Entry(unit=Unit.BYTES, function=_product),
-    Calculator.PARAMETERS: _Entry(unit=Unit.PARAMETERS, function=_parameters),
-    Calculator.WEIGHTS: _Entry(unit=Unit.BYTES, function=_weights),
-    Calculator.KV_CACHE: _Entry(unit=Unit.BYTES, function=_kv_cache),
-    Calculator.KV_CACHE_GROWTH: _Entry(unit=Unit.RATIO, function=_kv_cache_growth),
-    Calculator.WEIGHTS_AND_CACHE: _Entry(unit=Unit.BYTES, function=_weights_and_cache),
-    Calculator.LORA_PARAMETERS: _Entry(unit=Unit.PARAMETERS, function=_lora_parameters),
-    Calculator.LORA_FILE: _Entry(unit=Unit.BYTES, function=_lora_file),
-    Calculator.HELD_TO_ACTIVE: _Entry(unit=Unit.RATIO, function=_held_to_active),
-    Calculator.CUDA_CONTEXT: _Entry(unit=Unit.BYTES, function=_cuda_context),
+_CALCULATORS: Mapping[Calculation, _Entry] = {
+    Calculation.PRODUCT: _Entry(unit=Unit.BYTES, function=_product),
+    Calculation.PARAMETERS: _Entry(unit=Unit.PARAMETERS, function=_parameters),
+    Calculation.WEIGHTS: _Entry(unit=Unit.BYTES, function=_weights),
+    Calculation.KV_CACHE: _Entry(unit=Unit.BYTES, function=_kv_cache),
+    Calculation.KV_CACHE_GROWTH: _Entry(unit=Unit.RATIO, function=_kv_cache_growth),
+    Calculation.WEIGHTS_AND_CACHE: _Entry(unit=Unit.BYTES, function=_weights_and_cache),
+    Calculation.LORA_PARAMETERS: _Entry(unit=Unit.PARAMETERS, function=_lora_parameters),
+    Calculation.LORA_FILE: _Entry(unit=Unit.BYTES, function=_lora_file),
+    Calculation.HELD_TO_ACTIVE: _Entry(unit=Unit.RATIO, function=_held_to_active),
+    Calculation.CUDA_CONTEXT: _Entry(unit=Unit.BYTES, function=_cuda_context),
 }

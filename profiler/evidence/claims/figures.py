@@ -27,7 +27,7 @@ class Unit(StrEnum):
     FIT = "fit"
 
 
-class Figure(StrEnum):
+class ClaimFigure(StrEnum):
     """A figure of one job.
 
     Of the whole run: `device` is all the card shows as used at the peak (CUDA context and reserved), `fit`
@@ -95,7 +95,7 @@ class Compare(StrEnum):
     EXPONENT = "exponent"
 
 
-def unit_of(figure: Figure, compare: Compare | None) -> Unit:
+def unit_of(figure: ClaimFigure, compare: Compare | None) -> Unit:
     """What a figure, or a comparison of two, is counted in."""
     match compare:
         case None | Compare.DIFFERENCE:
@@ -110,13 +110,13 @@ def unit_of(figure: Figure, compare: Compare | None) -> Unit:
             assert_never(compare)
 
 
-def read_figure(figure: Figure, record: Record) -> float | None:
+def read_figure(figure: ClaimFigure, record: Record) -> float | None:
     """The figure of a job, an int where it is bytes; None where its record does not tell.
 
     A job that did not end well tells nothing, but out of memory it does not fit.
     """
     if record.outcome.status is OutcomeStatus.OOM:
-        return 1 if figure is Figure.FIT else None
+        return 1 if figure is ClaimFigure.FIT else None
     if record.outcome.status is not OutcomeStatus.OK:
         return None
     return _READERS[figure](record)
@@ -149,10 +149,6 @@ def compare_figures(compare: Compare, job: float, other: float, *, lengths: tupl
             assert_never(compare)
 
 
-def _device(record: Record) -> int | None:
-    return device_peak_bytes(record)
-
-
 def _fit(record: Record) -> int | None:
     used = device_peak_bytes(record)
     if used is None or record.device is None:
@@ -165,12 +161,16 @@ def _allocated(record: Record) -> int | None:
 
 
 def _beyond_tensors(record: Record) -> int | None:
-    return _less(_device(record), _allocated(record))
+    return _less(device_peak_bytes(record), _allocated(record))
 
 
-def _context(record: Record) -> int | None:
-    used = [p.device_used_peak_bytes for p in record.phases if p.name is PhaseName.CONTEXT]
-    return used[0] if used else None
+def _shown_in(name: PhaseName) -> Callable[[Record], int | None]:
+    """The most the card shows as used in the first phase of a name."""
+
+    def read(record: Record) -> int | None:
+        return next((phase.device_used_peak_bytes for phase in record.phases if phase.name is name), None)
+
+    return read
 
 
 def _unused_reserved(record: Record) -> float | None:
@@ -224,9 +224,7 @@ def _beyond_weights(record: Record) -> int | None:
     return _less(record.peak_step.allocated_bytes if record.peak_step else None, _weights(record))
 
 
-def _before_training(record: Record) -> int | None:
-    used = [p.device_used_peak_bytes for p in record.phases if p.name is PhaseName.OPTIMIZER]
-    return used[0] if used else None
+_before_training = _shown_in(PhaseName.OPTIMIZER)
 
 
 def _first_step_rise(record: Record) -> int | None:
@@ -255,7 +253,7 @@ def _trained_share(record: Record) -> float | None:
 
 
 def _over_weights(record: Record) -> float | None:
-    return _percent(_less(_device(record), _weights(record)), _weights(record))
+    return _percent(_less(device_peak_bytes(record), _weights(record)), _weights(record))
 
 
 def _inference_working(record: Record) -> float | None:
@@ -282,46 +280,46 @@ def _through(
     return read
 
 
-_READERS: Mapping[Figure, Callable[[Record], float | None]] = {
-    Figure.DEVICE: _device,
-    Figure.FIT: _fit,
-    Figure.ALLOCATED: _allocated,
-    Figure.BEYOND_TENSORS: _beyond_tensors,
-    Figure.CONTEXT: _context,
-    Figure.UNUSED_RESERVED: _unused_reserved,
-    Figure.WEIGHTS: _weights,
-    Figure.GRADIENTS: _gradients,
-    Figure.OPTIMIZER: _optimizer,
-    Figure.ADAPTER: _adapter,
-    Figure.ADAPTER_AND_GRADIENTS: _held("adapter", "gradients"),
-    Figure.KV_CACHE: _kv_cache,
-    Figure.WEIGHTS_PER_PARAMETER: _through(_weights, _model_parameters),
-    Figure.DEVICE_PER_PARAMETER: _through(_device, _model_parameters),
-    Figure.GRADIENTS_PER_PARAMETER: _through(_gradients, _trained),
-    Figure.OPTIMIZER_PER_PARAMETER: _through(_optimizer, _trained),
-    Figure.ADAPTER_PER_PARAMETER: _through(_adapter, _trained),
-    Figure.SAVED_ACTIVATIONS: _saved_activations,
-    Figure.WORKING: _working,
-    Figure.BEYOND_WEIGHTS: _beyond_weights,
-    Figure.BEFORE_TRAINING: _before_training,
-    Figure.FIRST_STEP_RISE: _first_step_rise,
-    Figure.TRAINED_SHARE: _trained_share,
-    Figure.OVER_WEIGHTS: _over_weights,
-    Figure.OPTIMIZER_TO_WEIGHTS: _through(_optimizer, _weights),
-    Figure.GRADIENTS_TO_WEIGHTS: _through(_gradients, _weights),
-    Figure.INFERENCE_WORKING: _inference_working,
+_READERS: Mapping[ClaimFigure, Callable[[Record], float | None]] = {
+    ClaimFigure.DEVICE: device_peak_bytes,
+    ClaimFigure.FIT: _fit,
+    ClaimFigure.ALLOCATED: _allocated,
+    ClaimFigure.BEYOND_TENSORS: _beyond_tensors,
+    ClaimFigure.CONTEXT: _shown_in(PhaseName.CONTEXT),
+    ClaimFigure.UNUSED_RESERVED: _unused_reserved,
+    ClaimFigure.WEIGHTS: _weights,
+    ClaimFigure.GRADIENTS: _gradients,
+    ClaimFigure.OPTIMIZER: _optimizer,
+    ClaimFigure.ADAPTER: _adapter,
+    ClaimFigure.ADAPTER_AND_GRADIENTS: _held("adapter", "gradients"),
+    ClaimFigure.KV_CACHE: _kv_cache,
+    ClaimFigure.WEIGHTS_PER_PARAMETER: _through(_weights, _model_parameters),
+    ClaimFigure.DEVICE_PER_PARAMETER: _through(device_peak_bytes, _model_parameters),
+    ClaimFigure.GRADIENTS_PER_PARAMETER: _through(_gradients, _trained),
+    ClaimFigure.OPTIMIZER_PER_PARAMETER: _through(_optimizer, _trained),
+    ClaimFigure.ADAPTER_PER_PARAMETER: _through(_adapter, _trained),
+    ClaimFigure.SAVED_ACTIVATIONS: _saved_activations,
+    ClaimFigure.WORKING: _working,
+    ClaimFigure.BEYOND_WEIGHTS: _beyond_weights,
+    ClaimFigure.BEFORE_TRAINING: _before_training,
+    ClaimFigure.FIRST_STEP_RISE: _first_step_rise,
+    ClaimFigure.TRAINED_SHARE: _trained_share,
+    ClaimFigure.OVER_WEIGHTS: _over_weights,
+    ClaimFigure.OPTIMIZER_TO_WEIGHTS: _through(_optimizer, _weights),
+    ClaimFigure.GRADIENTS_TO_WEIGHTS: _through(_gradients, _weights),
+    ClaimFigure.INFERENCE_WORKING: _inference_working,
 }
-_UNITS: Mapping[Figure, Unit] = {
-    Figure.FIT: Unit.FIT,
-    Figure.UNUSED_RESERVED: Unit.PERCENT,
-    Figure.WEIGHTS_PER_PARAMETER: Unit.BYTES_PER_PARAMETER,
-    Figure.DEVICE_PER_PARAMETER: Unit.BYTES_PER_PARAMETER,
-    Figure.GRADIENTS_PER_PARAMETER: Unit.BYTES_PER_PARAMETER,
-    Figure.OPTIMIZER_PER_PARAMETER: Unit.BYTES_PER_PARAMETER,
-    Figure.ADAPTER_PER_PARAMETER: Unit.BYTES_PER_PARAMETER,
-    Figure.TRAINED_SHARE: Unit.PERCENT,
-    Figure.OVER_WEIGHTS: Unit.PERCENT,
-    Figure.OPTIMIZER_TO_WEIGHTS: Unit.RATIO,
-    Figure.GRADIENTS_TO_WEIGHTS: Unit.RATIO,
-    Figure.INFERENCE_WORKING: Unit.PERCENT,
+_UNITS: Mapping[ClaimFigure, Unit] = {
+    ClaimFigure.FIT: Unit.FIT,
+    ClaimFigure.UNUSED_RESERVED: Unit.PERCENT,
+    ClaimFigure.WEIGHTS_PER_PARAMETER: Unit.BYTES_PER_PARAMETER,
+    ClaimFigure.DEVICE_PER_PARAMETER: Unit.BYTES_PER_PARAMETER,
+    ClaimFigure.GRADIENTS_PER_PARAMETER: Unit.BYTES_PER_PARAMETER,
+    ClaimFigure.OPTIMIZER_PER_PARAMETER: Unit.BYTES_PER_PARAMETER,
+    ClaimFigure.ADAPTER_PER_PARAMETER: Unit.BYTES_PER_PARAMETER,
+    ClaimFigure.TRAINED_SHARE: Unit.PERCENT,
+    ClaimFigure.OVER_WEIGHTS: Unit.PERCENT,
+    ClaimFigure.OPTIMIZER_TO_WEIGHTS: Unit.RATIO,
+    ClaimFigure.GRADIENTS_TO_WEIGHTS: Unit.RATIO,
+    ClaimFigure.INFERENCE_WORKING: Unit.PERCENT,
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from profiler.errors import ConfigError
-from profiler.evidence.claims.claims import Claim, Grid, Runs
+from profiler.evidence.claims.documents import Claim, JobGrid, Runs
 from profiler.jobs.expansion import expand
 from profiler.jobs.job import JobSpec
 from profiler.jobs.load import set_value
@@ -27,7 +27,7 @@ _SHORT_NAMES = {
 }
 
 
-def all_jobs(claims: Iterable[Claim], grids: Mapping[str, Grid]) -> tuple[JobSpec, ...]:
+def all_jobs(claims: Iterable[Claim], grids: Mapping[str, JobGrid]) -> tuple[JobSpec, ...]:
     """The jobs of some claims and their counterparts, each once, in the order they come up.
 
     Raises:
@@ -42,7 +42,7 @@ def all_jobs(claims: Iterable[Claim], grids: Mapping[str, Grid]) -> tuple[JobSpe
     return tuple(jobs)
 
 
-def jobs_of(runs: Runs, grids: Mapping[str, Grid]) -> tuple[JobSpec, ...]:
+def jobs_of(runs: Runs, grids: Mapping[str, JobGrid]) -> tuple[JobSpec, ...]:
     """The jobs of a claim, without their counterparts.
 
     Raises:

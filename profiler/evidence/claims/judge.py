@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
 from profiler.evidence.claims.arithmetic import calculate, calculated_unit
-from profiler.evidence.claims.claims import Arithmetic, Runs, Unchecked
+from profiler.evidence.claims.documents import Arithmetic, Runs, Unchecked
 from profiler.evidence.claims.figures import Unit, compare_figures, read_figure, unit_of
 from profiler.evidence.claims.jobs import differences, jobs_of, pairs_of
 from profiler.jobs.identity import job_key
@@ -22,12 +22,12 @@ from profiler.jobs.identity import job_key
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from profiler.evidence.claims.claims import Claim, Claimed, ClaimSet, Evidence
+    from profiler.evidence.claims.documents import Claim, Claimed, ClaimSet, Evidence
     from profiler.jobs.job import JobSpec
     from profiler.records.schema import Record
 
 
-class Verdict(StrEnum):
+class ClaimVerdict(StrEnum):
     """What becomes of a claim; `NOT_RUN` until the records of all its jobs are there."""
 
     HOLDS = "holds"
@@ -39,7 +39,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class FoundFigure:
     """One figure of the evidence.
 
     Attributes:
@@ -69,19 +69,19 @@ class Judgement:
 
     claim: Claim
     unit: Unit | None
-    verdict: Verdict
-    found: tuple[Found, ...] = ()
+    verdict: ClaimVerdict
+    found: tuple[FoundFigure, ...] = ()
     num_missing: int = 0
     kinds: tuple[str, ...] = ()
     reason: str = ""
 
     @property
-    def lowest(self) -> Found | None:
+    def lowest(self) -> FoundFigure | None:
         """The smallest figure; of equal ones the first."""
         return min(self.found, key=lambda found: found.value, default=None)
 
     @property
-    def highest(self) -> Found | None:
+    def highest(self) -> FoundFigure | None:
         """The largest figure; of equal ones the first."""
         return max(self.found, key=lambda found: found.value, default=None)
 
@@ -89,25 +89,26 @@ class Judgement:
     def num_inside(self) -> int:
         """How many figures lie within the claim and its tolerance."""
         return sum(
-            verdict_of(self.claim.claimed, [found.value], tolerance=self.claim.tolerance) is Verdict.HOLDS
+            verdict_of(self.claim.claimed, [found.value], tolerance=self.claim.tolerance)
+            is ClaimVerdict.HOLDS
             for found in self.found
             if self.claim.claimed is not None
         )
 
 
-def verdict_of(claimed: Claimed | None, values: Sequence[float], *, tolerance: float) -> Verdict:
+def verdict_of(claimed: Claimed | None, values: Sequence[float], *, tolerance: float) -> ClaimVerdict:
     """The verdict on a range from the figures found, by the rule above."""
     if claimed is None or not values:
-        return Verdict.NOT_RUN
+        return ClaimVerdict.NOT_RUN
     low = -math.inf if claimed.low is None else claimed.low * (1 - tolerance)
     high = math.inf if claimed.high is None else claimed.high * (1 + tolerance)
     if all(low <= value <= high for value in values):
-        return Verdict.HOLDS
+        return ClaimVerdict.HOLDS
     if all(value > high for value in values):
-        return Verdict.TOO_LOW
+        return ClaimVerdict.TOO_LOW
     if all(value < low for value in values):
-        return Verdict.TOO_HIGH
-    return Verdict.DEPENDS
+        return ClaimVerdict.TOO_HIGH
+    return ClaimVerdict.DEPENDS
 
 
 def unit_of_evidence(evidence: Evidence) -> Unit | None:
@@ -123,7 +124,7 @@ def unit_of_evidence(evidence: Evidence) -> Unit | None:
             assert_never(evidence)
 
 
-def judge(claim: Claim, claims: ClaimSet, records: Mapping[str, Record]) -> Judgement:
+def judge_claim(claim: Claim, claims: ClaimSet, records: Mapping[str, Record]) -> Judgement:
     """Judges one claim.
 
     Args:
@@ -137,10 +138,12 @@ def judge(claim: Claim, claims: ClaimSet, records: Mapping[str, Record]) -> Judg
     evidence, unit = claim.evidence, unit_of_evidence(claim.evidence)
     match evidence:
         case Unchecked():
-            return Judgement(claim=claim, unit=None, verdict=Verdict.NOT_CHECKABLE, reason=evidence.reason)
+            return Judgement(
+                claim=claim, unit=None, verdict=ClaimVerdict.NOT_CHECKABLE, reason=evidence.reason
+            )
         case Arithmetic():
             worked = calculate(evidence.calculator, evidence.arguments)
-            found = tuple(Found(value=result.value, where=result.working) for result in worked)
+            found = tuple(FoundFigure(value=result.value, where=result.working) for result in worked)
             return Judgement(claim=claim, unit=unit, verdict=_verdict(claim, found), found=found)
         case Runs():
             return _judge_runs(claim, evidence, claims, records)
@@ -158,7 +161,7 @@ def _judge_runs(claim: Claim, runs: Runs, claims: ClaimSet, records: Mapping[str
     return Judgement(
         claim=claim,
         unit=unit_of(runs.figure, runs.compare),
-        verdict=Verdict.NOT_RUN if num_missing else _verdict(claim, found),
+        verdict=ClaimVerdict.NOT_RUN if num_missing else _verdict(claim, found),
         found=found,
         num_missing=num_missing,
         kinds=tuple(sorted({device.kind for device in devices if device})),
@@ -168,13 +171,13 @@ def _judge_runs(claim: Claim, runs: Runs, claims: ClaimSet, records: Mapping[str
 
 def _figures(
     runs: Runs, jobs: Sequence[JobSpec], names: Sequence[str], records: Mapping[str, Record]
-) -> Iterator[Found | None]:
+) -> Iterator[FoundFigure | None]:
     """The figure of each job, or of each pair; None for one that is missing."""
     if runs.compare is None:
         for job, name in zip(jobs, names, strict=True):
             key = job_key(job)
             value = read_figure(runs.figure, records[key]) if key in records else None
-            yield None if value is None else Found(value=value, where=name, keys=(key,))
+            yield None if value is None else FoundFigure(value=value, where=name, keys=(key,))
         return
     for (job, other), name in zip(pairs_of(runs, jobs), names, strict=True):
         keys = (job_key(job), job_key(other))
@@ -183,8 +186,8 @@ def _figures(
         if values[0] is not None and values[1] is not None:
             lengths = (job.seq_len, other.seq_len)
             value = compare_figures(runs.compare, values[0], values[1], lengths=lengths)
-        yield None if value is None else Found(value=value, where=name, keys=keys)
+        yield None if value is None else FoundFigure(value=value, where=name, keys=keys)
 
 
-def _verdict(claim: Claim, found: Sequence[Found]) -> Verdict:
+def _verdict(claim: Claim, found: Sequence[FoundFigure]) -> ClaimVerdict:
     return verdict_of(claim.claimed, [figure.value for figure in found], tolerance=claim.tolerance)

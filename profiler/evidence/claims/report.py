@@ -7,9 +7,9 @@ import io
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from profiler.evidence.claims.claims import DEFAULT_TOLERANCE, Arithmetic, Runs, Unchecked
+from profiler.evidence.claims.documents import DEFAULT_TOLERANCE, Arithmetic, Runs, Unchecked
 from profiler.evidence.claims.figures import Unit
-from profiler.evidence.claims.judge import Judgement, Verdict
+from profiler.evidence.claims.judge import ClaimVerdict, Judgement
 from profiler.report.base.arrange import by_card
 from profiler.report.base.markdown import code, escape, table
 from profiler.report.base.text import UNKNOWN, literal, plain_table
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from profiler.evidence.claims.claims import Claimed, ClaimSet, Document
-    from profiler.evidence.claims.judge import Found
+    from profiler.evidence.claims.documents import Claimed, ClaimSet, Document
+    from profiler.evidence.claims.judge import FoundFigure
     from profiler.records.schema import Record
 
 VIRTUAL_RUNS = (
@@ -143,10 +143,10 @@ def claims_table(judgements: Iterable[Judgement]) -> Table:
     return rows
 
 
-def count_verdicts(judgements: Iterable[Judgement]) -> Counter[Verdict]:
+def count_verdicts(judgements: Iterable[Judgement]) -> Counter[ClaimVerdict]:
     """How many claims got which verdict, in the order of the verdicts."""
     counts = Counter(judgement.verdict for judgement in judgements)
-    return Counter({verdict: counts[verdict] for verdict in Verdict if counts[verdict]})
+    return Counter({verdict: counts[verdict] for verdict in ClaimVerdict if counts[verdict]})
 
 
 def summary_line(judgements: Iterable[Judgement]) -> str:
@@ -184,7 +184,7 @@ _FORMATS: Mapping[Unit, Callable[[float], str]] = {
 
 
 def _summary_table(claims: ClaimSet, judgements: Mapping[str, Judgement]) -> str:
-    verdicts = [verdict for verdict in Verdict if verdict in count_verdicts(judgements.values())]
+    verdicts = [verdict for verdict in ClaimVerdict if verdict in count_verdicts(judgements.values())]
     rows = []
     for document in claims.documents:
         counts = count_verdicts(judgements[claim.id] for claim in document.claims)
@@ -258,14 +258,14 @@ def _found_cell(judgement: Judgement) -> str:
     if not judgement.found:
         return escape(judgement.reason)
     parts = [escape(f"{_found(judgement)}, {_source(judgement)}")]
-    if judgement.verdict is Verdict.DEPENDS:
+    if judgement.verdict is ClaimVerdict.DEPENDS:
         parts.append(f"{judgement.num_inside} of {len(judgement.found)} inside")
     parts += [f"{name}: {escape(found.where)}" for name, found in _extremes(judgement)]
     parts += [escape(judgement.reason)] if judgement.reason else []
     return "; ".join(parts)
 
 
-def _extremes(judgement: Judgement) -> list[tuple[str, Found]]:
+def _extremes(judgement: Judgement) -> list[tuple[str, FoundFigure]]:
     """What gives the lowest and the highest figure; once where there is but one."""
     lowest, highest = judgement.lowest, judgement.highest
     if lowest is None or highest is None or not lowest.where:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from profiler.evidence.measurements.compare import newest_record
+from profiler.evidence.measurements.differences import newest_record
 from profiler.evidence.measurements.figures import last_step_reserved_bytes
-from profiler.evidence.measurements.measurements import Metric
 from profiler.evidence.measurements.outside import load_outside, outside_of
+from profiler.evidence.measurements.published import Metric
 from profiler.hardware.catalogue import find_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from profiler.evidence.measurements.compare import Comparison
+    from profiler.evidence.measurements.differences import ComparedRow
     from profiler.evidence.measurements.environments import LibrarySet
     from profiler.evidence.measurements.outside import Outside
     from profiler.records.schema import Record
@@ -41,7 +41,7 @@ class Gap:
 
 
 def device_gaps(
-    comparisons: Sequence[Comparison], records: Sequence[Record], *, library_sets: Mapping[str, LibrarySet]
+    comparisons: Sequence[ComparedRow], records: Sequence[Record], *, library_sets: Mapping[str, LibrarySet]
 ) -> list[Gap]:
     """The pairs of all rows that give a device figure, under the libraries of the published run alone."""
     gaps: list[Gap] = []
@@ -62,7 +62,7 @@ def device_gaps(
     return gaps
 
 
-def device_outside(comparisons: Sequence[Comparison]) -> Outside | None:
+def device_outside(comparisons: Sequence[ComparedRow]) -> Outside | None:
     """What readings of other cards say of the card whose device figures were published; None without one."""
     cards = dict.fromkeys(
         comparison.row.job.gpu

@@ -7,16 +7,16 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError, EnvironmentUnfitError
-from profiler.evidence.measurements.measurements import published_dir
+from profiler.evidence.measurements.published import published_dir
 from profiler.files import reason_of
 from profiler.jobs.problems import nearest_hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from profiler.records.schema import Environment
 
@@ -75,8 +75,6 @@ def find_library_set(name: str) -> LibrarySet:
     Raises:
         ConfigError: if there is no such file, or it pins no version of torch.
     """
-    from pathlib import Path  # noqa: PLC0415 - at run time only here
-
     directory = published_dir() / "environments"
     shipped = directory / f"{name}.txt"
     path = shipped if shipped.is_file() else Path(name)
@@ -118,11 +116,11 @@ def check_python(wanted: LibrarySet, python: Path) -> None:
     command = [str(python), "-P", "-c", _ASK, *wanted.versions]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_ASK_LIMIT_S)
-        found = json.loads(done.stdout)
+        installed = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise EnvironmentUnfitError(f"{python} cannot be asked for its versions: {error}") from None
     for name, version in wanted.versions.items():
-        has = public_version(found.get(name))
+        has = public_version(installed.get(name))
         if has != public_version(version):
             raise EnvironmentUnfitError(
                 f"{python} has {name} {has or '(none)'}, not {version}",

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
-from profiler.evidence.measurements.measurements import Metric
-from profiler.records.schema import PhaseName
+from profiler.evidence.measurements.published import Metric
+from profiler.records.schema import last_step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from profiler.records.schema import PhaseReading, Record
+    from profiler.records.schema import Record
 
 
-class Figure(StrEnum):
+class RecordFigure(StrEnum):
     """A figure of a record, by its path there.
 
     `last_step.device_used_bytes` is the largest of the last completed step's phases.
@@ -30,12 +30,12 @@ class Figure(StrEnum):
     LAST_STEP_DEVICE_USED = "last_step.device_used_bytes"
 
 
-COMPARABLE: Mapping[Metric, frozenset[Figure]] = MappingProxyType(
+COMPARABLE: Mapping[Metric, frozenset[RecordFigure]] = MappingProxyType(
     {
-        Metric.MAX_ALLOCATED: frozenset({Figure.PEAK_ALLOCATED, Figure.STEP_PEAK_ALLOCATED}),
-        Metric.MAX_RESERVED: frozenset({Figure.PEAK_RESERVED, Figure.STEP_PEAK_RESERVED}),
-        Metric.ALLOCATED_END: frozenset({Figure.END_ALLOCATED}),
-        Metric.NVIDIA_SMI: frozenset({Figure.PEAK_DEVICE_USED, Figure.LAST_STEP_DEVICE_USED}),
+        Metric.MAX_ALLOCATED: frozenset({RecordFigure.PEAK_ALLOCATED, RecordFigure.STEP_PEAK_ALLOCATED}),
+        Metric.MAX_RESERVED: frozenset({RecordFigure.PEAK_RESERVED, RecordFigure.STEP_PEAK_RESERVED}),
+        Metric.ALLOCATED_END: frozenset({RecordFigure.END_ALLOCATED}),
+        Metric.NVIDIA_SMI: frozenset({RecordFigure.PEAK_DEVICE_USED, RecordFigure.LAST_STEP_DEVICE_USED}),
         # Means over thousands of batches of unequal length, and readings that nobody describes.
         Metric.ALLOCATED_STEP_END_MEAN: frozenset(),
         Metric.RESERVED_STEP_END_MEAN: frozenset(),
@@ -61,37 +61,18 @@ def metric_label(metric: Metric) -> str:
     return _KINDS.get(metric, metric.value)
 
 
-def read_figure(record: Record, figure: Figure) -> int | None:  # noqa: PLR0911 - one return a figure
+def read_figure(record: Record, figure: RecordFigure) -> int | None:
     """A record's figure; None where it has none, as where the job ran out of memory."""
-    match figure:
-        case Figure.PEAK_ALLOCATED:
-            return record.peak.allocated_bytes if record.peak else None
-        case Figure.PEAK_RESERVED:
-            return record.peak.reserved_bytes if record.peak else None
-        case Figure.PEAK_DEVICE_USED:
-            return record.peak.device_used_bytes if record.peak else None
-        case Figure.STEP_PEAK_ALLOCATED:
-            return record.peak_step.allocated_bytes if record.peak_step else None
-        case Figure.STEP_PEAK_RESERVED:
-            return record.peak_step.reserved_bytes if record.peak_step else None
-        case Figure.END_ALLOCATED:
-            return record.steady.allocated_end_bytes if record.steady else None
-        case Figure.LAST_STEP_DEVICE_USED:
-            return _last_step_used(record.phases)
-    assert_never(figure)
+    if figure is RecordFigure.LAST_STEP_DEVICE_USED:
+        used = [phase.device_used_peak_bytes for phase in last_step(record.phases)]
+        known = [size for size in used if size is not None]
+        return max(known) if known and len(known) == len(used) else None
+    name, _, field = figure.partition(".")
+    part = getattr(record, name)
+    size: int | None = None if part is None else getattr(part, field)
+    return size
 
 
 def last_step_reserved_bytes(record: Record) -> int | None:
     """The largest reserved figure of the last completed step: what lasts once training runs."""
-    return max((phase.reserved_peak_bytes for phase in _last_step(record.phases)), default=None)
-
-
-def _last_step_used(phases: tuple[PhaseReading, ...]) -> int | None:
-    used = [phase.device_used_peak_bytes for phase in _last_step(phases)]
-    known = [size for size in used if size is not None]
-    return max(known) if known and len(known) == len(used) else None
-
-
-def _last_step(phases: tuple[PhaseReading, ...]) -> list[PhaseReading]:
-    ended = [phase.step for phase in phases if phase.name is PhaseName.ZERO_GRAD and phase.is_complete]
-    return [phase for phase in phases if ended and phase.step == ended[-1]]
+    return max((phase.reserved_peak_bytes for phase in last_step(record.phases)), default=None)

@@ -6,29 +6,26 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from profiler.errors import ConfigError
-from profiler.evidence.measurements.figures import COMPARABLE, Figure
-from profiler.evidence.measurements.measurements import Grade, Metric, published_dir
-from profiler.jobs.load import job_from, read_yaml
-from profiler.jobs.problems import describe_problem, nearest_hint
+from profiler.evidence.measurements.figures import COMPARABLE, RecordFigure
+from profiler.evidence.measurements.published import Grade, Metric, published_dir
+from profiler.jobs.load import job_from, read_yaml_as
+from profiler.jobs.problems import nearest_hint
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from profiler.evidence.measurements.measurements import Measurement
+    from profiler.evidence.measurements.published import Measurement
     from profiler.jobs.job import JobSpec
 
 Text = Annotated[str, Field(strict=True, min_length=1)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class JobEntry(_Part):
+class JobEntry(Value):
     """Rows that one run gave, and the job that stands for it.
 
     Attributes:
@@ -46,14 +43,14 @@ class JobEntry(_Part):
     because: dict[str, Text] = Field(default_factory=dict)
 
 
-class Refusal(_Part):
+class RefusedEntry(Value):
     """Rows that no job can stand for, and why."""
 
     rows: Annotated[tuple[Text, ...], Field(min_length=1)]
     reason: Text
 
 
-class Source(_Part):
+class SourceEntry(Value):
     """What one source's rows are mapped to.
 
     Attributes:
@@ -69,19 +66,19 @@ class Source(_Part):
 
     title: Text
     read: Text = "-"
-    compare: dict[Metric, Figure] = Field(default_factory=dict)
+    compare: dict[Metric, RecordFigure] = Field(default_factory=dict)
     base: dict[str, object] = Field(default_factory=dict)
     differs: tuple[Text, ...] = ()
     because_current: dict[Metric, Text] = Field(default_factory=dict)
     jobs: tuple[JobEntry, ...] = ()
-    refused: tuple[Refusal, ...] = ()
+    refused: tuple[RefusedEntry, ...] = ()
 
 
-class MappingFile(_Part):
+class MappingFile(Value):
     """The whole file: notes by name, and the sources."""
 
     notes: dict[str, Text] = Field(default_factory=dict)
-    sources: dict[str, Source]
+    sources: dict[str, SourceEntry]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +97,7 @@ class MappedRow:
 
     measurement: Measurement
     job: JobSpec
-    figure: Figure
+    figure: RecordFigure
     environment: str
     differs: tuple[str, ...]
     because: str
@@ -142,11 +139,7 @@ def load_mapping(measurements: Mapping[str, Measurement], path: Path | None = No
             row of grade A or B, or compares a metric with a figure of another kind.
     """
     path = path or published_dir() / "mapping.yaml"
-    try:
-        tree = MappingFile.model_validate(read_yaml(path))
-    except ValidationError as error:
-        problem = describe_problem(error)
-        raise ConfigError(f"{path}: {problem.path}: {problem.message}", hint=problem.hint) from None
+    tree = read_yaml_as(path, MappingFile)
     _check_coverage(tree, measurements, source=str(path))
     rows = tuple(_mapped_rows(tree, measurements, source=str(path)))
     refused = tuple(
@@ -164,7 +157,7 @@ def load_mapping(measurements: Mapping[str, Measurement], path: Path | None = No
 
 
 def _check_coverage(tree: MappingFile, measurements: Mapping[str, Measurement], *, source: str) -> None:
-    entries: list[JobEntry | Refusal] = []
+    entries: list[JobEntry | RefusedEntry] = []
     for part in tree.sources.values():
         entries += [*part.jobs, *part.refused]
     named = Counter(row for entry in entries for row in entry.rows)
@@ -207,7 +200,7 @@ def _note(tree: MappingFile, note: str, *, where: str) -> str:
     return tree.notes[note]
 
 
-def _figure(part: Source, measurement: Measurement, *, where: str) -> Figure:
+def _figure(part: SourceEntry, measurement: Measurement, *, where: str) -> RecordFigure:
     """The figure the source's metric is compared with, which has to be one of the same quantity."""
     metric = measurement.metric
     if metric not in part.compare:

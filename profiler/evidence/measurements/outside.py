@@ -7,13 +7,12 @@ from fractions import Fraction
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-from profiler.errors import ConfigError
-from profiler.evidence.measurements.measurements import published_dir, to_bytes
+from profiler.evidence.measurements.published import published_dir, to_bytes
 from profiler.hardware.sheet import Generation
-from profiler.jobs.load import read_yaml
-from profiler.jobs.problems import describe_problem
+from profiler.jobs.load import read_yaml_as
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +30,7 @@ Size = Annotated[int, Field(ge=0), BeforeValidator(_read_size)]
 Text = Annotated[str, Field(min_length=1), BeforeValidator(str)]
 
 
-class Reading(BaseModel):
+class Reading(Value):
     """What one process held, as its out-of-memory message said.
 
     Attributes:
@@ -46,8 +45,6 @@ class Reading(BaseModel):
         source: the thread it was published in.
         date: of that message.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     gpu: Text
     generation: Generation
@@ -65,19 +62,15 @@ class Reading(BaseModel):
         return self.in_use - self.allocated - self.unallocated
 
 
-class LeftOut(BaseModel):
+class LeftOut(Value):
     """A published figure that is not used, and why."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Text
     reason: Text
 
 
-class OutsideReadings(BaseModel):
+class OutsideReadings(Value):
     """The whole file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     readings: Annotated[tuple[Reading, ...], Field(min_length=2)]
     left_out: tuple[LeftOut, ...] = ()
@@ -109,12 +102,7 @@ def load_outside(path: Path | None = None) -> OutsideReadings:
     Raises:
         ConfigError: if the file is not understood.
     """
-    path = path or published_dir() / "outside.yaml"
-    try:
-        return OutsideReadings.model_validate(read_yaml(path))
-    except ValidationError as error:
-        problem = describe_problem(error)
-        raise ConfigError(f"{path}: {problem.path}: {problem.message}", hint=problem.hint) from None
+    return read_yaml_as(path or published_dir() / "outside.yaml", OutsideReadings)
 
 
 def outside_of(num_sms: int, generation: Generation, readings: Sequence[Reading]) -> Outside:

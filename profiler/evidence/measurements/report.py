@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 from profiler.evidence.measurements.figures import metric_label
 from profiler.jobs.settings import method_label, settings_of
 from profiler.report.base.markdown import code, escape, table
+from profiler.report.base.text import literal, plain_table
 from profiler.units import MIB, format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from fractions import Fraction
 
-    from profiler.evidence.measurements.compare import Comparison, Reading, Verdict
+    from rich.table import Table
+
     from profiler.evidence.measurements.device_gap import Gap
+    from profiler.evidence.measurements.differences import BarResult, ComparedRow, VirtualFigure
     from profiler.evidence.measurements.environments import LibrarySet
     from profiler.evidence.measurements.mapping import Mapped, RefusedRow
     from profiler.evidence.measurements.outside import Outside
@@ -36,12 +39,12 @@ how to make it again.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
+class ValidationPage:
     """All that is shown.
 
     Attributes:
         comparisons: every mapped row.
-        verdicts: how they stand against the bars.
+        results: how they stand against the bars.
         mapped: titles, and the rows that were refused.
         library_sets: the sets the rows name, by name.
         current: the libraries installed here.
@@ -49,8 +52,8 @@ class Validation:
         outside: what the readings of other cards say of that gap; None where there is no gap to speak of.
     """
 
-    comparisons: Sequence[Comparison]
-    verdicts: Sequence[Verdict]
+    comparisons: Sequence[ComparedRow]
+    results: Sequence[BarResult]
     mapped: Mapped
     library_sets: Mapping[str, LibrarySet]
     current: LibrarySet
@@ -58,11 +61,11 @@ class Validation:
     outside: Outside | None = None
 
 
-def validation_markdown(page: Validation) -> str:
+def validation_markdown(page: ValidationPage) -> str:
     """The whole page."""
     sources = dict.fromkeys(comparison.row.measurement.source for comparison in page.comparisons)
-    parts = [f"# {_TITLE}\n", _PREAMBLE, "## Summary\n", _summary(page.verdicts)]
-    parts += [f"- {_unexplained(verdict)}" for verdict in page.verdicts if verdict.unexplained]
+    parts = [f"# {_TITLE}\n", _PREAMBLE, "## Summary\n", _summary(page.results)]
+    parts += [f"- {_unexplained(result)}" for result in page.results if result.unexplained]
     parts.append(f"![Published and virtual figures]({FIGURE_NAME}.png)\n")
     for source in sources:
         own = [item for item in page.comparisons if item.row.measurement.source == source]
@@ -73,12 +76,12 @@ def validation_markdown(page: Validation) -> str:
     return "\n".join(parts)
 
 
-def comparison_rows(comparisons: Iterable[Comparison]) -> list[dict[str, str | int | float | None]]:
+def comparison_rows(comparisons: Iterable[ComparedRow]) -> list[dict[str, str | int | float | None]]:
     """One flat row a published figure, for CSV and JSON; a figure that is missing is None."""
     return [_flat(comparison) for comparison in comparisons]
 
 
-def csv_text(comparisons: Iterable[Comparison]) -> str:
+def csv_text(comparisons: Iterable[ComparedRow]) -> str:
     """The rows as CSV; bytes in every column that ends in `_bytes`."""
     rows = comparison_rows(comparisons)
     buffer = io.StringIO()
@@ -88,25 +91,48 @@ def csv_text(comparisons: Iterable[Comparison]) -> str:
     return buffer.getvalue()
 
 
-def verdict_rows(verdicts: Iterable[Verdict]) -> list[dict[str, str | int | float | bool | list[str] | None]]:
+def bar_rows(results: Iterable[BarResult]) -> list[dict[str, str | int | float | bool | list[str] | None]]:
     """One flat row a bar, shares as percentages."""
     return [
         {
-            "group": verdict.bar.name,
-            "num_rows": len(verdict.shares),
-            "num_without": verdict.num_without,
-            "median_percent": _percent(verdict.median),
-            "worst_percent": _percent(verdict.worst[0]) if verdict.worst else None,
-            "worst_row": verdict.worst[1] if verdict.worst else None,
-            "max_median_percent": _percent(verdict.bar.max_median),
-            "max_worst_percent": _percent(verdict.bar.max_worst),
-            "is_met": verdict.is_met,
-            "median_here_percent": _percent(verdict.median_here),
-            "worst_here_percent": _percent(verdict.here[-1]) if verdict.here else None,
-            "unexplained": list(verdict.unexplained),
+            "group": result.bar.name,
+            "num_rows": len(result.shares),
+            "num_without": result.num_without,
+            "median_percent": _percent(result.median),
+            "worst_percent": _percent(result.worst[0]) if result.worst else None,
+            "worst_row": result.worst[1] if result.worst else None,
+            "max_median_percent": _percent(result.bar.max_median),
+            "max_worst_percent": _percent(result.bar.max_worst),
+            "is_met": result.is_met,
+            "median_here_percent": _percent(result.median_here),
+            "worst_here_percent": _percent(result.here[-1]) if result.here else None,
+            "unexplained": list(result.unexplained),
         }
-        for verdict in verdicts
+        for result in results
     ]
+
+
+def bars_table(results: Iterable[BarResult]) -> Table:
+    """How the rows stand against the bars, for a terminal."""
+    columns = {"virtual against published": "left", "rows": "right", "median": "right", "worst": "right"}
+    shown = plain_table(columns | {"bar": "right", "met": "left"})
+    for result in results:
+        bars = (result.bar.max_median, result.bar.max_worst)
+        shown.add_row(
+            literal(result.bar.name),
+            str(len(result.shares)),
+            show_percent(result.median),
+            show_percent(result.worst[0] if result.worst else None),
+            ", ".join(show_percent(bar) for bar in bars if bar is not None),
+            "yes" if result.is_met else "no",
+        )
+    return shown
+
+
+def has_failures(comparisons: Iterable[ComparedRow]) -> bool:
+    """Whether a job ended otherwise than well or out of memory."""
+    readings = (reading for row in comparisons for reading in (row.own, row.current) if reading)
+    return any(reading.outcome not in {"ok", "oom"} for reading in readings)
 
 
 def show_percent(share: Fraction | None, *, signed: bool = False) -> str:
@@ -119,37 +145,35 @@ def show_percent(share: Fraction | None, *, signed: bool = False) -> str:
     return f"{percent:{'+' if signed else ''}.{decimals}f} %"
 
 
-def _summary(verdicts: Iterable[Verdict]) -> str:
+def _summary(results: Iterable[BarResult]) -> str:
     headings = ["rows", "number", "median", "worst", "bar: median", "bar: worst", "met"]
     headings += ["libraries of today: median", "worst"]
-    return table(headings, (_verdict_cells(verdict) for verdict in verdicts), num_left=1)
+    return table(headings, (_result_cells(result) for result in results), num_left=1)
 
 
-def _verdict_cells(verdict: Verdict) -> list[str]:
-    number = str(len(verdict.shares))
-    if verdict.num_without:
-        number += f" (of {len(verdict.shares) + verdict.num_without})"
+def _result_cells(result: BarResult) -> list[str]:
+    number = str(len(result.shares))
+    if result.num_without:
+        number += f" (of {len(result.shares) + result.num_without})"
     return [
-        escape(verdict.bar.name),
+        escape(result.bar.name),
         number,
-        show_percent(verdict.median),
-        show_percent(verdict.worst[0] if verdict.worst else None),
-        show_percent(verdict.bar.max_median),
-        show_percent(verdict.bar.max_worst),
-        "yes" if verdict.is_met else "**no**" if verdict.shares else _NONE,
-        show_percent(verdict.median_here),
-        show_percent(verdict.here[-1] if verdict.here else None),
+        show_percent(result.median),
+        show_percent(result.worst[0] if result.worst else None),
+        show_percent(result.bar.max_median),
+        show_percent(result.bar.max_worst),
+        "yes" if result.is_met else "**no**" if result.shares else _NONE,
+        show_percent(result.median_here),
+        show_percent(result.here[-1] if result.here else None),
     ]
 
 
-def _unexplained(verdict: Verdict) -> str:
-    rows = ", ".join(verdict.unexplained)
-    return (
-        f"No reason is given for {escape(rows)} ({escape(verdict.bar.name)}), which differ by over 0.5 %.\n"
-    )
+def _unexplained(result: BarResult) -> str:
+    rows = ", ".join(result.unexplained)
+    return f"No reason is given for {escape(rows)} ({escape(result.bar.name)}), which differ by over 0.5 %.\n"
 
 
-def _source_parts(source: str, comparisons: Sequence[Comparison], page: Validation) -> Iterator[str]:
+def _source_parts(source: str, comparisons: Sequence[ComparedRow], page: ValidationPage) -> Iterator[str]:
     first = comparisons[0].row.measurement
     yield f"## {escape(page.mapped.titles[source])}\n"
     yield f"Published at {code(first.repository)}, {code(first.path.partition(';')[0])}.\n"
@@ -167,7 +191,7 @@ def _source_parts(source: str, comparisons: Sequence[Comparison], page: Validati
     yield from _reasons(comparisons)
 
 
-def _cells(comparison: Comparison) -> list[str]:
+def _cells(comparison: ComparedRow) -> list[str]:
     measurement = comparison.row.measurement
     return [
         measurement.id,
@@ -179,7 +203,7 @@ def _cells(comparison: Comparison) -> list[str]:
     ]
 
 
-def _reading_cells(reading: Reading | None) -> list[str]:
+def _reading_cells(reading: VirtualFigure | None) -> list[str]:
     if reading is None:
         return [_NONE, _NONE]
     if reading.value_bytes is None:
@@ -187,7 +211,7 @@ def _reading_cells(reading: Reading | None) -> list[str]:
     return [f"{reading.value_bytes:,}", show_percent(reading.share, signed=True)]
 
 
-def _job(comparison: Comparison) -> str:
+def _job(comparison: ComparedRow) -> str:
     job, model = comparison.row.job, comparison.row.measurement.model.rpartition("/")[2]
     extras = [str(job.precision)] if str(job.precision) != "bf16" else []
     extras += [] if job.gradient_checkpointing.enabled else ["no checkpointing"]
@@ -196,7 +220,7 @@ def _job(comparison: Comparison) -> str:
     return ", ".join([f"{model} {label}", f"{job.batch_size} x {job.seq_len}", *extras])
 
 
-def _set_up(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _set_up(comparisons: Sequence[ComparedRow]) -> Iterator[str]:
     """Every note once, with the rows it holds for where it does not hold for all."""
     rows_by_note: dict[str, list[str]] = {}
     for comparison in comparisons:
@@ -208,7 +232,7 @@ def _set_up(comparisons: Sequence[Comparison]) -> Iterator[str]:
     yield ""
 
 
-def _reasons(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _reasons(comparisons: Sequence[ComparedRow]) -> Iterator[str]:
     with_own: dict[str, list[str]] = {}
     here: dict[str, list[str]] = {}
     for comparison in comparisons:
@@ -271,7 +295,7 @@ def _number(row: str) -> int:
     return int(row.rpartition("-")[2])
 
 
-def _flat(comparison: Comparison) -> dict[str, str | int | float | None]:
+def _flat(comparison: ComparedRow) -> dict[str, str | int | float | None]:
     row = comparison.row
     measurement = row.measurement
     flat: dict[str, str | int | float | None] = {

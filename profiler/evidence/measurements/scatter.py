@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from profiler.evidence.measurements.compare import Comparison
+    from profiler.evidence.measurements.differences import ComparedRow
 
 # Okabe and Ito's colours, which people with any colour vision tell apart.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00")
 _MARKERS = {"A": "o", "B": "s"}
 
 
-def write_scatter(comparisons: Sequence[Comparison], directory: Path, *, name: str) -> tuple[Path, ...]:
+def write_scatter(comparisons: Sequence[ComparedRow], directory: Path, *, name: str) -> tuple[Path, ...]:
     """Draws the figure as PNG and SVG; returns the files' paths. The same rows give the same bytes.
 
     Raises:
@@ -45,7 +45,7 @@ def write_scatter(comparisons: Sequence[Comparison], directory: Path, *, name: s
     return tuple(paths)
 
 
-def _draw_whole(axes: Axes, comparisons: Sequence[Comparison]) -> None:
+def _draw_whole(axes: Axes, comparisons: Sequence[ComparedRow]) -> None:
     sizes = [comparison.row.measurement.value_bytes / GIB for comparison in comparisons]
     top = max(sizes, default=1.0) * 1.08
     axes.plot([0, top], [0, top], color="0.6", linewidth=0.8, zorder=1)
@@ -66,7 +66,7 @@ def _draw_whole(axes: Axes, comparisons: Sequence[Comparison]) -> None:
     axes.legend(frameon=False, loc="upper left")
 
 
-def _draw_differences(axes: Axes, comparisons: Sequence[Comparison]) -> None:
+def _draw_differences(axes: Axes, comparisons: Sequence[ComparedRow]) -> None:
     axes.set_xscale("log")
     for number, (_, colour, marker, points) in enumerate(_groups(comparisons)):
         shares = [max(abs(virtual / published - 1) * 100, 1e-7) for published, virtual in points]
@@ -82,7 +82,7 @@ def _draw_differences(axes: Axes, comparisons: Sequence[Comparison]) -> None:
 
 
 def _groups(
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[ComparedRow],
 ) -> list[tuple[str, str, str, list[tuple[int, int]]]]:
     """Label, colour, marker and points of every kind of figure and source."""
     points: dict[tuple[str, str, str], list[tuple[int, int]]] = {}

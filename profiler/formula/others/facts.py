@@ -10,9 +10,11 @@ from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from fractions import Fraction
 
     from profiler.formula.architecture import Architecture, Linear
     from profiler.formula.breakdown import Quantity
+    from profiler.jobs.job import Method
 
 Refusal: TypeAlias = "Callable[[JobSpec, Architecture], str | None]"
 AnyLora: TypeAlias = "Lora | QLora | Int8Lora"
@@ -72,6 +74,17 @@ def num_adapter_parameters(architecture: Architecture, method: AnyLora) -> int:
     return blocks + (method.rank * (hidden + vocab) + extra * vocab if has_output else 0)
 
 
+def num_trained_parameters(architecture: Architecture, method: Method) -> int:
+    """Elements of the tensors that training changes."""
+    match method:
+        case Full():
+            return architecture.num_parameters
+        case Inference():
+            return 0
+        case _:
+            return num_adapter_parameters(architecture, method)
+
+
 def is_near(architecture: Architecture, billions: int) -> bool:
     """Whether a model is what people call an N-billion model: its count is within an eighth of N.
 
@@ -81,7 +94,7 @@ def is_near(architecture: Architecture, billions: int) -> bool:
     return 8 * abs(architecture.num_parameters - nominal) <= nominal
 
 
-def find_class(architecture: Architecture, classes: Mapping[int, int]) -> int | None:
+def find_class(architecture: Architecture, classes: Mapping[int, Fraction]) -> Fraction | None:
     """The figure of the class of size that a model belongs to; None where a table has no such class."""
     return next((figure for billions, figure in classes.items() if is_near(architecture, billions)), None)
 

@@ -175,14 +175,9 @@ class Block:
         )
 
     def _norm(self, name: str) -> RmsNorm:
-        return RmsNorm(
-            name=name,
-            ledger=self.ledger,
-            rows=self.tokens,
-            width=self.architecture.hidden_size,
-            input_size=self.scheme.stream,
-            output_size=self.scheme.stream,
-            is_trained=self.scheme.trains_weights,
+        width = self.architecture.hidden_size
+        return RmsNorm.of_stream(
+            name, ledger=self.ledger, tokens=self.tokens, width=width, scheme=self.scheme
         )
 
     def _norm_backward(self, name: str, source: str) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from profiler.formula.own.linear import FLOAT32
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from profiler.formula.architecture import Architecture
     from profiler.formula.breakdown import Quantity
     from profiler.formula.own.ledger import Ledger
@@ -35,6 +37,19 @@ class RmsNorm:
     input_size: int
     output_size: int
     is_trained: bool
+
+    @classmethod
+    def of_stream(cls, name: str, *, ledger: Ledger, tokens: Quantity, width: int, scheme: Scheme) -> Self:
+        """A norm of the residual stream."""
+        return cls(
+            name=name,
+            ledger=ledger,
+            rows=tokens,
+            width=width,
+            input_size=scheme.stream,
+            output_size=scheme.stream,
+            is_trained=scheme.trains_weights,
+        )
 
     @property
     def saves_input(self) -> bool:
@@ -171,16 +186,8 @@ def norm_of(
     architecture: Architecture, scheme: Scheme, ledger: Ledger, tokens: Quantity, *, name: str
 ) -> RmsNorm | LayerNorm:
     """A norm of the residual stream, of the kind that a model has."""
-    width, size = architecture.hidden_size, scheme.stream
+    width = architecture.hidden_size
     if architecture.has_norm_bias:
-        return LayerNorm(name=name, ledger=ledger, rows=tokens, width=width, size=size)
+        return LayerNorm(name=name, ledger=ledger, rows=tokens, width=width, size=scheme.stream)
     kind = GemmaNorm if architecture.model_type == "gemma2" else RmsNorm
-    return kind(
-        name=name,
-        ledger=ledger,
-        rows=tokens,
-        width=width,
-        input_size=size,
-        output_size=size,
-        is_trained=scheme.trains_weights,
-    )
+    return kind.of_stream(name, ledger=ledger, tokens=tokens, width=width, scheme=scheme)

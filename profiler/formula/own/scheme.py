@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 
 Base: TypeAlias = Literal["plain", "4bit", "8bit"]
 
-ADAPTER_BYTES = 4
-"""Bytes of an adapter's element: peft keeps adapters of 16-bit models in float32 (autocast_adapter_dtype)."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiler.formula.families import LLAMA_LIKE
-from profiler.formula.own.blocks.families import FAMILIES
+from profiler.formula.own.blocks.families import BLOCKS
 from profiler.formula.own.scheme import PURE
 from profiler.jobs.choices import Attention
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def refusal(job: JobSpec, architecture: Architecture) -> str | None:
     """Why the formula says nothing of a job; None where it does."""
-    if architecture.model_type not in FAMILIES:
+    if architecture.model_type not in BLOCKS:
         return f"the blocks of {architecture.model_type} models are not followed"
     if job.method.kind == "inference" and architecture.model_type not in LLAMA_LIKE:
         return f"inference of {architecture.model_type} models is not followed"

@@ -10,7 +10,7 @@ from profiler.estimate.evaluate import evaluate_jobs
 from profiler.estimate.factors import conditions_of
 from profiler.fit.sample import sample_of
 from profiler.fit.score import Score, score
-from profiler.formula.catalogue import FORMULAS
+from profiler.formula.catalogue import all_formulas
 from profiler.records.fingerprint import identity_of
 from profiler.report.base.at_hand import is_at_hand
 
@@ -58,7 +58,7 @@ def formula_errors(records: Sequence[Record], factors: FactorFile) -> tuple[Form
     `seen_records` tells.
     """
     finished = [one for one in sample_of(records, studies=()).records if is_at_hand(one.spec.model)]
-    found = (_error_of(formula, finished, factors.formulas.get(formula.id)) for formula in FORMULAS)
+    found = (_error_of(formula, finished, factors.formulas.get(formula.id)) for formula in all_formulas())
     return tuple(sorted((error for error in found if error is not None), key=_least_first))
 
 

@@ -26,7 +26,7 @@ from profiler.units import MIB
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 
-    from profiler.estimate.factors import FactorFile, Part, Where
+    from profiler.estimate.factors import Correction, FactorFile, Where
     from profiler.formula.architecture import Architecture
     from profiler.formula.breakdown import Quantity
     from profiler.formula.pieces import Section
@@ -214,7 +214,7 @@ class _Writer:
             yield self.terms[term]
             yield self.quantities[_written(quantity)]
 
-    def _numbers(self, name: str, part: Part | None, where: Where) -> tuple[int, int]:
+    def _numbers(self, name: str, part: Correction | None, where: Where) -> tuple[int, int]:
         """Which factors lead to a figure, and which interval it has; -1 where nothing was fitted."""
         if part is None:
             return -1, -1

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from profiler.explain.effects import Effect
     from profiler.explain.explanation import Component, Explanation, Group
     from profiler.explain.run import ExplainedRun
-    from profiler.explain.timeline import Instant
+    from profiler.explain.timeline import TimelinePoint
     from profiler.records.schema import Record
 
 _COLOURS: Final = {
@@ -210,7 +210,7 @@ class _Numbered(dict[object, int]):
         return self[key]
 
 
-def _row(instant: Instant, texts: _Numbered, owners: _Numbered) -> list[int]:
+def _row(instant: TimelinePoint, texts: _Numbered, owners: _Numbered) -> list[int]:
     owner = instant.owner
     return [
         instant.event,

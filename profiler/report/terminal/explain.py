@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from profiler.explain.effects import Effect
-    from profiler.explain.explanation import Component, Explanation, Instant
+    from profiler.explain.explanation import Component, ExplainedInstant, Explanation
     from profiler.records.schema import Record
 
 _MIN_SHARE = 0.01
@@ -56,7 +56,7 @@ def kind_of(record: Record) -> str:
     return "virtual" if record.device is not None and record.device.kind == "virtual" else "real"
 
 
-def instant_lines(instant: Instant, kind: str) -> Iterator[str]:
+def instant_lines(instant: ExplainedInstant, kind: str) -> Iterator[str]:
     """Which instant it is, in a few lines."""
     where = phase_label(instant.phase, instant.step)
     where += f", at {instant.module}" if instant.module else ""

@@ -11,7 +11,7 @@ from profiler.cli.app import run_command
 from profiler.cli.estimate import estimate
 from profiler.cli.run import run
 from profiler.estimate.factors import write_factors
-from profiler.formula.catalogue import FORMULAS
+from profiler.formula.catalogue import all_formulas
 from tests.builders import ROOT
 from tests.unit.fit.by_hand import OTHERS, some_factors, use_formulas_by_hand
 from tests.unit.test_imports import HEAVY, loaded_after
@@ -142,7 +142,7 @@ def test_a_family_without_shapes_says_what_can_be_done(
     assert second.startswith("hint: ")
 
 
-@pytest.mark.parametrize("formula", [formula.id for formula in FORMULAS])
+@pytest.mark.parametrize("formula", [formula.id for formula in all_formulas()])
 def test_every_formula_can_be_asked_about_a_job_or_says_why_not(
     formula: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

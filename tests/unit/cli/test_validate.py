@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from profiler.cli.app import run_command
-from profiler.evidence.measurements import batch
+from profiler.evidence.measurements import validation
 from profiler.evidence.measurements.mapping import load_mapping
-from profiler.evidence.measurements.measurements import load_measurements, published_dir
+from profiler.evidence.measurements.published import load_measurements, published_dir
 from tests.builders import ROOT
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[tuple[J
         assert out == Path("study")
         calls.append((jobs, python, directory))
 
-    monkeypatch.setattr(batch, "run_batch", run_batch)
+    monkeypatch.setattr(validation, "run_batch", run_batch)
     monkeypatch.chdir(tmp_path)
     Path("study").mkdir()
     shutil.copy(RESULTS / "records.jsonl.gz", "study")
@@ -74,7 +74,7 @@ def test_nothing_is_run_where_that_is_asked(asked: list[tuple[tuple[JobSpec, ...
 def test_an_environment_runs_only_the_rows_that_ask_for_it(
     asked: list[tuple[tuple[JobSpec, ...], Path, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("profiler.evidence.measurements.environments.check_python", lambda *_: None)
+    monkeypatch.setattr("profiler.evidence.measurements.validation.check_python", lambda *_: None)
     command = ["validate", "--out", "study", "--rows", "fms-007,swift-001", "--env", "fms-transformers-4.48"]
     assert run_command([*command, "--python", "old/bin/python"]) == 0
     here, then = asked

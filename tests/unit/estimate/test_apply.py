@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from profiler.estimate.apply import Band, correct
 from profiler.estimate.evaluate import evaluate_group, group_jobs
-from profiler.estimate.factors import Factor, FactorGroup, FormulaFactors, IntervalGroup, Part
+from profiler.estimate.factors import Correction, Factor, FactorGroup, FormulaFactors, IntervalGroup
 from profiler.formula.breakdown import Breakdown, Instant
 from profiler.units import MIB
 from tests.builders import a_job
@@ -28,9 +28,9 @@ def a_factor_group(factors: Mapping[str, float], where: Where | None = None) -> 
     return FactorGroup(where=where or {}, factors=found, num_records=1, num_models=1)
 
 
-def a_part(*groups: FactorGroup, interval: tuple[float, float] = (0.9, 1.2)) -> Part:
+def a_part(*groups: FactorGroup, interval: tuple[float, float] = (0.9, 1.2)) -> Correction:
     every = IntervalGroup(where={}, low=interval[0], high=interval[1], num_records=100)
-    return Part(factors=groups, intervals=(every,))
+    return Correction(factors=groups, intervals=(every,))
 
 
 def some_factors(allocated: Mapping[str, float]) -> FormulaFactors:

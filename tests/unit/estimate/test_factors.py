@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from profiler.errors import ConfigError
 from profiler.estimate.factors import (
+    Correction,
     Factor,
     FactorFile,
     FactorGroup,
     FittedOn,
     FormulaFactors,
     IntervalGroup,
-    Part,
     conditions_of,
     default_factors,
     most_specific,
@@ -44,7 +44,7 @@ WHERE: st.SearchStrategy[dict[str, str | bool]] = st.fixed_dictionaries(
     {}, optional={"method": st.sampled_from(["full", "lora"]), "checkpointing": st.booleans()}
 )
 PARTS = st.builds(
-    Part,
+    Correction,
     factors=st.lists(
         st.builds(
             FactorGroup,

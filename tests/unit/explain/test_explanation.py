@@ -80,7 +80,7 @@ def test_a_mark_that_is_left_of_the_step_before_is_not_believed() -> None:
         (PhaseName.CLIP, True, ("temporaries", "gradient clipping")),
     ],
 )
-def test_what_nobody_claims_is_named_after_its_phase(
+def test_what_nobody_owns_is_named_after_its_phase(
     phase: PhaseName, is_kept: bool, owner: tuple[str, str]
 ) -> None:
     made = TraceMaker()
@@ -96,7 +96,7 @@ def test_a_cache_that_grew_since_is_still_a_cache() -> None:
     old = made.alloc(KIB, a_mark(), stack=3)
     new = made.alloc(2 * KIB, a_mark(), stack=3)
     made.free(old)
-    made.claim(new, "kv_cache")
+    made.own(new, "kv_cache")
     made.end(PhaseName.DECODE)
     assert tree(explained(made.trace())) == {("KV cache", "KV cache"): 3 * KIB}
 
@@ -105,7 +105,7 @@ def test_where_memory_ran_out_that_moment_is_explained() -> None:
     made = TraceMaker()
     made.free(made.alloc(8 * KIB))
     weight = made.alloc(4 * KIB)
-    made.claim(weight, "weights", "lm_head.weight")
+    made.own(weight, "weights", "lm_head.weight")
     made.end(PhaseName.LOAD)
     made.alloc(KIB, a_mark())
     made.fail(7 * KIB, a_mark(module="model.layers.3.mlp"))
@@ -180,7 +180,7 @@ def test_the_components_add_up_to_the_peak_whatever_happens(
 ) -> None:
     made, live, total, peak = TraceMaker(), list[tuple[int, int]](), 0, 0
     for phase, events in phases:
-        for size, work, frees, is_claimed in events:
+        for size, work, frees, is_owned in events:
             if frees and live:
                 number, freed = live.pop(0)
                 made.free(number)
@@ -188,8 +188,8 @@ def test_the_components_add_up_to_the_peak_whatever_happens(
                 continue
             number = made.alloc(size * 512, Mark(work, "model.layers.1", 0))
             live.append((number, size * 512))
-            if is_claimed:
-                made.claim(number, "weights", "a.weight")
+            if is_owned:
+                made.own(number, "weights", "a.weight")
             total += size * 512
             peak = max(peak, total)
         made.end(phase, 0)
@@ -202,6 +202,6 @@ def test_the_components_add_up_to_the_peak_whatever_happens(
 def test_the_true_size_of_a_block_is_believed() -> None:
     made = TraceMaker()
     number = made.alloc(KIB)
-    made.claim(number, "weights", "a.weight", size_bytes=2 * KIB)
+    made.own(number, "weights", "a.weight", size_bytes=2 * KIB)
     made.end(PhaseName.LOAD)
     assert find_moment(replay(made.trace()), OK).allocated_bytes == 2 * KIB  # type: ignore[union-attr]

@@ -17,7 +17,7 @@ def timelines(made: TraceMaker, moment: int, num_buckets: int = 800) -> tuple[Ti
 def a_long_run() -> TraceMaker:
     """A weight, then a thousand short blocks in each of two steps, one of them far larger."""
     made = TraceMaker()
-    made.claim(made.alloc(KIB), "weights", "a.weight")
+    made.own(made.alloc(KIB), "weights", "a.weight")
     made.end(PhaseName.LOAD)
     for step in range(2):
         for count in range(1000):

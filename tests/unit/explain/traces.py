@@ -10,7 +10,7 @@ from profiler.explain.run import ExplainedRun
 from profiler.explain.timeline import make_timelines
 from profiler.records.history import EventKind
 from profiler.records.schema import Outcome, OutcomeStatus, Peak, PhaseName
-from profiler.records.trace import Claim, Mark, PhaseTrace, Trace, TraceEvent, Work
+from profiler.records.trace import Mark, Owned, PhaseTrace, Trace, TraceEvent, Work
 from tests.builders import a_record
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class TraceMaker:
     def __init__(self) -> None:
         self._phases: list[PhaseTrace] = []
         self._events: list[TraceEvent] = []
-        self._claims: list[Claim] = []
+        self._owned: list[Owned] = []
         self._marks: dict[Mark, int] = {}
         self._num_blocks = 0
         self._sizes: dict[int, int] = {}
@@ -56,14 +56,14 @@ class TraceMaker:
     def fail(self, size_bytes: int, mark: Mark = OUTSIDE) -> None:
         self._add(EventKind.OOM, size_bytes, None, mark, 0)
 
-    def claim(self, number: int, component: str, name: str = "", *, size_bytes: int | None = None) -> None:
+    def own(self, number: int, component: str, name: str = "", *, size_bytes: int | None = None) -> None:
         size = self._sizes[number] if size_bytes is None else size_bytes
-        self._claims.append(Claim(number, size, component, name))
+        self._owned.append(Owned(number, size, component, name))
 
     def end(self, phase: PhaseName, step: int | None = None, **changes: Any) -> None:
-        values = {"events": tuple(self._events), "claims": tuple(self._claims), **changes}
+        values = {"events": tuple(self._events), "owned": tuple(self._owned), **changes}
         self._phases.append(PhaseTrace(phase=phase, step=step, **values))
-        self._events, self._claims = [], []
+        self._events, self._owned = [], []
 
     def trace(self) -> Trace:
         return Trace(phases=tuple(self._phases), stacks=STACKS, marks=tuple(self._marks))
@@ -77,7 +77,7 @@ def a_trained_trace() -> Trace:
     """A load, then a step of a checkpointed block; its peak is in the backward pass, 9.5 KiB."""
     made = TraceMaker()
     weight = made.alloc(4 * KIB)
-    made.claim(weight, "weights", "base_model.model.model.layers.0.mlp.base_layer.weight")
+    made.own(weight, "weights", "base_model.model.model.layers.0.mlp.base_layer.weight")
     made.end(PhaseName.LOAD)
     saved = made.alloc(KIB, a_mark())
     scratch = made.alloc(512, a_mark())
@@ -94,7 +94,7 @@ def a_trained_trace() -> Trace:
     inner = made.alloc(512, backward, stack=1)
     for number in (inner, again, saved, logits_gradient):
         made.free(number, backward)
-    made.claim(gradient, "gradients", "model.layers.0.mlp.weight")
+    made.own(gradient, "gradients", "model.layers.0.mlp.weight")
     made.end(PhaseName.BACKWARD, 0)
     return made.trace()
 

@@ -8,13 +8,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from profiler.estimate.factors import (
+    Correction,
     Factor,
     FactorFile,
     FactorGroup,
     FittedOn,
     FormulaFactors,
     IntervalGroup,
-    Part,
 )
 from profiler.formula.breakdown import Breakdown, Formula, Instant, Shape
 from profiler.jobs.choices import Precision
@@ -58,11 +58,11 @@ def a_formula(**changes: Any) -> Formula:
     return Formula(**(values | changes))
 
 
-def a_part(factors: dict[str, Factor], *others: FactorGroup) -> Part:
+def a_part(factors: dict[str, Factor], *others: FactorGroup) -> Correction:
     """The same factors for every job but those of other groups, and the same interval for all."""
     every_job = FactorGroup(where={}, factors=factors, num_records=400, num_models=12)
     interval = IntervalGroup(where={}, low=0.98, high=1.03, num_records=400)
-    return Part(factors=(every_job, *others), intervals=(interval,))
+    return Correction(factors=(every_job, *others), intervals=(interval,))
 
 
 def a_factor(value: float, *, reason: str = "") -> Factor:
@@ -116,7 +116,7 @@ OTHERS = (
 def use_formulas_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands find these formulas and factors, and no others."""
     module = ModuleType("profiler.formula.catalogue")
-    module.FORMULAS = OTHERS  # type: ignore[attr-defined]
+    module.all_formulas = lambda: OTHERS  # type: ignore[attr-defined]
     module.find_formula = {formula.id: formula for formula in OTHERS}.__getitem__  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "profiler.formula.catalogue", module)
     monkeypatch.setattr("profiler.estimate.factors.default_factors", some_factors)

@@ -9,8 +9,6 @@ from profiler.formula.configs import architecture_of, read_architecture
 from tests.builders import a_job
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from profiler.formula.architecture import Architecture
     from profiler.jobs.job import JobSpec
 
@@ -44,10 +42,10 @@ def breakdown_of(formula: Formula, job: JobSpec, architecture: Architecture = LL
     return formula.evaluate(job, architecture, shape_of(job))
 
 
-def terms_of(formula: Formula, job: JobSpec, architecture: Architecture = LLAMA_2_7B) -> Mapping[str, object]:
+def terms_of(formula: Formula, job: JobSpec, architecture: Architecture = LLAMA_2_7B) -> dict[str, int]:
     """The terms of a formula that names no moment."""
     (instant,) = breakdown_of(formula, job, architecture).instants
-    return instant.terms
+    return {name: int(quantity) for name, quantity in instant.terms.items()}
 
 
 def gigabytes(formula: Formula, job: JobSpec, architecture: Architecture = LLAMA_2_7B) -> float:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from profiler.errors import ConfigError
 from profiler.formula.breakdown import Breakdown, Formula, Shape
-from profiler.formula.catalogue import FORMULAS, find_formula
+from profiler.formula.catalogue import all_formulas, find_formula
 from profiler.formula.configs import architecture_of
 from profiler.formula.others.facts import num_adapter_parameters
 from profiler.jobs.choices import Attention
@@ -39,6 +39,7 @@ SIZE_7B = {
     "num_attention_heads": 32,
     "num_key_value_heads": 32,
 }
+FORMULAS = all_formulas()
 of_every_formula = pytest.mark.parametrize("formula", FORMULAS, ids=lambda formula: formula.id)
 
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from profiler.records.trace import Trace, append_phase, read_trace
+from profiler.records.history import append_phase
+from profiler.records.trace import Trace, read_trace
 from tests.unit.explain.traces import STACKS, a_trained_trace
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def test_a_trace_is_read_as_it_was_written(tmp_path: Path) -> None:
     found = read_trace(tmp_path / "trace.jsonl")
     assert (found.stacks, found.marks) == (STACKS, trace.marks)
     assert [phase.events for phase in found.phases] == [phase.events for phase in trace.phases]
-    assert [phase.claims for phase in found.phases] == [phase.claims for phase in trace.phases]
+    assert [phase.owned for phase in found.phases] == [phase.owned for phase in trace.phases]
 
 
 def test_a_line_that_its_writer_did_not_finish_is_left_out(tmp_path: Path) -> None:

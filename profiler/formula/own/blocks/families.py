@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from profiler.formula.own.attention import AttentionCost
 
-FAMILIES: Mapping[str, type[Block]] = {
+BLOCKS: Mapping[str, type[Block]] = {
     "llama": LlamaBlock,
     "mistral": LlamaBlock,
     "qwen2": LlamaBlock,
@@ -32,4 +32,4 @@ FAMILIES: Mapping[str, type[Block]] = {
 
 def block_cost(attention: AttentionCost) -> BlockCost:
     """What one block of a model holds, around its attention."""
-    return follow(FAMILIES[attention.architecture.model_type], attention)
+    return follow(BLOCKS[attention.architecture.model_type], attention)

@@ -40,14 +40,9 @@ class Gemma2Block(LlamaBlock):
         self._norm("output_norm").begin_backward("gradient")
 
     def _norm(self, name: str) -> GemmaNorm:
-        return GemmaNorm(
-            name=name,
-            ledger=self.ledger,
-            rows=self.tokens,
-            width=self.architecture.hidden_size,
-            input_size=self.scheme.stream,
-            output_size=self.scheme.stream,
-            is_trained=self.scheme.trains_weights,
+        width = self.architecture.hidden_size
+        return GemmaNorm.of_stream(
+            name, ledger=self.ledger, tokens=self.tokens, width=width, scheme=self.scheme
         )
 
     def _norm_branch(self, name: str, layer: str) -> None:

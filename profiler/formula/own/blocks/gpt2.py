@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from profiler.formula.own.activation import StepwiseGelu
-from profiler.formula.own.blocks.dropout import DropoutBlock
+from profiler.formula.own.blocks.plain import PlainBlock
 from profiler.formula.own.linear import FLOAT32
-from profiler.formula.own.norm import LayerNorm
 
 if TYPE_CHECKING:
     from profiler.formula.breakdown import Quantity
@@ -22,7 +20,7 @@ _NAMES = ("qkv", "attention_output", "fc", "mlp_output")
 """Of its layers: transformers has one name for the last of attention and the last of the MLP."""
 
 
-class Gpt2Block(DropoutBlock):
+class Gpt2Block(PlainBlock):
     """A block on a ledger of its own."""
 
     def __init__(self, attention: AttentionCost, *, is_recomputation: bool = False) -> None:
@@ -43,7 +41,7 @@ class Gpt2Block(DropoutBlock):
         self._release_input("input_norm", "qkv")
         self._layer_norm("middle_norm").forward()
         self.layers["fc"].forward()
-        self._gelu.forward("product")
+        self._gelu("fc").forward("product")
         self.layers["mlp_output"].forward()
         self._release_input("product", "mlp_output")
         self._dropout("mlp_output")
@@ -56,7 +54,7 @@ class Gpt2Block(DropoutBlock):
         """Frees what was saved; `gradient` becomes that of the input."""
         layers = self.layers
         product = layers["mlp_output"].backward(self._dropout_backward("mlp_output"), frees="product")
-        self._gelu.backward(product, "fc.gradient")
+        self._gelu("fc").backward(product, "fc.gradient")
         inner = layers["fc"].backward("fc.gradient", frees="middle_norm")
         self._branch_backward(inner, "middle_norm", "middle")
         self._branch_backward(self._attention_backward(), "input_norm", "input")
@@ -99,17 +97,3 @@ class Gpt2Block(DropoutBlock):
     @property
     def _queries(self) -> Quantity:
         return self.tokens * (self.architecture.q_width * self.scheme.linear)
-
-    def _layer_norm(self, name: str) -> LayerNorm:
-        return LayerNorm(
-            name=name,
-            ledger=self.ledger,
-            rows=self.tokens,
-            width=self.architecture.hidden_size,
-            size=self.scheme.stream,
-        )
-
-    @property
-    def _gelu(self) -> StepwiseGelu:
-        inner = self.tokens * (self.architecture.intermediate_size * self.scheme.linear)
-        return StepwiseGelu(ledger=self.ledger, source="fc", size=inner)

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from profiler.formula.own.activation import StepwiseGelu
-from profiler.formula.own.blocks.dropout import DropoutBlock
+from profiler.formula.own.blocks.plain import PlainBlock
 from profiler.formula.own.linear import FLOAT32
-from profiler.formula.own.norm import LayerNorm
 
 if TYPE_CHECKING:
     from profiler.formula.breakdown import Quantity
 
 
-class PhiBlock(DropoutBlock):
+class PhiBlock(PlainBlock):
     """A block on a ledger of its own."""
 
     inputs = ("input_norm", "attended", "product")
@@ -24,11 +22,11 @@ class PhiBlock(DropoutBlock):
     def forward(self) -> None:
         """Holds what the backward pass needs, and `output` but in a recomputation, which stops early."""
         ledger = self.ledger
-        self._layer_norm.forward()
+        self._layer_norm("input_norm").forward()
         self._attention_forward()
         self._dropout("dense")
         self.layers["fc1"].forward()
-        self._gelu.forward("product")
+        self._gelu("fc1").forward("product")
         self.layers["fc2"].forward()
         self._release_input("product", "fc2")
         self._dropout("fc2")
@@ -43,10 +41,10 @@ class PhiBlock(DropoutBlock):
         """Frees what was saved; `gradient` becomes that of the input."""
         ledger = self.ledger
         product = self.layers["fc2"].backward(self._dropout_backward("fc2"), frees="product")
-        self._gelu.backward(product, "fc1.gradient")
+        self._gelu("fc1").backward(product, "fc1.gradient")
         inner = self.layers["fc1"].backward("fc1.gradient")
         self._sum(self._attention_backward(), inner, "norm.gradient")
-        inner = self._layer_norm.backward("norm.gradient")
+        inner = self._layer_norm("input_norm").backward("norm.gradient")
         self._sum(inner, "gradient", "gradient.sum")
         ledger.rename("gradient.sum", "gradient")
         ledger.release_if_held("input")
@@ -57,7 +55,7 @@ class PhiBlock(DropoutBlock):
         own = self.stream + 2 * self.tokens * FLOAT32
         if self.layers["fc1"].is_adapted:
             return own
-        inner = 4 * self.tokens * (self.architecture.intermediate_size * self.scheme.linear)
+        inner = 4 * self._inner
         if self.layers["fc2"].is_adapted:
             return own + inner
         return own + inner + self.tokens * self.architecture.hidden_size
@@ -99,18 +97,3 @@ class PhiBlock(DropoutBlock):
     def _is_laid_out_anew(self) -> bool:
         """Whether attention's result is copied: flash kernels keep the layout of the queries."""
         return self.attention.kernel == "flash"
-
-    @property
-    def _layer_norm(self) -> LayerNorm:
-        return LayerNorm(
-            name="input_norm",
-            ledger=self.ledger,
-            rows=self.tokens,
-            width=self.architecture.hidden_size,
-            size=self.scheme.stream,
-        )
-
-    @property
-    def _gelu(self) -> StepwiseGelu:
-        inner = self.tokens * (self.architecture.intermediate_size * self.scheme.linear)
-        return StepwiseGelu(ledger=self.ledger, source="fc1", size=inner)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from profiler.evidence.claims.claims import Claim, ClaimSet, Document, Grid
+from profiler.evidence.claims.documents import Claim, ClaimSet, Document, JobGrid
 
-GRID = Grid(
+GRID = JobGrid(
     about="Two lengths.",
     base={"model": "llama-3.1-8b", "gpu": "rtx-4090", "method": {"kind": "lora"}},
     axes={"seq_len": (512, 1024)},

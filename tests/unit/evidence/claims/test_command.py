@@ -10,7 +10,7 @@ from profiler.cli.app import run_command
 from profiler.records.store import RecordStore
 from tests.unit.cli.conftest import scheduler  # noqa: F401 - a fixture
 from tests.unit.cli.scheduler import ERROR, with_outcomes
-from tests.unit.evidence.claims.test_claims import GRIDS, GUIDE
+from tests.unit.evidence.claims.test_documents import GRIDS, GUIDE
 
 if TYPE_CHECKING:
     from tests.unit.cli.scheduler import Scheduler
@@ -36,7 +36,7 @@ def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (directory / "grids.yaml").write_text(GRIDS)
     (directory / "guide.yaml").write_text(GUIDE)
     (directory / "other.yaml").write_text(OTHER)
-    monkeypatch.setattr("profiler.evidence.claims.claims.configs_dir", lambda: tmp_path / "configs")
+    monkeypatch.setattr("profiler.evidence.claims.documents.configs_dir", lambda: tmp_path / "configs")
 
 
 def test_claims_run_their_jobs_and_write_the_tables(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from profiler.evidence.claims.figures import Compare, Figure, Unit, compare_figures, read_figure, unit_of
+from profiler.evidence.claims.figures import ClaimFigure, Compare, Unit, compare_figures, read_figure, unit_of
 from profiler.records.schema import Components, Outcome, OutcomeStatus, Parameters, PhaseName, Record
 from profiler.units import GIB, MIB
 from tests.builders import a_job, a_phase, a_record, a_report
@@ -56,68 +56,68 @@ def an_inference_record() -> Record:
 @pytest.mark.parametrize(
     ("figure", "value"),
     [
-        (Figure.DEVICE, 12 * GIB + CONTEXT),
-        (Figure.FIT, 0),
-        (Figure.ALLOCATED, 12 * GIB),
-        (Figure.BEYOND_TENSORS, CONTEXT),
-        (Figure.CONTEXT, CONTEXT),
-        (Figure.UNUSED_RESERVED, 0),
-        (Figure.WEIGHTS, 5 * GIB),
-        (Figure.GRADIENTS, GIB),
-        (Figure.OPTIMIZER, 2 * GIB),
-        (Figure.ADAPTER, GIB),
-        (Figure.ADAPTER_AND_GRADIENTS, 2 * GIB),
-        (Figure.WEIGHTS_PER_PARAMETER, 5),
-        (Figure.GRADIENTS_PER_PARAMETER, 4),
-        (Figure.OPTIMIZER_PER_PARAMETER, 8),
-        (Figure.ADAPTER_PER_PARAMETER, 4),
-        (Figure.SAVED_ACTIVATIONS, 2 * GIB),
-        (Figure.WORKING, 5 * GIB),
-        (Figure.BEYOND_WEIGHTS, 7 * GIB),
-        (Figure.BEFORE_TRAINING, 6 * GIB + CONTEXT),
-        (Figure.FIRST_STEP_RISE, 4 * GIB),
-        (Figure.TRAINED_SHARE, 25),
-        (Figure.OPTIMIZER_TO_WEIGHTS, 0.4),
-        (Figure.GRADIENTS_TO_WEIGHTS, 0.2),
+        (ClaimFigure.DEVICE, 12 * GIB + CONTEXT),
+        (ClaimFigure.FIT, 0),
+        (ClaimFigure.ALLOCATED, 12 * GIB),
+        (ClaimFigure.BEYOND_TENSORS, CONTEXT),
+        (ClaimFigure.CONTEXT, CONTEXT),
+        (ClaimFigure.UNUSED_RESERVED, 0),
+        (ClaimFigure.WEIGHTS, 5 * GIB),
+        (ClaimFigure.GRADIENTS, GIB),
+        (ClaimFigure.OPTIMIZER, 2 * GIB),
+        (ClaimFigure.ADAPTER, GIB),
+        (ClaimFigure.ADAPTER_AND_GRADIENTS, 2 * GIB),
+        (ClaimFigure.WEIGHTS_PER_PARAMETER, 5),
+        (ClaimFigure.GRADIENTS_PER_PARAMETER, 4),
+        (ClaimFigure.OPTIMIZER_PER_PARAMETER, 8),
+        (ClaimFigure.ADAPTER_PER_PARAMETER, 4),
+        (ClaimFigure.SAVED_ACTIVATIONS, 2 * GIB),
+        (ClaimFigure.WORKING, 5 * GIB),
+        (ClaimFigure.BEYOND_WEIGHTS, 7 * GIB),
+        (ClaimFigure.BEFORE_TRAINING, 6 * GIB + CONTEXT),
+        (ClaimFigure.FIRST_STEP_RISE, 4 * GIB),
+        (ClaimFigure.TRAINED_SHARE, 25),
+        (ClaimFigure.OPTIMIZER_TO_WEIGHTS, 0.4),
+        (ClaimFigure.GRADIENTS_TO_WEIGHTS, 0.2),
     ],
 )
-def test_a_figure_of_training_is_read_where_it_stands(figure: Figure, value: float) -> None:
+def test_a_figure_of_training_is_read_where_it_stands(figure: ClaimFigure, value: float) -> None:
     assert read_figure(figure, a_training_record()) == value
 
 
 def test_figures_of_inference_are_read_after_loading() -> None:
     record = an_inference_record()
-    assert read_figure(Figure.KV_CACHE, record) == GIB
-    assert read_figure(Figure.WEIGHTS, record) == 5 * GIB
-    assert read_figure(Figure.WEIGHTS_PER_PARAMETER, record) == 5
-    assert read_figure(Figure.INFERENCE_WORKING, record) == 40  # 8 GiB less weights and cache, of 5 GiB
-    assert read_figure(Figure.OVER_WEIGHTS, record) == pytest.approx(60 + 100 * CONTEXT / (5 * GIB))
+    assert read_figure(ClaimFigure.KV_CACHE, record) == GIB
+    assert read_figure(ClaimFigure.WEIGHTS, record) == 5 * GIB
+    assert read_figure(ClaimFigure.WEIGHTS_PER_PARAMETER, record) == 5
+    assert read_figure(ClaimFigure.INFERENCE_WORKING, record) == 40  # 8 GiB less weights and cache, of 5 GiB
+    assert read_figure(ClaimFigure.OVER_WEIGHTS, record) == pytest.approx(60 + 100 * CONTEXT / (5 * GIB))
 
 
 def test_a_figure_that_a_job_cannot_have_is_none() -> None:
-    assert read_figure(Figure.SAVED_ACTIVATIONS, an_inference_record()) is None
-    assert read_figure(Figure.FIRST_STEP_RISE, an_inference_record()) is None
+    assert read_figure(ClaimFigure.SAVED_ACTIVATIONS, an_inference_record()) is None
+    assert read_figure(ClaimFigure.FIRST_STEP_RISE, an_inference_record()) is None
 
 
 def test_a_record_without_any_reading_tells_nothing() -> None:
     record = a_record(report=a_report((), parameters=None))
-    assert [figure for figure in Figure if read_figure(figure, record) is not None] == []
+    assert [figure for figure in ClaimFigure if read_figure(figure, record) is not None] == []
 
 
-@pytest.mark.parametrize("figure", Figure)
-def test_out_of_memory_tells_only_that_it_does_not_fit(figure: Figure) -> None:
+@pytest.mark.parametrize("figure", ClaimFigure)
+def test_out_of_memory_tells_only_that_it_does_not_fit(figure: ClaimFigure) -> None:
     record = a_record(outcome=Outcome(status=OutcomeStatus.OOM))
-    assert read_figure(figure, record) == (1 if figure is Figure.FIT else None)
+    assert read_figure(figure, record) == (1 if figure is ClaimFigure.FIT else None)
 
 
 @pytest.mark.parametrize("status", [OutcomeStatus.ERROR, OutcomeStatus.TIMEOUT, OutcomeStatus.KILLED])
 def test_a_job_that_failed_tells_nothing(status: OutcomeStatus) -> None:
     record = a_record(outcome=Outcome(status=status))
-    assert [figure for figure in Figure if read_figure(figure, record) is not None] == []
+    assert [figure for figure in ClaimFigure if read_figure(figure, record) is not None] == []
 
 
-@pytest.mark.parametrize("figure", Figure)
-def test_sizes_are_whole_bytes(figure: Figure) -> None:
+@pytest.mark.parametrize("figure", ClaimFigure)
+def test_sizes_are_whole_bytes(figure: ClaimFigure) -> None:
     value = read_figure(figure, a_training_record())
     if unit_of(figure, None) is Unit.BYTES and value is not None:
         assert isinstance(value, int)
@@ -144,8 +144,8 @@ def test_what_has_no_meaning_is_none() -> None:
 
 
 def test_a_comparison_has_a_unit_of_its_own() -> None:
-    assert unit_of(Figure.DEVICE, None) is Unit.BYTES
-    assert unit_of(Figure.DEVICE, Compare.DIFFERENCE) is Unit.BYTES
-    assert unit_of(Figure.DEVICE, Compare.SAVING) is Unit.PERCENT
-    assert unit_of(Figure.WEIGHTS_PER_PARAMETER, None) is Unit.BYTES_PER_PARAMETER
-    assert unit_of(Figure.WORKING, Compare.EXPONENT) is Unit.EXPONENT
+    assert unit_of(ClaimFigure.DEVICE, None) is Unit.BYTES
+    assert unit_of(ClaimFigure.DEVICE, Compare.DIFFERENCE) is Unit.BYTES
+    assert unit_of(ClaimFigure.DEVICE, Compare.SAVING) is Unit.PERCENT
+    assert unit_of(ClaimFigure.WEIGHTS_PER_PARAMETER, None) is Unit.BYTES_PER_PARAMETER
+    assert unit_of(ClaimFigure.WORKING, Compare.EXPONENT) is Unit.EXPONENT

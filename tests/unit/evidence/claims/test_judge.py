@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.errors import ConfigError
-from profiler.evidence.claims.claims import Claimed, Runs
+from profiler.evidence.claims.documents import Claimed, Runs
 from profiler.evidence.claims.jobs import jobs_of
-from profiler.evidence.claims.judge import Verdict, judge, verdict_of
+from profiler.evidence.claims.judge import ClaimVerdict, judge_claim, verdict_of
 from profiler.jobs.identity import job_key
 from profiler.records.schema import Outcome, OutcomeStatus, PhaseName, Record
 from profiler.units import GIB, MIB
@@ -37,13 +37,13 @@ def test_exactly_one_verdict_fits_and_by_its_own_rule(
 ) -> None:
     low, high = claimed * (1 - tolerance), claimed * (1 + tolerance)
     expected = {
-        Verdict.HOLDS: min(found) >= low and max(found) <= high,
-        Verdict.TOO_LOW: min(found) > high,
-        Verdict.TOO_HIGH: max(found) < low,
+        ClaimVerdict.HOLDS: min(found) >= low and max(found) <= high,
+        ClaimVerdict.TOO_LOW: min(found) > high,
+        ClaimVerdict.TOO_HIGH: max(found) < low,
     }
     verdict = verdict_of(Claimed(low=claimed, high=claimed), found, tolerance=tolerance)
     assert [kind for kind, is_so in expected.items() if is_so] == (
-        [] if verdict is Verdict.DEPENDS else [verdict]
+        [] if verdict is ClaimVerdict.DEPENDS else [verdict]
     )
 
 
@@ -51,14 +51,14 @@ def test_exactly_one_verdict_fits_and_by_its_own_rule(
 def test_figures_inside_a_range_hold_whatever_their_order(low: int, width: int, found: list[int]) -> None:
     claimed = Claimed(low=low, high=low + width)
     inside = [low + size % (width + 1) for size in found]
-    assert verdict_of(claimed, inside, tolerance=0) is Verdict.HOLDS
-    assert verdict_of(claimed, inside[::-1], tolerance=0) is Verdict.HOLDS
+    assert verdict_of(claimed, inside, tolerance=0) is ClaimVerdict.HOLDS
+    assert verdict_of(claimed, inside[::-1], tolerance=0) is ClaimVerdict.HOLDS
 
 
 @given(found=st.lists(sizes, min_size=1), low=sizes)
 def test_an_open_end_is_never_too_low(found: list[int], low: int) -> None:
-    assert verdict_of(Claimed(low=low), found, tolerance=0) is not Verdict.TOO_LOW
-    assert verdict_of(Claimed(high=low), found, tolerance=0) is not Verdict.TOO_HIGH
+    assert verdict_of(Claimed(low=low), found, tolerance=0) is not ClaimVerdict.TOO_LOW
+    assert verdict_of(Claimed(high=low), found, tolerance=0) is not ClaimVerdict.TOO_HIGH
 
 
 @given(found=st.lists(sizes, min_size=1), claimed=sizes, other=sizes)
@@ -67,20 +67,20 @@ def test_one_more_figure_can_only_keep_a_verdict_or_make_it_depend(
 ) -> None:
     range_ = Claimed(low=claimed, high=claimed)
     before = verdict_of(range_, found, tolerance=0.1)
-    assert verdict_of(range_, [*found, other], tolerance=0.1) in {before, Verdict.DEPENDS}
+    assert verdict_of(range_, [*found, other], tolerance=0.1) in {before, ClaimVerdict.DEPENDS}
 
 
 def test_a_figure_on_the_edge_of_the_tolerance_holds() -> None:
     ten = Claimed(low=100, high=100)
-    assert verdict_of(ten, [90, 110], tolerance=0.1) is Verdict.HOLDS
-    assert verdict_of(ten, [89], tolerance=0.1) is Verdict.TOO_HIGH
-    assert verdict_of(ten, [112], tolerance=0.1) is Verdict.TOO_LOW
-    assert verdict_of(ten, [100, 112], tolerance=0.1) is Verdict.DEPENDS
+    assert verdict_of(ten, [90, 110], tolerance=0.1) is ClaimVerdict.HOLDS
+    assert verdict_of(ten, [89], tolerance=0.1) is ClaimVerdict.TOO_HIGH
+    assert verdict_of(ten, [112], tolerance=0.1) is ClaimVerdict.TOO_LOW
+    assert verdict_of(ten, [100, 112], tolerance=0.1) is ClaimVerdict.DEPENDS
 
 
 def test_arithmetic_is_judged_without_any_record() -> None:
-    judgement = judge(a_claim(), a_set(), {})
-    assert judgement.verdict is Verdict.HOLDS
+    judgement = judge_claim(a_claim(), a_set(), {})
+    assert judgement.verdict is ClaimVerdict.HOLDS
     assert [found.value for found in judgement.found] == [2 * 6_738_415_616]
     assert judgement.found[0].where == "llama-2-7b: 6,738,415,616 parameters x 16 bits"
     assert judgement.kinds == ()
@@ -88,15 +88,15 @@ def test_arithmetic_is_judged_without_any_record() -> None:
 
 def test_a_claim_without_evidence_keeps_its_reason() -> None:
     claim = a_claim(claimed=None, evidence={"kind": "none", "reason": "About time."})
-    judgement = judge(claim, a_set(claim), {})
-    assert (judgement.verdict, judgement.reason) == (Verdict.NOT_CHECKABLE, "About time.")
+    judgement = judge_claim(claim, a_set(claim), {})
+    assert (judgement.verdict, judgement.reason) == (ClaimVerdict.NOT_CHECKABLE, "About time.")
 
 
 def test_runs_are_judged_by_the_figure_named() -> None:
     claim = a_claim(claimed=["20GiB", "22GiB"], evidence=RUNS)
     records = run_of(RUNS, peaks=[20 * GIB, 21 * GIB])
-    judgement = judge(claim, a_set(claim), records)
-    assert judgement.verdict is Verdict.HOLDS
+    judgement = judge_claim(claim, a_set(claim), records)
+    assert judgement.verdict is ClaimVerdict.HOLDS
     assert [found.value for found in judgement.found] == [20 * GIB + CONTEXT, 21 * GIB + CONTEXT]
     assert [found.where for found in judgement.found] == ["tokens 512", "tokens 1024"]
     assert judgement.kinds == ("virtual",)
@@ -106,16 +106,16 @@ def test_runs_are_judged_by_the_figure_named() -> None:
 
 def test_figures_on_both_sides_of_a_claim_depend() -> None:
     claim = a_claim(claimed="20GiB", evidence=RUNS)
-    judgement = judge(claim, a_set(claim), run_of(RUNS, peaks=[10 * GIB, 20 * GIB]))
-    assert (judgement.verdict, judgement.num_inside) == (Verdict.DEPENDS, 1)
+    judgement = judge_claim(claim, a_set(claim), run_of(RUNS, peaks=[10 * GIB, 20 * GIB]))
+    assert (judgement.verdict, judgement.num_inside) == (ClaimVerdict.DEPENDS, 1)
 
 
 def test_a_claim_whose_jobs_have_no_record_is_not_run() -> None:
     claim = a_claim(claimed="20GiB", evidence=RUNS)
     records = run_of(RUNS, peaks=[10 * GIB, 20 * GIB])
     del records[next(iter(records))]
-    judgement = judge(claim, a_set(claim), records)
-    assert (judgement.verdict, judgement.num_missing) == (Verdict.NOT_RUN, 1)
+    judgement = judge_claim(claim, a_set(claim), records)
+    assert (judgement.verdict, judgement.num_missing) == (ClaimVerdict.NOT_RUN, 1)
     assert judgement.reason == "1 of 2 figures are missing"
 
 
@@ -123,33 +123,33 @@ def test_a_claim_whose_jobs_have_no_record_is_not_run() -> None:
 def test_a_job_that_did_not_end_well_says_nothing_of_an_amount(status: OutcomeStatus) -> None:
     claim = a_claim(claimed="20GiB", evidence=RUNS)
     records = run_of(RUNS, peaks=[GIB, GIB], outcome=Outcome(status=status))
-    assert judge(claim, a_set(claim), records).verdict is Verdict.NOT_RUN
+    assert judge_claim(claim, a_set(claim), records).verdict is ClaimVerdict.NOT_RUN
 
 
 @pytest.mark.parametrize(
     ("claimed", "status", "verdict"),
     [
-        ("fits", OutcomeStatus.OK, Verdict.HOLDS),
-        ("fits", OutcomeStatus.OOM, Verdict.TOO_LOW),
-        ("does not fit", OutcomeStatus.OOM, Verdict.HOLDS),
-        ("does not fit", OutcomeStatus.OK, Verdict.TOO_HIGH),
+        ("fits", OutcomeStatus.OK, ClaimVerdict.HOLDS),
+        ("fits", OutcomeStatus.OOM, ClaimVerdict.TOO_LOW),
+        ("does not fit", OutcomeStatus.OOM, ClaimVerdict.HOLDS),
+        ("does not fit", OutcomeStatus.OK, ClaimVerdict.TOO_HIGH),
     ],
 )
 def test_out_of_memory_decides_whether_a_job_fits(
-    claimed: str, status: OutcomeStatus, verdict: Verdict
+    claimed: str, status: OutcomeStatus, verdict: ClaimVerdict
 ) -> None:
     evidence = RUNS | {"figure": "fit"}
     claim = a_claim(claimed=claimed, tolerance=0, evidence=evidence)
     records = run_of(evidence, peaks=[GIB, 2 * GIB], outcome=Outcome(status=status))
-    assert judge(claim, a_set(claim), records).verdict is verdict
+    assert judge_claim(claim, a_set(claim), records).verdict is verdict
 
 
 def test_a_job_that_holds_more_than_the_card_has_does_not_fit() -> None:
     evidence = RUNS | {"figure": "fit"}
     claim = a_claim(claimed="fits", evidence=evidence)
-    judgement = judge(claim, a_set(claim), run_of(evidence, peaks=[GIB, 24 * GIB]))
+    judgement = judge_claim(claim, a_set(claim), run_of(evidence, peaks=[GIB, 24 * GIB]))
     assert [found.value for found in judgement.found] == [0, 1]
-    assert judgement.verdict is Verdict.DEPENDS
+    assert judgement.verdict is ClaimVerdict.DEPENDS
 
 
 def test_a_saving_is_told_from_a_job_and_its_counterpart() -> None:
@@ -158,17 +158,17 @@ def test_a_saving_is_told_from_a_job_and_its_counterpart() -> None:
     claim = a_claim(claimed=25, evidence=evidence)
     with_checkpointing = run_of(RUNS | {"set": {"seq_len": 512}}, peaks=[3 * GIB])
     without = run_of(RUNS | {"set": {"seq_len": 512, "gradient_checkpointing": False}}, peaks=[4 * GIB])
-    judgement = judge(claim, a_set(claim), with_checkpointing | without)
+    judgement = judge_claim(claim, a_set(claim), with_checkpointing | without)
     assert [found.value for found in judgement.found] == [25.0]
     assert judgement.found[0].keys == (next(iter(with_checkpointing)), next(iter(without)))
-    assert judgement.verdict is Verdict.HOLDS
+    assert judgement.verdict is ClaimVerdict.HOLDS
 
 
 def test_an_exponent_is_told_from_two_lengths() -> None:
     evidence = RUNS | {"figure": "allocated", "compare": "exponent", "set": {"seq_len": 1024}}
     claim = a_claim(claimed=2, evidence=evidence | {"against": {"seq_len": 512}})
     records = run_of(RUNS, peaks=[GIB, 4 * GIB])
-    judgement = judge(claim, a_set(claim), records)
+    judgement = judge_claim(claim, a_set(claim), records)
     assert [found.value for found in judgement.found] == [pytest.approx(2)]
 
 
@@ -185,4 +185,4 @@ def test_an_exponent_is_told_from_two_lengths() -> None:
 def test_jobs_that_are_none_are_refused(changes: dict[str, Any], message: str) -> None:
     claim = a_claim(evidence=RUNS | changes)
     with pytest.raises(ConfigError, match=message):
-        judge(claim, a_set(claim), {})
+        judge_claim(claim, a_set(claim), {})

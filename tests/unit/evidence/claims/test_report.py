@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from profiler.evidence.claims.claims import ClaimSet, Document
+from profiler.evidence.claims.documents import ClaimSet, Document
 from profiler.evidence.claims.figures import Unit
-from profiler.evidence.claims.judge import Verdict, judge
+from profiler.evidence.claims.judge import ClaimVerdict, judge_claim
 from profiler.evidence.claims.report import (
     claim_row,
     claims_csv,
@@ -63,7 +63,7 @@ def every_verdict() -> ClaimSet:
 
 def judged(claims: ClaimSet) -> Mapping[str, Judgement]:
     records = run_records()
-    return {claim.id: judge(claim, claims, records) for claim in claims.claims}
+    return {claim.id: judge_claim(claim, claims, records) for claim in claims.claims}
 
 
 def readme(claims: ClaimSet) -> str:
@@ -86,8 +86,8 @@ def test_the_terminal_shows_what_is_claimed_and_found(snapshot: SnapshotAssertio
 
 def test_each_verdict_is_there_once() -> None:
     counts = count_verdicts(judged(every_verdict()).values())
-    assert counts == {verdict: 2 if verdict is Verdict.HOLDS else 1 for verdict in Verdict}
-    assert list(counts) == list(Verdict)
+    assert counts == {verdict: 2 if verdict is ClaimVerdict.HOLDS else 1 for verdict in ClaimVerdict}
+    assert list(counts) == list(ClaimVerdict)
 
 
 def test_hostile_text_stays_text_in_markdown() -> None:

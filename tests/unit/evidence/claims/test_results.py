@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from profiler.cli.app import run_command
-from profiler.evidence.claims.claims import load_claims
+from profiler.evidence.claims.documents import load_claims
 from profiler.records.store import RecordStore
 from tests.builders import ROOT
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from profiler.evidence.measurements.environments import LibrarySet
-from profiler.evidence.measurements.figures import Figure
+from profiler.evidence.measurements.figures import RecordFigure
 from profiler.evidence.measurements.mapping import MappedRow
-from profiler.evidence.measurements.measurements import Grade, Measurement, Metric
+from profiler.evidence.measurements.published import Grade, Measurement, Metric
 from profiler.records.build import build_record
 from profiler.records.schema import PhaseName, Record, WorkerReport
 from profiler.units import MIB
@@ -42,7 +42,7 @@ def a_row(row: str = "some-001", **changes: Any) -> MappedRow:
     values: dict[str, Any] = {
         "measurement": a_measurement(row),
         "job": a_job(),
-        "figure": Figure.STEP_PEAK_ALLOCATED,
+        "figure": RecordFigure.STEP_PEAK_ALLOCATED,
         "environment": "",
         "differs": ("a note",),
         "because": "",

@@ -10,7 +10,7 @@ from profiler.errors import ConfigError
 from profiler.evidence.measurements.environments import find_library_set
 from profiler.evidence.measurements.figures import COMPARABLE
 from profiler.evidence.measurements.mapping import Mapped, load_mapping
-from profiler.evidence.measurements.measurements import Grade, load_measurements, published_dir
+from profiler.evidence.measurements.published import Grade, load_measurements, published_dir
 from profiler.hardware.catalogue import find_gpu
 from profiler.jobs.identity import job_key
 from profiler.jobs.models import read_config, resolve_model

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from profiler.evidence.measurements.compare import Comparison, compare, judge
 from profiler.evidence.measurements.device_gap import Gap
+from profiler.evidence.measurements.differences import ComparedRow, compare_rows, hold_to_bars
 from profiler.evidence.measurements.mapping import Mapped, RefusedRow
 from profiler.evidence.measurements.outside import Outside
 from profiler.evidence.measurements.report import (
-    Validation,
+    ValidationPage,
+    bar_rows,
     comparison_rows,
     csv_text,
     show_percent,
     validation_markdown,
-    verdict_rows,
 )
 from profiler.evidence.measurements.scatter import write_scatter
 from profiler.units import GIB, MIB
@@ -32,7 +32,7 @@ OLD = a_library_set(Path("old.txt"))
 HERE = a_library_set(Path(), name="here", torch="2.14.1")
 
 
-def two_rows() -> list[Comparison]:
+def two_rows() -> list[ComparedRow]:
     """One with the libraries of its run, one with today's, 10 % off."""
     first = a_row(
         "some-001",
@@ -50,19 +50,19 @@ def two_rows() -> list[Comparison]:
         a_trained_record(first.job, peak_bytes=10 * GIB + 512, end_bytes=0, torch="2.4.1"),
         a_trained_record(second.job, peak_bytes=22 * GIB, end_bytes=0),
     ]
-    return compare([first, second], records, library_sets={"old": OLD}, current=HERE)
+    return compare_rows([first, second], records, library_sets={"old": OLD}, current=HERE)
 
 
-def a_page() -> Validation:
+def a_page() -> ValidationPage:
     comparisons = two_rows()
     refused = tuple(
         RefusedRow(measurement=a_measurement(f"some-{number:03d}"), reason="its lengths are not known")
         for number in (3, 4, 5, 7)
     )
     rows = tuple(comparison.row for comparison in comparisons)
-    return Validation(
+    return ValidationPage(
         comparisons=comparisons,
-        verdicts=judge(comparisons),
+        results=hold_to_bars(comparisons),
         mapped=Mapped(rows=rows, refused=refused, titles={"some": "Some <one>"}, read={"some": "By hand."}),
         library_sets={"old": OLD},
         current=HERE,
@@ -101,7 +101,7 @@ def test_no_rows_are_no_table() -> None:
 
 
 def test_the_summary_names_rows_without_a_reason() -> None:
-    summary = verdict_rows(judge(two_rows()))[0]
+    summary = bar_rows(hold_to_bars(two_rows()))[0]
     assert summary["unexplained"] == ["some-002"]
     assert summary["is_met"] is False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from profiler.evidence.measurements.measurements import load_measurements
+from profiler.evidence.measurements.published import load_measurements
 from profiler.follow.result import CommandResult, CommandStatus
 from tests.builders import ROOT
 

@@ -8,18 +8,18 @@ from rich.console import Console
 
 from profiler.errors import ConfigError
 from profiler.estimate.factors import (
+    Correction,
     Factor,
     FactorFile,
     FactorGroup,
     FittedOn,
     FormulaFactors,
     IntervalGroup,
-    Part,
 )
 from profiler.fit.components import TermError
 from profiler.fit.score import Score
 from profiler.fit.trust import Trust
-from profiler.fit.validate import Believed, FigureName, Line, Stage, Validation
+from profiler.fit.validate import Believed, FigureName, ScoreLine, Stage, Validation
 from profiler.report.files.formulas import publish_formulas
 from profiler.report.markdown.formulas import percent
 from profiler.report.terminal.fit import fit_lines, fit_table
@@ -39,8 +39,8 @@ def a_score(median: float, *, coverage: float | None = None) -> Score:
     )
 
 
-def a_line(figure: FigureName, stage: Stage, median: float, *, coverage: float | None = None) -> Line:
-    return Line(figure=figure, stage=stage, score=a_score(median, coverage=coverage))
+def a_line(figure: FigureName, stage: Stage, median: float, *, coverage: float | None = None) -> ScoreLine:
+    return ScoreLine(figure=figure, stage=stage, score=a_score(median, coverage=coverage))
 
 
 def some_validations() -> list[Validation]:
@@ -86,7 +86,7 @@ def some_factors() -> FactorFile:
         where={"method": "lora", "checkpointing": False}, factors=factors, num_records=30, num_models=4
     )
     interval = IntervalGroup(where={}, low=0.9, high=1.1, num_records=48)
-    part = Part(factors=(every, group), intervals=(interval,), reason="groups by method")
+    part = Correction(factors=(every, group), intervals=(interval,), reason="groups by method")
     return FactorFile(
         schema_version=1,
         created_at=datetime(2026, 11, 22, tzinfo=UTC),

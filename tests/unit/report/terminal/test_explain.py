@@ -40,7 +40,7 @@ def terminal(run: ExplainedRun, *effects: Effect, has_effects: bool = True) -> s
 
 def a_failed_run() -> ExplainedRun:
     made = TraceMaker()
-    made.claim(made.alloc(4 * KIB), "weights", "lm_head.weight")
+    made.own(made.alloc(4 * KIB), "weights", "lm_head.weight")
     made.end(PhaseName.LOAD)
     made.alloc(KIB, a_mark())
     made.fail(7 * KIB, a_mark(module="model.layers.3.mlp"))
@@ -89,7 +89,7 @@ def test_a_run_on_a_real_card_says_so() -> None:
 
 def test_nothing_in_a_name_reaches_the_terminal_as_a_command() -> None:
     made = TraceMaker()
-    made.claim(made.alloc(KIB), "weights", "a\x1b[31m.weight")
+    made.own(made.alloc(KIB), "weights", "a\x1b[31m.weight")
     made.end(PhaseName.LOAD)
     assert "\x1b" not in terminal(an_explained_run(made.trace()))
 
@@ -119,7 +119,7 @@ def test_the_page_needs_no_network_and_the_same_run_gives_the_same_page() -> Non
 def test_a_page_of_a_long_run_with_long_names_stays_small() -> None:
     made = TraceMaker()
     for count in range(500):
-        made.claim(made.alloc(KIB), "weights", f"{LONG}.{count}x.weight")
+        made.own(made.alloc(KIB), "weights", f"{LONG}.{count}x.weight")
     made.end(PhaseName.LOAD)
     for step in range(40):
         numbers = [made.alloc(512, a_mark(module=f"{LONG}.{count % 7}x")) for count in range(1000)]
@@ -132,7 +132,7 @@ def test_a_page_of_a_long_run_with_long_names_stays_small() -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 def test_a_hostile_name_does_nothing_in_a_browser(tmp_path: Path) -> None:
     made = TraceMaker()
-    made.claim(made.alloc(KIB), "weights", HOSTILE)
+    made.own(made.alloc(KIB), "weights", HOSTILE)
     made.alloc(KIB, a_mark(module=HOSTILE))
     made.end(PhaseName.FORWARD, 0)
     run = an_explained_run(made.trace(), a_record(spec=a_job(model=f"x/{HOSTILE}")))

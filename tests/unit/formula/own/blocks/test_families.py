@@ -9,7 +9,7 @@ import pytest
 
 from profiler.formula.breakdown import Shape
 from profiler.formula.configs import architecture_of
-from profiler.formula.own.blocks.families import FAMILIES
+from profiler.formula.own.blocks.families import BLOCKS
 from profiler.formula.own.peakvram import PEAKVRAM
 from tests.unit.formula.shapes import a_shape, a_tuning
 
@@ -35,10 +35,10 @@ def peak(family: str, kind: str, shape: Shape, **changes: Any) -> Any:
 
 
 def test_every_followed_family_has_a_preset() -> None:
-    assert set(PRESETS) == set(FAMILIES)
+    assert set(PRESETS) == set(BLOCKS)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BLOCKS)
 @pytest.mark.parametrize("kind", ["full", "lora", "qlora", "int8-lora"])
 @pytest.mark.parametrize("is_checkpointed", [True, False])
 def test_a_larger_batch_needs_more_and_many_at_once_are_each_alone(
@@ -56,7 +56,7 @@ def test_a_larger_batch_needs_more_and_many_at_once_are_each_alone(
     assert alone[-1] > alone[0]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", BLOCKS)
 def test_checkpointing_saves_memory_at_a_long_length(family: str) -> None:
     shape = a_shape(8, 1024)
     assert peak(family, "lora", shape) < peak(family, "lora", shape, gradient_checkpointing=False)

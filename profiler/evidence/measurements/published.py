@@ -107,16 +107,16 @@ def load_measurements(path: Path | None = None) -> dict[str, Measurement]:
     except (OSError, UnicodeDecodeError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"cannot read {path}: {reason}") from None
-    found: dict[str, Measurement] = {}
+    measurements: dict[str, Measurement] = {}
     for row in csv.DictReader(io.StringIO(text)):
         try:
             measurement = _read(row)
         except (KeyError, ValueError, AttributeError) as error:
             raise ConfigError(f"{path}: row {row.get('id')}: {error}") from None
-        if measurement.id in found:
+        if measurement.id in measurements:
             raise ConfigError(f"{path}: row {measurement.id} is there twice")
-        found[measurement.id] = measurement
-    return found
+        measurements[measurement.id] = measurement
+    return measurements
 
 
 def to_bytes(value: str, unit: str) -> int:

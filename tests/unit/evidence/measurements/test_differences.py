@@ -3,19 +3,19 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from profiler.evidence.measurements.compare import (
+from profiler.evidence.measurements.device_gap import device_gaps
+from profiler.evidence.measurements.differences import (
     DEVICE_USED,
     END_ALLOCATED_A,
     GRADE_B,
     PEAK_ALLOCATED_A,
-    Comparison,
-    Verdict,
-    compare,
-    judge,
+    BarResult,
+    ComparedRow,
+    compare_rows,
+    hold_to_bars,
 )
-from profiler.evidence.measurements.device_gap import device_gaps
-from profiler.evidence.measurements.figures import Figure
-from profiler.evidence.measurements.measurements import Grade, Metric
+from profiler.evidence.measurements.figures import RecordFigure
+from profiler.evidence.measurements.published import Grade, Metric
 from profiler.records.schema import OutcomeStatus
 from profiler.units import GIB, MIB
 from tests.builders import a_job
@@ -25,7 +25,7 @@ OLD = a_library_set(Path("old.txt"))
 HERE = a_library_set(Path(), name="here", torch="2.14.1")
 
 
-def compared(*virtual: int, published: int = 1_000_000, **changes: object) -> list[Comparison]:
+def compared(*virtual: int, published: int = 1_000_000, **changes: object) -> list[ComparedRow]:
     """One row a virtual figure, each of a job of its own."""
     rows, records = [], []
     for number, value in enumerate(virtual, start=1):
@@ -34,11 +34,11 @@ def compared(*virtual: int, published: int = 1_000_000, **changes: object) -> li
         measurement = a_measurement(name, value_bytes=published, **changes)
         rows.append(a_row(name, job=job, measurement=measurement))
         records.append(a_trained_record(job, peak_bytes=value, end_bytes=0))
-    return compare(rows, records, library_sets={}, current=HERE)
+    return compare_rows(rows, records, library_sets={}, current=HERE)
 
 
-def verdict_of(comparisons: list[Comparison], name: str) -> Verdict:
-    return next(verdict for verdict in judge(comparisons) if verdict.bar.name == name)
+def verdict_of(comparisons: list[ComparedRow], name: str) -> BarResult:
+    return next(verdict for verdict in hold_to_bars(comparisons) if verdict.bar.name == name)
 
 
 def test_a_difference_is_virtual_less_published_as_a_share_of_the_published() -> None:
@@ -81,7 +81,7 @@ def test_grades_and_metrics_are_judged_apart() -> None:
         + compared(1_200_000, grade=Grade.B)
         + compared(1_300_000, metric=Metric.ALLOCATED_END)
     )
-    worst = {verdict.bar.name: verdict.worst for verdict in judge(comparisons)}
+    worst = {verdict.bar.name: verdict.worst for verdict in hold_to_bars(comparisons)}
     assert worst == {
         PEAK_ALLOCATED_A.name: None,
         END_ALLOCATED_A.name: (Fraction(3, 10), "some-001"),
@@ -93,11 +93,11 @@ def test_grades_and_metrics_are_judged_apart() -> None:
 def test_a_row_that_names_its_libraries_is_judged_with_them_alone() -> None:
     row = a_row(environment="old")
     today = a_trained_record(peak_bytes=1_500_000, end_bytes=0)
-    (comparison,) = compare([row], [today], library_sets={"old": OLD}, current=HERE)
+    (comparison,) = compare_rows([row], [today], library_sets={"old": OLD}, current=HERE)
     assert comparison.best is None
-    assert judge([comparison])[0].num_without == 1
+    assert hold_to_bars([comparison])[0].num_without == 1
     then = a_trained_record(peak_bytes=1_000_001, end_bytes=0, torch="2.4.1+cu121")
-    (comparison,) = compare([row], [today, then], library_sets={"old": OLD}, current=HERE)
+    (comparison,) = compare_rows([row], [today, then], library_sets={"old": OLD}, current=HERE)
     assert comparison.best is not None
     assert comparison.best.difference_bytes == 1
     assert comparison.current is not None
@@ -106,7 +106,7 @@ def test_a_row_that_names_its_libraries_is_judged_with_them_alone() -> None:
 
 def test_a_record_of_a_real_card_is_never_taken_for_a_virtual_one() -> None:
     record = a_trained_record(peak_bytes=1_000_000, end_bytes=0, kind="real")
-    (comparison,) = compare([a_row()], [record], library_sets={}, current=HERE)
+    (comparison,) = compare_rows([a_row()], [record], library_sets={}, current=HERE)
     assert comparison.current is None
 
 
@@ -114,15 +114,15 @@ def test_a_job_that_ran_out_of_memory_has_no_figure() -> None:
     record = a_trained_record(peak_bytes=1_000_000, end_bytes=0)
     outcome = record.outcome.model_copy(update={"status": OutcomeStatus.OOM})
     failed = type(record).model_validate(record.model_dump() | {"outcome": outcome.model_dump()})
-    (comparison,) = compare([a_row()], [failed], library_sets={}, current=HERE)
+    (comparison,) = compare_rows([a_row()], [failed], library_sets={}, current=HERE)
     assert comparison.current is not None
     assert (comparison.current.value_bytes, comparison.current.outcome) == (None, "oom")
 
 
 def test_what_a_device_figure_leaves_is_taken_from_the_reserved_bytes_of_the_last_step() -> None:
     measurement = a_measurement(metric=Metric.NVIDIA_SMI, value_bytes=2 * GIB)
-    row = a_row(measurement=measurement, figure=Figure.LAST_STEP_DEVICE_USED, environment="old")
+    row = a_row(measurement=measurement, figure=RecordFigure.LAST_STEP_DEVICE_USED, environment="old")
     record = a_trained_record(peak_bytes=2 * GIB - 500 * MIB, end_bytes=0, torch="2.4.1")
-    comparisons = compare([row], [record], library_sets={"old": OLD}, current=HERE)
+    comparisons = compare_rows([row], [record], library_sets={"old": OLD}, current=HERE)
     (gap,) = device_gaps(comparisons, [record], library_sets={"old": OLD})
     assert gap.left_bytes == 500 * MIB

@@ -7,17 +7,17 @@ import pytest
 from pydantic import ValidationError
 
 from profiler.errors import ConfigError
-from profiler.evidence.claims.arithmetic import Calculator
-from profiler.evidence.claims.claims import Arithmetic, Claimed, Runs, Unchecked, load_claims
-from profiler.evidence.claims.figures import Compare, Figure, Unit
-from profiler.evidence.claims.judge import Verdict, unit_of_evidence
+from profiler.evidence.claims.arithmetic import Calculation
+from profiler.evidence.claims.documents import Arithmetic, Claimed, Runs, Unchecked, load_claims
+from profiler.evidence.claims.figures import ClaimFigure, Compare, Unit
+from profiler.evidence.claims.judge import ClaimVerdict, unit_of_evidence
 from tests.builders import ROOT
 from tests.unit.evidence.claims.claims_data import a_claim
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from profiler.evidence.claims.claims import Claim
+    from profiler.evidence.claims.documents import Claim
 
 SHIPPED = load_claims()
 DOCUMENTS = {
@@ -187,5 +187,5 @@ def test_the_three_kinds_of_evidence_are_all_used() -> None:
 
 def test_the_guide_names_every_figure_comparison_and_calculator() -> None:
     guide = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
-    names = [str(name) for kind in (Figure, Compare, Calculator, Verdict) for name in kind]
+    names = [str(name) for kind in (ClaimFigure, Compare, Calculation, ClaimVerdict) for name in kind]
     assert [name for name in names if f"`{name}`" not in guide] == []

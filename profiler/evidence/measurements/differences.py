@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from statistics import median
 from typing import TYPE_CHECKING
 
 from profiler.evidence.measurements.figures import metric_label, read_figure
-from profiler.evidence.measurements.measurements import Grade, Metric
+from profiler.evidence.measurements.published import Grade, Metric
 from profiler.jobs.identity import job_key
 from profiler.records.schema import OutcomeStatus
 
@@ -24,7 +25,7 @@ EXPLAIN_ABOVE = Fraction(5, 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class VirtualFigure:
     """What the virtual card gave for a row under one set of libraries.
 
     Attributes:
@@ -52,7 +53,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class ComparedRow:
     """A published row and what the virtual card gave for it.
 
     Attributes:
@@ -62,11 +63,11 @@ class Comparison:
     """
 
     row: MappedRow
-    own: Reading | None
-    current: Reading | None
+    own: VirtualFigure | None
+    current: VirtualFigure | None
 
     @property
-    def best(self) -> Reading | None:
+    def best(self) -> VirtualFigure | None:
         """Like with like: with the run's libraries where the row names them, else with those here."""
         return self.own if self.row.environment else self.current
 
@@ -92,7 +93,7 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class BarResult:
     """How a group of rows stands against its bar.
 
     Attributes:
@@ -112,12 +113,12 @@ class Verdict:
     @property
     def median(self) -> Fraction | None:
         """The median of the absolute differences; None where there is none."""
-        return _median([share for share, _ in self.shares])
+        return median(share for share, _ in self.shares) if self.shares else None
 
     @property
     def median_here(self) -> Fraction | None:
         """The median with the libraries installed here."""
-        return _median(self.here)
+        return median(self.here) if self.here else None
 
     @property
     def worst(self) -> tuple[Fraction, str] | None:
@@ -140,13 +141,13 @@ DEVICE_USED = Bar(name="all grades, device used", max_median=Fraction(4, 100), m
 GRADE_B = Bar(name="grade B", max_median=Fraction(3, 100), max_worst=None)
 
 
-def compare(
+def compare_rows(
     rows: Iterable[MappedRow],
     records: Sequence[Record],
     *,
     library_sets: Mapping[str, LibrarySet],
     current: LibrarySet,
-) -> list[Comparison]:
+) -> list[ComparedRow]:
     """Puts every row beside the records of its job.
 
     Args:
@@ -156,7 +157,7 @@ def compare(
         current: the libraries installed here.
     """
     return [
-        Comparison(
+        ComparedRow(
             row=row,
             own=_read(row, records, library_sets[row.environment]) if row.environment else None,
             current=_read(row, records, current),
@@ -168,27 +169,27 @@ def compare(
 def newest_record(records: Iterable[Record], job: JobSpec, libraries: LibrarySet) -> Record | None:
     """The newest record of a job on a virtual card under a set of libraries; None where there is none."""
     key = job_key(job)
-    found = [
+    matching = [
         record
         for record in records
         if record.key == key
         and (record.device is None or record.device.kind == "virtual")
         and libraries.matches(record.environment)
     ]
-    return max(found, key=lambda record: record.created_at, default=None)
+    return max(matching, key=lambda record: record.created_at, default=None)
 
 
-def judge(comparisons: Sequence[Comparison]) -> list[Verdict]:
+def hold_to_bars(comparisons: Sequence[ComparedRow]) -> list[BarResult]:
     """How the rows stand against the bars, group by group; the device figures are a group of their own."""
-    groups: dict[Bar, list[Comparison]] = {
+    groups: dict[Bar, list[ComparedRow]] = {
         bar: [] for bar in (PEAK_ALLOCATED_A, END_ALLOCATED_A, DEVICE_USED, GRADE_B)
     }
     for comparison in comparisons:
         groups[_bar_of(comparison)].append(comparison)
-    return [_judge(bar, group) for bar, group in groups.items()]
+    return [_hold(bar, group) for bar, group in groups.items()]
 
 
-def _bar_of(comparison: Comparison) -> Bar:
+def _bar_of(comparison: ComparedRow) -> Bar:
     measurement = comparison.row.measurement
     if measurement.metric is Metric.NVIDIA_SMI:
         return DEVICE_USED
@@ -203,7 +204,7 @@ def _bar_of(comparison: Comparison) -> Bar:
             raise AssertionError(f"no bar was set for {metric_label(measurement.metric)} of grade A")
 
 
-def _judge(bar: Bar, group: Sequence[Comparison]) -> Verdict:
+def _hold(bar: Bar, group: Sequence[ComparedRow]) -> BarResult:
     shares: list[tuple[Fraction, str]] = []
     unexplained: list[str] = []
     for comparison in group:
@@ -213,7 +214,7 @@ def _judge(bar: Bar, group: Sequence[Comparison]) -> Verdict:
         shares.append((abs(share), comparison.row.measurement.id))
         if abs(share) > EXPLAIN_ABOVE and not comparison.because:
             unexplained.append(comparison.row.measurement.id)
-    return Verdict(
+    return BarResult(
         bar=bar,
         shares=tuple(sorted(shares)),
         num_without=len(group) - len(shares),
@@ -226,24 +227,16 @@ def _judge(bar: Bar, group: Sequence[Comparison]) -> Verdict:
     )
 
 
-def _read(row: MappedRow, records: Iterable[Record], libraries: LibrarySet) -> Reading | None:
+def _read(row: MappedRow, records: Iterable[Record], libraries: LibrarySet) -> VirtualFigure | None:
     record = newest_record(records, row.job, libraries)
     if record is None:
         return None
-    return Reading(
+    return VirtualFigure(
         libraries=libraries.name,
         value_bytes=read_figure(record, row.figure) if record.outcome.status is OutcomeStatus.OK else None,
         published_bytes=row.measurement.value_bytes,
         outcome=str(record.outcome.status),
     )
-
-
-def _median(values: Sequence[Fraction]) -> Fraction | None:
-    if not values:
-        return None
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _is_within(value: Fraction, bar: Fraction | None) -> bool:

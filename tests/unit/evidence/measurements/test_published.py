@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from profiler.errors import ConfigError
-from profiler.evidence.measurements.measurements import (
+from profiler.evidence.measurements.published import (
     Grade,
     Metric,
     load_measurements,

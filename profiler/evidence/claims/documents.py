@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from profiler.errors import ConfigError
-from profiler.evidence.claims.arithmetic import Calculator
-from profiler.evidence.claims.figures import Compare, Figure
+from profiler.evidence.claims.arithmetic import Calculation
+from profiler.evidence.claims.figures import ClaimFigure, Compare
 from profiler.jobs.load import read_yaml
 from profiler.jobs.problems import nearest_hint
 from profiler.resources import configs_dir
 from profiler.units import parse_bytes
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+Checked = TypeVar("Checked")
 
 DEFAULT_TOLERANCE = 0.1
 """How far outside a claim a figure may lie, as a share of the claim, before the claim is wrong: authors say
@@ -24,10 +27,6 @@ DEFAULT_TOLERANCE = 0.1
 GRIDS_NAME = "grids"
 _GUIDE = "docs/claims.md says what a file of claims holds"
 _FITS: Mapping[str, float] = {"fits": 0.0, "does not fit": 1.0}
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _read_bound(value: object) -> object:
@@ -51,7 +50,7 @@ Bound: TypeAlias = Annotated[
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
 
 
-class Claimed(_Part):
+class Claimed(Value):
     """What an author says a quantity is, in the unit of the evidence; an end of None is open.
 
     Sizes are whole bytes (a text such as `15GB` in a file), all else a number. Whether a job fits is 0 for
@@ -62,7 +61,7 @@ class Claimed(_Part):
     high: Bound = None
 
 
-class Runs(_Part):
+class Runs(Value):
     """Evidence by jobs on a virtual card.
 
     Attributes:
@@ -79,20 +78,20 @@ class Runs(_Part):
     grid: Text
     set: dict[str, object] = Field(default_factory=dict)
     axes: dict[str, tuple[object, ...]] = Field(default_factory=dict)
-    figure: Figure
+    figure: ClaimFigure
     compare: Compare | None = None
     against: dict[str, object] = Field(default_factory=dict)
 
 
-class Arithmetic(_Part):
+class Arithmetic(Value):
     """Evidence by arithmetic: one of a few named calculators, its arguments swept where they are lists."""
 
     kind: Literal["arithmetic"] = "arithmetic"
-    calculator: Calculator
+    calculator: Calculation
     arguments: dict[str, object]
 
 
-class Unchecked(_Part):
+class Unchecked(Value):
     """No evidence, and why there is none."""
 
     kind: Literal["none"] = "none"
@@ -102,7 +101,7 @@ class Unchecked(_Part):
 Evidence: TypeAlias = Annotated[Runs | Arithmetic | Unchecked, Field(discriminator="kind")]
 
 
-class Claim(_Part):
+class Claim(Value):
     """One claim.
 
     Attributes:
@@ -128,7 +127,7 @@ class Claim(_Part):
     note: str = ""
 
 
-class Document(_Part):
+class Document(Value):
     """A document and the claims in it; `id` is the name of its file."""
 
     id: Text
@@ -138,7 +137,7 @@ class Document(_Part):
     claims: Annotated[tuple[Claim, ...], Field(min_length=1)]
 
 
-class Grid(_Part):
+class JobGrid(Value):
     """Jobs that several claims are checked by: the settings that authors leave open, over a plausible range.
 
     Attributes:
@@ -154,11 +153,11 @@ class Grid(_Part):
     zip: dict[str, tuple[object, ...]] = Field(default_factory=dict)
 
 
-class ClaimSet(_Part):
+class ClaimSet(Value):
     """All documents, and the grids of jobs they share."""
 
     documents: tuple[Document, ...]
-    grids: dict[str, Grid]
+    grids: dict[str, JobGrid]
 
     @property
     def claims(self) -> tuple[Claim, ...]:
@@ -187,21 +186,22 @@ def load_claims(directory: Path | None = None) -> ClaimSet:
     """
     directory = directory or configs_dir() / "claims"
     grids_path = directory / f"{GRIDS_NAME}.yaml"
-    try:
-        grids = TypeAdapter(dict[str, Grid]).validate_python(read_yaml(grids_path))
-    except ValidationError as error:
-        raise _refusal(grids_path, error) from None
+    grids = _read(grids_path, dict[str, JobGrid])
     paths = sorted(path for path in directory.glob("*.yaml") if path != grids_path)
-    documents = tuple(_read_document(path) for path in paths)
+    documents = tuple(_read(path, Document, id=path.stem) for path in paths)
     _check_ids(documents, directory=directory)
     return ClaimSet(documents=documents, grids=grids)
 
 
-def _read_document(path: Path) -> Document:
+def _read(path: Path, kind: type[Checked], **defaults: str) -> Checked:
     try:
-        return Document.model_validate({"id": path.stem, **read_yaml(path)})
+        return TypeAdapter(kind).validate_python({**defaults, **read_yaml(path)})
     except ValidationError as error:
-        raise _refusal(path, error) from None
+        first, *others = error.errors(include_url=False)
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        more = f" (and {len(others)} more)" if others else ""
+        problem = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{path}: {where}: {problem}{more}", hint=_GUIDE) from None
 
 
 def _check_ids(documents: tuple[Document, ...], *, directory: Path) -> None:
@@ -211,10 +211,3 @@ def _check_ids(documents: tuple[Document, ...], *, directory: Path) -> None:
             owner = owners.setdefault(claim.id, document.id)
             if owner != document.id or sum(claim.id == other.id for other in document.claims) > 1:
                 raise ConfigError(f"{directory}: two claims are called {claim.id!r}", hint="rename one")
-
-
-def _refusal(path: Path, error: ValidationError) -> ConfigError:
-    first, *others = error.errors(include_url=False)
-    where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-    more = f" (and {len(others)} more)" if others else ""
-    return ConfigError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}{more}", hint=_GUIDE)
