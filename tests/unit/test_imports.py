@@ -142,7 +142,8 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
 
 
 def test_no_c_source_needs_itself_by_way_of_others() -> None:
-    sources = {path.stem: path.read_text() for path in sorted((PACKAGE / "virtual/csrc").glob("*.c"))}
+    """A source needs where the functions that it calls are defined, and the headers that it includes."""
+    sources = {path.name: path.read_text() for path in sorted((PACKAGE / "virtual/csrc").glob("*.[ch]"))}
     defined = {
         function: name
         for name, source in sources.items()
@@ -150,10 +151,15 @@ def test_no_c_source_needs_itself_by_way_of_others() -> None:
     }
     graph = {
         name: {
-            defined[word]
-            for word in set(re.findall(r"\bvgpu_\w+", source))
-            if word in defined and defined[word] != name
+            *re.findall(r'^#include "(.*)"', source, re.MULTILINE),
+            *(
+                defined[word]
+                for word in re.findall(r"\bvgpu_\w+", source)
+                if name.endswith(".c") and word in defined
+            ),
         }
+        - {name}
         for name, source in sources.items()
     }
+    assert {"visible.c", "visible.h"} <= graph["accounts.c"]
     TopologicalSorter(graph).prepare()
