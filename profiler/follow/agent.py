@@ -26,6 +26,7 @@ from profiler.virtual.architectures import set_architectures
 from profiler.virtual.reads import line_that_asked
 from profiler.virtual.routing import Routing
 from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state
+from profiler.virtual.torch_private import CUDA_START, MEMORY_OBSERVER
 from profiler.virtual.values import TrueValues
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Agent:
         """Watch from here on."""
         self._allocator.watch_resets()
         self._marks.install()  # before the values: they run backward passes without themselves
-        torch.cuda._lazy_call(self._start_on_card)
+        CUDA_START.find()(self._start_on_card)
         os.register_at_fork(after_in_child=self._start_in_child)
         watch_end(self._end, self._status)
         if self._values is not None:
@@ -105,8 +106,7 @@ class Agent:
             set_architectures(self._card)
         match torch.cuda.memory.get_allocator_backend():
             case "native":  # the others take no observer
-                # torch's stubs do not have it; torch.cuda.memory uses it the same way.
-                torch._C._cuda_attach_out_of_memory_observer(self._remember_request)  # type: ignore[attr-defined]
+                MEMORY_OBSERVER.find()(self._remember_request)
             case "pluggable":
                 told = f"process {os.getpid()} has an allocator of its own: what that allocates is not known"
                 (self._reports / f"{self._name}.problem").write_text(told)

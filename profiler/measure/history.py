@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import sysconfig
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from profiler.records.history import Event, EventKind, PhaseEvents, Stack, append_phase
+from profiler.resources import PACKAGE_ROOT
+from profiler.virtual.torch_private import HISTORY, RECORD_HISTORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from profiler.records.schema import PhaseName
 
 MAX_ENTRIES = 1_000_000
 """Entries of torch's history that one run may make. Torch says that each takes several KB of host memory
-(`torch.cuda.memory._record_memory_history`) while its phase lasts; a whole run of three steps of an 8B model
+while its phase lasts; a whole run of three steps of an 8B model
 makes some tens of thousands."""
 
 _MAX_FRAMES = 10
@@ -74,7 +76,7 @@ class HistoryRecorder:
         entries = [] if self._is_full else read_entries()
         if len(entries) > self._room:  # the ring has lost the first ones, and with them the order of blocks
             self._is_full = True
-            torch.cuda.memory._record_memory_history(None)
+            stop_recording()
         if self._is_full:
             append_phase(self._path, PhaseEvents(phase=name, step=step, is_truncated=True))
             return
@@ -127,7 +129,7 @@ class Names:
 
 def read_entries() -> list[dict[str, Any]]:
     """What torch's ring holds of the current device."""
-    traces: list[list[dict[str, Any]]] = torch.cuda.memory._snapshot()["device_traces"]
+    traces: list[list[dict[str, Any]]] = HISTORY.find()()["device_traces"]
     return traces[torch.cuda.current_device()]
 
 
@@ -145,15 +147,19 @@ def _places() -> tuple[str, ...]:
     """Directories that modules lie in, the deepest first: the packages' lies in the standard library's."""
     paths = sysconfig.get_paths()
     found = {paths[name] for name in ("purelib", "platlib", "stdlib", "platstdlib")}
-    found.add(str(Path(__file__).resolve().parents[2]))
+    found.add(str(PACKAGE_ROOT))
     return tuple(sorted((f"{place}/" for place in found), key=len, reverse=True))
 
 
 def start_recording(max_entries: int) -> None:
     """Starts torch's history anew: turning it off is what forgets the old one, in every release."""
-    record = torch.cuda.memory._record_memory_history
-    record(None)
-    record("all", context="all", stacks="python", max_entries=max_entries)
+    stop_recording()
+    RECORD_HISTORY.find()("all", context="all", stacks="python", max_entries=max_entries)
+
+
+def stop_recording() -> None:
+    """Ends torch's history, and forgets it."""
+    RECORD_HISTORY.find()(None)
 
 
 def _known(entries: Iterable[Mapping[str, Any]]) -> Iterator[tuple[EventKind, Mapping[str, Any]]]:

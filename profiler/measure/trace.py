@@ -14,10 +14,19 @@ import torch
 from profiler.measure.allocator import live_blocks
 from profiler.measure.block_sizes import BlockSizes
 from profiler.measure.components import claims, workspace_size
-from profiler.measure.history import KINDS, MAX_ENTRIES, Names, read_entries, short_name, start_recording
+from profiler.measure.history import (
+    KINDS,
+    MAX_ENTRIES,
+    Names,
+    read_entries,
+    short_name,
+    start_recording,
+    stop_recording,
+)
 from profiler.measure.marks import ModuleMarks, read_mark
 from profiler.records.history import EventKind, Stack
 from profiler.records.trace import LOOP, Claim, Mark, PhaseTrace, TraceEvent, append_phase
+from profiler.virtual.torch_private import DUMP_SNAPSHOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -91,7 +100,7 @@ class TraceRecorder:
         if len(entries) > self._room:  # the ring has lost the first ones, and with them the order of blocks
             self._is_full = True
             self._marking.close()
-            torch.cuda.memory._record_memory_history(None)
+            stop_recording()
         if self._is_full:
             append_phase(self._path, PhaseTrace(phase=name, step=step, is_truncated=True))
             return
@@ -99,7 +108,7 @@ class TraceRecorder:
         append_phase(self._path, self._phase(reading, entries))
         if self._snapshot_path is not None and reading.allocated_peak_bytes > self._snapshot_peak_bytes:
             self._snapshot_peak_bytes = reading.allocated_peak_bytes
-            torch.cuda.memory._dump_snapshot(str(self._snapshot_path))
+            DUMP_SNAPSHOT.find()(str(self._snapshot_path))
         start_recording(self._room + 1)
 
     def _phase(self, reading: PhaseReading, entries: Iterable[Mapping[str, Any]]) -> PhaseTrace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
+from profiler.virtual.torch_private import ARCHITECTURES
 
 if TYPE_CHECKING:
     from profiler.virtual.state import StateLayout
@@ -26,7 +26,7 @@ def _newest_runnable(major: int, minor: int) -> int:
     A cubin runs on its own major version with an equal or higher minor one (CUDA programming guide, "Binary
     Compatibility"). Once asked, torch works in no fork of this process.
     """
-    flags = torch._C._cuda_getArchFlags() or ""
+    flags = ARCHITECTURES.find()() or ""
     built = [int(flag.removeprefix("sm_").rstrip("af")) for flag in flags.split() if flag.startswith("sm_")]
     runnable = [arch for arch in built if arch // 10 == major and arch % 10 <= minor]
     return max(runnable, default=10 * major + minor)

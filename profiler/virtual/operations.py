@@ -8,16 +8,17 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._ops import HigherOrderOperator
 
 from profiler.virtual.draws import DRAWS
+from profiler.virtual.torch_private import HIGHER_ORDER_OPERATOR, bare, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from torch._ops import OpOverload
+    from profiler.virtual.torch_private import OpOverload
 
 aten = torch.ops.aten
+_HigherOrderOperator = HIGHER_ORDER_OPERATOR.find()
 
 MASKS = frozenset({torch.bool, torch.uint8})
 """Types of tensors that index as masks do."""
@@ -116,31 +117,30 @@ class Operation:
 
 def describe(func: OpOverload) -> Operation:
     """What its schema and the sets above say of an operator."""
-    if isinstance(func, HigherOrderOperator):  # such as flex_attention: what is within it is not seen
+    if isinstance(func, _HigherOrderOperator):  # such as flex_attention: what is within it is not seen
         return Operation(func=func, run=func, kind=Kind.VIEW, is_view=True)
-    name = func._schema.name
+    schema = schema_of(func)
     written = tuple(
         argument.name if argument.kwarg_only else position
-        for position, argument in enumerate(func._schema.arguments)
+        for position, argument in enumerate(schema.arguments)
         if argument.alias_info is not None and argument.alias_info.is_write
     )
     outputs = tuple(which for which in written if isinstance(which, str))  # `out=` and its kin
-    kind = _kind(func, written, has_outputs=bool(outputs))
+    kind = _kind(func, schema.name, written, has_outputs=bool(outputs))
     return Operation(
         func=func,
-        run=func._op,
+        run=bare(func),
         kind=kind,
         is_view=kind is Kind.VIEW,
         is_random=torch.Tag.nondeterministic_seeded in func.tags,
-        is_draw=name in DRAWS,
+        is_draw=schema.name in DRAWS,
         is_copy=func in _COPIES,
         written=written,
-        overwritten=(0,) if name in _FILLS else outputs,
+        overwritten=(0,) if schema.name in _FILLS else outputs,
     )
 
 
-def _kind(func: OpOverload, written: tuple[int | str, ...], *, has_outputs: bool) -> Kind:
-    name = func._schema.name
+def _kind(func: OpOverload, name: str, written: tuple[int | str, ...], *, has_outputs: bool) -> Kind:
     is_empty = name.startswith("aten::empty") or name in _UNINITIALIZED
     kinds = {
         Kind.LIFT: func is aten.lift_fresh.default,

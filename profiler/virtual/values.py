@@ -15,8 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from torch._C import _get_dispatch_mode, _TorchDispatchModeKey
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from profiler.virtual.assumptions import assumed_choice, finite_answer
 from profiler.virtual.backward import unwatched_engine
@@ -40,21 +38,21 @@ from profiler.virtual.reads import UnknownReads, caller, can_decide, is_check_of
 from profiler.virtual.sized import PlantedAnswers, answers, count_of, deciding, result_on_cpu
 from profiler.virtual.storages import INTEGRAL, address_of, can_keep, fills_storage
 from profiler.virtual.table import KnownStorages, on_host, to_host
+from profiler.virtual.torch_private import FAKE_KIND, MODE_OF_KIND, TorchDispatchMode, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from torch._ops import OpOverload
-
     from profiler.virtual.routing import Routing
+    from profiler.virtual.torch_private import OpOverload
 
     Arguments = tuple[Any, ...]
     Named = Mapping[str, Any]
     Handler = Callable[[Operation, Arguments, Named], Any]
     Plan = tuple[Operation, Handler | None]
 
-_FAKE = _TorchDispatchModeKey.FAKE
+_mode_of_kind, _FAKE = MODE_OF_KIND.find(), FAKE_KIND.find()
 
 
 class TrueValues(TorchDispatchMode):
@@ -108,7 +106,7 @@ class TrueValues(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else every call goes through torch._dynamo, which costs more than the rest
+        return False  # else every call goes through torch.compile, which costs more than the rest
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -119,7 +117,7 @@ class TrueValues(TorchDispatchMode):
         self, func: OpOverload, types: Sequence[type], args: Arguments = (), kwargs: Named | None = None
     ) -> Any:
         """Run the operation, and keep the values it makes if all it reads is known."""
-        if _get_dispatch_mode(_FAKE) is not None:  # within it, tensors have shapes and no memory
+        if _mode_of_kind(_FAKE) is not None:  # within it, tensors have shapes and no memory
             return func(*args, **(kwargs or {}))
         if types and any(map(wraps_tensors, types)):  # they unwrap what they hold, and come back with it
             return NotImplemented
@@ -203,7 +201,7 @@ class TrueValues(TorchDispatchMode):
     def _run_sparse(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
         """Counts what is not zero past any operator; here it finds nothing."""
         if args[0].is_cuda:
-            self.unknown_reads.add(operation.func._schema.name.removeprefix("aten::"), decides=True)
+            self.unknown_reads.add(schema_of(operation.func).name.removeprefix("aten::"), decides=True)
         return operation.run(*args, **kwargs)
 
     # ---- operations whose result the host reads ----
@@ -247,7 +245,7 @@ class TrueValues(TorchDispatchMode):
         """Count a read of an unknown value; two equal tensors are compared to take a branch."""
         source = args[1] if func is aten.copy_.default else args[0]
         decides = func in COMPARISONS or can_decide(source.dtype)
-        self.unknown_reads.add(func._schema.name.removeprefix("aten::"), decides=decides)
+        self.unknown_reads.add(schema_of(func).name.removeprefix("aten::"), decides=decides)
 
     # ---- operations whose size, or what they allocate, values decide ----
 
@@ -256,7 +254,7 @@ class TrueValues(TorchDispatchMode):
         if not sources:
             return operation.run(*args, **kwargs)
         if not all(map(self.known.has, deciding(operation.func, args))):
-            self.unknown_reads.add(operation.func._schema.name.removeprefix("aten::"), decides=True)
+            self.unknown_reads.add(schema_of(operation.func).name.removeprefix("aten::"), decides=True)
             if not all(can_keep(t, is_copy=True) for t in sources):
                 return operation.run(*args, **kwargs)
         # What is unknown is zero to the CPU as well.
