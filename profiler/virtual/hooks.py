@@ -91,7 +91,7 @@ def _patches(
         yield private.replaced(torch.Tensor, name, _last_watched(getattr(torch.Tensor, name), watch))
     # Of nodes, and so of modules; of saved tensors; at the end of the pass.
     yield private.NODE_HOOKS.replaced(staticmethod(_last_watched(private.NODE_HOOKS.find(), watch)))
-    yield private.SAVED_TENSOR_HOOKS.replaced(_last_watched(private.SAVED_TENSOR_HOOKS.find(), watch))
+    yield private.SAVED_HOOKS.replaced(_last_watched(private.SAVED_HOOKS.find(), watch))
     yield private.ENGINE.replaced(_engine(watch))
 
 

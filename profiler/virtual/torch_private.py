@@ -85,13 +85,10 @@ class PrivateName(NamedTuple):
 
 _MODES = "torch.utils._python_dispatch"
 DISPATCH_MODE = PrivateName(_MODES, "TorchDispatchMode", "follows every operation on a virtual card")
-SKIPS_DYNAMO = PrivateName(_MODES, "TorchDispatchMode._should_skip_dynamo", "overridden for speed", _NEW)
-IGNORES_COMPILE = PrivateName(
-    _MODES, "TorchDispatchMode.ignore_compile_internals", "overridden: else torch.compile does nothing", _NEW
-)
-TAKES_ALL = PrivateName(
-    _MODES, "TorchDispatchMode.supports_higher_order_operators", "overridden: flex_attention and more", _NEW
-)
+_OVERRIDDEN = "TorchDispatchMode."
+SKIPS_DYNAMO = PrivateName(_MODES, f"{_OVERRIDDEN}_should_skip_dynamo", "for speed", _NEW)
+IGNORES_COMPILE = PrivateName(_MODES, f"{_OVERRIDDEN}ignore_compile_internals", "else nothing compiles", _NEW)
+TAKES_ALL = PrivateName(_MODES, f"{_OVERRIDDEN}supports_higher_order_operators", "flex_attention", _NEW)
 CURRENT_MODE = PrivateName(_MODES, "_get_current_dispatch_mode", "whether a hook runs within the mode")
 MODE_STACK = PrivateName(_MODES, "_get_current_dispatch_mode_stack", "whether ours is the only mode")
 WITHOUT_MODES = PrivateName(_MODES, "_disable_current_modes", "the autograd engine runs without the mode")
@@ -108,34 +105,26 @@ OVERLAP = PrivateName("torch", "_debug_has_internal_overlap", "whether a tensor 
 RUN_BACKWARD = PrivateName("torch.autograd", "_engine_run_backward", "where every backward pass begins")
 ENGINE = PrivateName("torch.autograd.variable", "Variable._execution_engine", "how a backward pass ends")
 NODE_HOOKS = PrivateName("torch.autograd.function", "Function._register_hook", "hooks of nodes and modules")
-SAVED_TENSOR_HOOKS = PrivateName(
-    "torch._C", "_autograd._push_saved_tensors_default_hooks", "hooks of saved tensors"
-)
+SAVED_HOOKS = PrivateName("torch._C", "_autograd._push_saved_tensors_default_hooks", "of saved tensors")
 RECOMPUTATION_HOOK = PrivateName("torch.utils.checkpoint", "_recomputation_hook", "what a checkpoint repeats")
 
 NOT_COMPILED = PrivateName("torch._compile", "_disable_dynamo", "torch.compile passes over our hooks")
 TRACING = PrivateName("torch._guards", "TracingContext", "whether a backward pass is only traced")
-COMPILED_KERNEL = PrivateName(
-    "torch._inductor.runtime.triton_heuristics", "CachingAutotuner.run", "what torch.compile's kernels write"
-)
-_KERNELS = "torch._higher_order_ops.triton_kernel_wrap"
-KERNEL_ACCESSES = PrivateName(_KERNELS, "identify_accessed_tensors", "what a Triton kernel writes", _NEW)
-KERNEL_WRITES = PrivateName(_KERNELS, "identify_mutated_tensors", "what a Triton kernel writes", _OLD)
+_HEURISTICS = "torch._inductor.runtime.triton_heuristics"
+COMPILED_KERNEL = PrivateName(_HEURISTICS, "CachingAutotuner.run", "what torch.compile's kernels write")
+_WRAP = "torch._higher_order_ops.triton_kernel_wrap"
+KERNEL_ACCESSES = PrivateName(_WRAP, "identify_accessed_tensors", "what a script's kernel writes", _NEW)
+KERNEL_WRITES = PrivateName(_WRAP, "identify_mutated_tensors", "what a script's kernel writes", _OLD)
 
 ARCHITECTURES = PrivateName("torch._C", "_cuda_getArchFlags", "the cards that torch was built for")
 CUDA_START = PrivateName("torch.cuda", "_lazy_call", "exec: when a process begins to use CUDA")
 IN_BAD_FORK = PrivateName("torch.cuda", "_is_in_bad_fork", "whether jobs can be forked from a process")
 DEVICE_INDEX = PrivateName("torch.cuda._utils", "_get_device_index", "exec: which card a script asks for")
-NEW_GROUP = PrivateName(
-    "torch.distributed.distributed_c10d",
-    "_new_process_group_helper",
-    "exec: whether it needs several cards",
-)
+_GROUPS = "torch.distributed.distributed_c10d"
+NEW_GROUP = PrivateName(_GROUPS, "_new_process_group_helper", "exec: whether it needs several cards")
 
 ALLOCATOR_SETTINGS = PrivateName("torch._C", "_accelerator_setAllocatorSettings", "refuses wrong ones", _NEW)
-MEMORY_OBSERVER = PrivateName(
-    "torch._C", "_cuda_attach_out_of_memory_observer", "how much was asked for as memory ran out"
-)
+MEMORY_OBSERVER = PrivateName("torch._C", "_cuda_attach_out_of_memory_observer", "what the last request was")
 STATISTICS = PrivateName("torch._C", "_cuda_memoryStats", "exec: what a process holds")
 RESET_PEAKS = PrivateName("torch._C", "_cuda_resetPeakMemoryStats", "exec: peaks that a script resets")
 RESET_ANY_PEAKS = PrivateName("torch._C", "_accelerator_resetPeakStats", "exec: the same", _NEW)
