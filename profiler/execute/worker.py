@@ -22,7 +22,7 @@ from profiler.hardware.discovery import find_real_gpus
 from profiler.hardware.sampler import UsedMemorySampler
 from profiler.hardware.visible import match_by_uuid
 from profiler.jobs.models import ModelSource
-from profiler.measure.device import DeviceMeter, ExactMeter, NoMeter, SampledMeter
+from profiler.measure.device import DeviceMeter, ExactMeter, SampledMeter
 from profiler.measure.history import HistoryRecorder
 from profiler.measure.phases import Recorder
 from profiler.measure.trace import TraceRecorder
@@ -39,8 +39,13 @@ from profiler.process.protocol import (
     write_whole,
 )
 from profiler.records.schema import Outcome, OutcomeStatus, ValueReads, WorkerReport
-from profiler.virtual.architectures import set_architectures
-from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state, workspaces_left_out
+from profiler.virtual.state import (
+    STATE_VARIABLE,
+    StateLayout,
+    open_state,
+    set_architectures,
+    workspaces_left_out,
+)
 from profiler.virtual.torch_private import ALLOCATOR_SETTINGS, MEMORY_OBSERVER
 from profiler.virtual.values import TrueValues
 from profiler.workload.job import run_phases
@@ -215,7 +220,7 @@ def _run_real(directory: Path, request: Request) -> None:
     )
     request = request.model_copy(update={"device": device})
     if gpu is None:
-        Worker(directory, request, NoMeter(), None).run()
+        Worker(directory, request, DeviceMeter(), None).run()
         return
     with UsedMemorySampler(gpu) as sampler:
         Worker(directory, request, SampledMeter(sampler), None).run()

@@ -16,8 +16,8 @@ from profiler.measure.block_sizes import BlockSizes
 from profiler.measure.components import claims, workspace_size
 from profiler.measure.history import KINDS, MAX_ENTRIES, Names, Ring, short_name
 from profiler.measure.marks import ModuleMarks, read_mark
-from profiler.records.history import EventKind, Stack
-from profiler.records.trace import LOOP, Claim, Mark, PhaseTrace, TraceEvent, append_phase
+from profiler.records.history import EventKind, Stack, append_phase
+from profiler.records.trace import LOOP, Claim, Mark, PhaseTrace, TraceEvent
 from profiler.virtual.torch_private import DUMP_SNAPSHOT
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Stack: TypeAlias = tuple[str, ...]
 """Python lines, the innermost first: `transformers/models/llama/modeling_llama.py:254 forward`."""
+
+
+Phase = TypeVar("Phase", bound=BaseModel)
 
 
 class EventKind(StrEnum):
@@ -98,30 +101,32 @@ class History:
         return any(phase.is_truncated for phase in self.phases)
 
 
-def append_phase(path: Path, events: PhaseEvents) -> None:
-    """Add one phase to a history's file, made if missing; a reader may meet the line half written."""
+def append_phase(path: Path, phase: BaseModel) -> None:
+    """Add one phase's line to a file, made if missing; a reader may meet the line half written."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(events.model_dump_json() + "\n")
+        file.write(phase.model_dump_json() + "\n")
+
+
+def read_phases(data: bytes, kind: type[Phase]) -> tuple[Phase, ...]:
+    """The phases of a file, one a line. A last line that its writer did not finish is left out."""
+    phases: list[Phase] = []
+    for line in data.splitlines():
+        try:
+            phases.append(kind.model_validate_json(line))
+        except ValidationError:
+            break  # the worker was killed while it wrote
+    return tuple(phases)
 
 
 def read_history(path: Path) -> History:
-    """Read a history, packed or not. A last line that its writer did not finish is left out.
+    """Read a history, packed or not.
 
     Raises:
         OSError: the file cannot be read.
     """
     data = path.read_bytes()
-    text = gzip.decompress(data) if path.suffix == ".gz" else data
-    phases: list[PhaseEvents] = []
-    stacks: list[Stack] = []
-    for line in text.splitlines():
-        try:
-            phase = PhaseEvents.model_validate_json(line)
-        except ValidationError:
-            break  # the worker was killed while it wrote
-        phases.append(phase)
-        stacks += phase.new_stacks
-    return History(phases=tuple(phases), stacks=tuple(stacks))
+    phases = read_phases(gzip.decompress(data) if path.suffix == ".gz" else data, PhaseEvents)
+    return History(phases=phases, stacks=tuple(stack for phase in phases for stack in phase.new_stacks))
 
 
 def pack_history(history: History) -> bytes:

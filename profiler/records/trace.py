@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from profiler.records.history import EventKind, Stack
+from profiler.records.history import EventKind, Stack, read_phases
 from profiler.records.schema import PhaseName
 
 if TYPE_CHECKING:
@@ -130,27 +130,15 @@ class Trace:
         return any(phase.is_truncated for phase in self.phases)
 
 
-def append_phase(path: Path, phase: PhaseTrace) -> None:
-    """Adds one phase to a trace's file, made if missing; a reader may meet the line half written."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(phase.model_dump_json() + "\n")
-
-
 def read_trace(path: Path) -> Trace:
-    """Reads a trace. A last line that its writer did not finish is left out.
+    """Reads a trace.
 
     Raises:
         OSError: the file cannot be read.
     """
-    phases: list[PhaseTrace] = []
-    stacks: list[Stack] = []
-    marks: list[Mark] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            phase = PhaseTrace.model_validate_json(line)
-        except ValidationError:
-            break  # the worker was killed while it wrote
-        phases.append(phase)
-        stacks += phase.new_stacks
-        marks += phase.new_marks
-    return Trace(phases=tuple(phases), stacks=tuple(stacks), marks=tuple(marks))
+    phases = read_phases(path.read_bytes(), PhaseTrace)
+    return Trace(
+        phases=phases,
+        stacks=tuple(stack for phase in phases for stack in phase.new_stacks),
+        marks=tuple(mark for phase in phases for mark in phase.new_marks),
+    )

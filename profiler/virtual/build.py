@@ -80,16 +80,8 @@ def unknown_functions() -> str:
 def _compile(sources: list[Path], library: Path) -> None:
     command = [
         *_compiler(),
-        *[
-            "-std=gnu11",
-            "-O2",
-            "-g0",
-            "-fPIC",
-            "-shared",
-            "-fvisibility=default",
-            "-fno-builtin",
-            "-fno-sanitize=all",
-        ],
+        *["-std=gnu11", "-O2", "-g0", "-fPIC", "-shared"],
+        *["-fvisibility=default", "-fno-builtin", "-fno-sanitize=all"],
         *["-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", f"-Wl,-soname,{LIBRARY_NAME}"],
         *map(str, sources),
         *["-o", str(library), "-lpthread", "-ldl"],

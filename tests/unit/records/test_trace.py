@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from profiler.records.trace import Trace, append_phase, read_trace
+from profiler.records.history import append_phase
+from profiler.records.trace import Trace, read_trace
 from tests.unit.explain.traces import STACKS, a_trained_trace
 
 if TYPE_CHECKING:
