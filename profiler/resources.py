@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent
-PACKAGE_ROOT = _PACKAGE.parent
+PACKAGE = Path(__file__).resolve().parent
+PACKAGE_ROOT = PACKAGE.parent
 """What a process needs on its path to import this package: `site-packages`, or a checkout."""
 
 
 def configs_dir() -> Path:
     """The shipped `configs` directory: inside the installed package, else the repository's own."""
-    installed = _PACKAGE / "configs"
+    installed = PACKAGE / "configs"
     return installed if installed.is_dir() else PACKAGE_ROOT / "configs"

@@ -13,8 +13,8 @@ from profiler.report.terminal.output import data_output, print_json_value
 def doctor(*, out: o.Out = Path("results/adhoc"), json: o.Json = False) -> int:
     """Check this machine and say what to mend.
 
-    Looks at Python, torch, the libraries, GPUs, allocator settings and the disk, starts a virtual GPU, and
-    changes nothing.
+    Looks at Python, torch, the libraries, GPUs, allocator settings and the disk, starts a virtual GPU, asks
+    torch for what peakvram uses of its inside, and changes nothing.
 
     \b
     peakvram doctor
@@ -24,10 +24,10 @@ def doctor(*, out: o.Out = Path("results/adhoc"), json: o.Json = False) -> int:
     """  # noqa: D301 - \b keeps the examples' lines apart
     from profiler.doctor.checks import Status  # noqa: PLC0415 - not for --help
     from profiler.doctor.machine import diagnose  # noqa: PLC0415
-    from profiler.doctor.virtual_gpu import probe_virtual  # noqa: PLC0415
+    from profiler.doctor.probes import probe_torch, probe_virtual  # noqa: PLC0415
     from profiler.report.terminal.doctor import show_diagnosis  # noqa: PLC0415
 
-    diagnosis = diagnose(results_directory=out, probe_virtual=probe_virtual)
+    diagnosis = diagnose(results_directory=out, probes=(probe_virtual, probe_torch))
     if json:
         print_json_value({"status": diagnosis.status, **asdict(diagnosis)})
     else:

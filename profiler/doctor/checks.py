@@ -31,6 +31,21 @@ class Check:
     hint: str = ""
 
 
+def ok(name: str, detail: str) -> Check:
+    """Nothing is amiss."""
+    return Check(name=name, status=Status.OK, detail=detail)
+
+
+def warn(name: str, detail: str, *, hint: str = "") -> Check:
+    """It works, with a drawback."""
+    return Check(name=name, status=Status.WARN, detail=detail, hint=hint)
+
+
+def fail(name: str, detail: str, *, hint: str = "") -> Check:
+    """It does not work."""
+    return Check(name=name, status=Status.FAIL, detail=detail, hint=hint)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
     """Everything that was looked at, in the order to read it.
@@ -44,5 +59,5 @@ class Diagnosis:
     @property
     def status(self) -> Status:
         """The worst of all."""
-        found = {check.status for check in self.checks}
-        return next((status for status in (Status.FAIL, Status.WARN) if status in found), Status.OK)
+        statuses = {check.status for check in self.checks}
+        return next((status for status in (Status.FAIL, Status.WARN) if status in statuses), Status.OK)

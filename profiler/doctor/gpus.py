@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from profiler.doctor.checks import Check, Status
+from profiler.doctor.checks import Check, Status, fail, ok, warn
 from profiler.errors import EnvironmentUnfitError
 from profiler.hardware.idle import inspect_idle
 from profiler.hardware.nvml import open_nvml
@@ -27,7 +27,7 @@ def check_gpus(environ: Mapping[str, str]) -> tuple[Check, ...]:
         with open_nvml() as nvml:
             driver, listing = _check_driver(nvml), nvml.list_cards()
     except EnvironmentUnfitError as error:
-        return (Check(name="driver", status=Status.WARN, detail=error.message, hint=error.hint),)
+        return (warn("driver", error.message, hint=error.hint),)
     visible = find_visible(listing.cards, environ)
     return (
         driver,
@@ -43,9 +43,8 @@ def _check_driver(nvml: Nvml) -> Check:
     try:
         check_driver(find_torch_build(), driver=nvml.driver, driver_cuda_version=nvml.cuda_version)
     except EnvironmentUnfitError as error:
-        detail = f"{detail}: {error.message}"
-        return Check(name="driver", status=Status.FAIL, detail=detail, hint=error.hint)
-    return Check(name="driver", status=Status.OK, detail=detail)
+        return fail("driver", f"{detail}: {error.message}", hint=error.hint)
+    return ok("driver", detail)
 
 
 def _check_place() -> tuple[Check, ...]:
@@ -53,24 +52,21 @@ def _check_place() -> tuple[Check, ...]:
     if is_wsl():
         detail = "WSL: Windows manages the card's memory, and may spill to system memory instead of failing"
         hint = "what one process uses is not told; readings are of the whole card"
-        return (Check(name="system", status=Status.WARN, detail=detail, hint=hint),)
+        return (warn("system", detail, hint=hint),)
     if not sees_host_pids():
         detail = "a container with process ids of its own: NVML may give the host's"
         hint = "readings fall back to the whole card; start it with --pid=host to see single processes"
-        return (Check(name="system", status=Status.WARN, detail=detail, hint=hint),)
+        return (warn("system", detail, hint=hint),)
     return ()
 
 
 def _check_listing(listing: Listing, visible: VisibleGpus) -> tuple[Check, ...]:
-    failed = [
-        Check(name="gpu", status=Status.FAIL, detail=failure.message, hint=failure.hint)
-        for failure in listing.failures
-    ]
+    checks = [fail("gpu", failure.message, hint=failure.hint) for failure in listing.failures]
     if not listing.cards:
-        failed.append(Check(name="gpu", status=Status.WARN, detail="the driver knows of no GPU"))
+        checks.append(warn("gpu", "the driver knows of no GPU"))
     if visible.note:
-        failed.append(Check(name="cuda order", status=Status.WARN, detail=visible.note))
-    return tuple(failed)
+        checks.append(warn("cuda order", visible.note))
+    return tuple(checks)
 
 
 def _check_gpu(gpu: RealGpu, visible: VisibleGpus) -> Check:
@@ -79,14 +75,12 @@ def _check_gpu(gpu: RealGpu, visible: VisibleGpus) -> Check:
     try:
         report = inspect_idle(gpu)
     except EnvironmentUnfitError as error:
-        return Check(name=name, status=Status.FAIL, detail=f"{gpu.name}: {error.message}", hint=error.hint)
-    is_free = not report.busy and not report.notes
-    return Check(
-        name=name,
-        status=Status.OK if is_free or seen is None else Status.WARN,
-        detail="; ".join(_describe(gpu, report)),
-        hint="" if is_free else _hint(report),
-    )
+        return fail(name, f"{gpu.name}: {error.message}", hint=error.hint)
+    detail = "; ".join(_describe(gpu, report))
+    if not report.busy and not report.notes:
+        return ok(name, detail)
+    status = Status.OK if seen is None else Status.WARN  # what is hidden from jobs does not disturb them
+    return Check(name=name, status=status, detail=detail, hint=_hint(report))
 
 
 def _describe(gpu: RealGpu, report: IdleReport) -> list[str]:

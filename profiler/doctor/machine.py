@@ -10,14 +10,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from profiler.doctor.checks import Check, Diagnosis, Status
+from profiler.doctor.checks import Check, Diagnosis, fail, ok, warn
 from profiler.doctor.gpus import check_gpus
 from profiler.hardware.torch_build import find_torch_build
 from profiler.units import GIB, format_bytes
 from profiler.virtual.state import library_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 OLDEST_PYTHON = (3, 11)
 LIBRARIES = ("transformers", "peft", "bitsandbytes", "accelerate")
@@ -44,14 +44,14 @@ def diagnose(
     *,
     results_directory: Path | None = None,
     environ: Mapping[str, str] | None = None,
-    probe_virtual: Callable[[], Check] | None = None,
+    probes: Iterable[Callable[[], Check]] = (),
 ) -> Diagnosis:
     """Looks at everything; nothing is changed and torch is not imported.
 
     Args:
         results_directory: where results would be written; the working directory if none is given.
         environ: the environment variables of a job; our own if none are given.
-        probe_virtual: starts a virtual GPU and says how that went; not done if there is none.
+        probes: each starts a process that imports torch, and says how that went.
     """
     variables = os.environ if environ is None else environ
     checks = [
@@ -60,7 +60,7 @@ def diagnose(
         _check_torch(),
         *(_check_library(name) for name in LIBRARIES),
         _check_virtual_library(),
-        *((probe_virtual(),) if probe_virtual is not None else ()),
+        *(probe() for probe in probes),
         *check_gpus(variables),
         _check_allocator(variables),
         _check_hub(variables),
@@ -72,73 +72,61 @@ def diagnose(
 def _check_python() -> Check:
     detail = f"{platform.python_version()} at {sys.executable}"
     if sys.version_info[:2] < OLDEST_PYTHON:
-        return Check(
-            name="python", status=Status.FAIL, detail=detail, hint="peakvram needs Python 3.11 or later"
-        )
-    return Check(name="python", status=Status.OK, detail=detail)
+        return fail("python", detail, hint="peakvram needs Python 3.11 or later")
+    return ok("python", detail)
 
 
 def _check_platform() -> Check:
-    detail, hint = f"{platform.system()} {platform.machine()}", ""
+    detail = f"{platform.system()} {platform.machine()}"
     match platform.system(), platform.machine().lower():
         case "Linux", "x86_64" | "amd64":
-            pass
+            return ok("platform", detail)
         case "Linux", _:
             hint = "virtual GPUs need Linux on x86_64; a real NVIDIA GPU works here"
         case "Windows", _:
             hint = "virtual GPUs need Linux: use WSL 2, which also reaches the real GPU"
         case _:
             hint = "neither virtual nor NVIDIA GPUs work here: use Linux on x86_64, or a Linux container"
-    return Check(name="platform", status=Status.WARN if hint else Status.OK, detail=detail, hint=hint)
+    return warn("platform", detail, hint=hint)
 
 
 def _check_torch() -> Check:
     build = find_torch_build()
     if build is None:
-        return Check(name="torch", status=Status.FAIL, detail="not installed", hint="pip install torch")
+        return fail("torch", "not installed", hint="pip install torch")
     if build.cuda is None:
-        return Check(
-            name="torch",
-            status=Status.FAIL,
-            detail=f"{build.version}, built without CUDA",
-            hint="real and virtual GPUs both need the CUDA build, as `pip install torch` gives on Linux",
-        )
-    return Check(name="torch", status=Status.OK, detail=f"{build.version}, built for CUDA {build.cuda}")
+        hint = "real and virtual GPUs both need the CUDA build, as `pip install torch` gives on Linux"
+        return fail("torch", f"{build.version}, built without CUDA", hint=hint)
+    return ok("torch", f"{build.version}, built for CUDA {build.cuda}")
 
 
 def _check_library(name: str) -> Check:
     try:
-        return Check(name=name, status=Status.OK, detail=version(name))
+        return ok(name, version(name))
     except PackageNotFoundError:
-        return Check(name=name, status=Status.FAIL, detail="not installed", hint=f"pip install {name}")
+        return fail(name, "not installed", hint=f"pip install {name}")
 
 
 def _check_virtual_library() -> Check:
     path = library_path()
     if path.is_file():
-        return Check(name="virtual GPU", status=Status.OK, detail=f"built: {path}")
-    return Check(
-        name="virtual GPU",
-        status=Status.WARN,
-        detail=f"its library is not built: {path}",
-        hint="install peakvram again on Linux x86_64, or build it: python -m profiler.virtual.build",
-    )
+        return ok("virtual GPU", f"built: {path}")
+    hint = "install peakvram again on Linux x86_64, or build it: python -m profiler.virtual.build"
+    return warn("virtual GPU", f"its library is not built: {path}", hint=hint)
 
 
 def _check_allocator(environ: Mapping[str, str]) -> Check:
-    found = [f"{name}={environ[name]}" for name in ALLOCATOR_VARIABLES if name in environ]
-    if not found:
-        return Check(
-            name="environment", status=Status.OK, detail="no variable changes the allocator or the cards"
-        )
+    variables = [f"{name}={environ[name]}" for name in ALLOCATOR_VARIABLES if name in environ]
+    if not variables:
+        return ok("environment", "no variable changes the allocator or the cards")
     hint = "they change what a job allocates or where it runs; a job's own alloc_conf is recorded with it"
-    return Check(name="environment", status=Status.WARN, detail=", ".join(found), hint=hint)
+    return warn("environment", ", ".join(variables), hint=hint)
 
 
 def _check_hub(environ: Mapping[str, str]) -> Check:
-    found = [f"{name}={environ[name]}" if name in environ else f"{name} not set" for name in HUB_VARIABLES]
-    found += [f"{name} {'set' if environ.get(name) else 'not set'}" for name in SECRET_VARIABLES]
-    return Check(name="hugging face", status=Status.OK, detail=", ".join(found))
+    told = [f"{name}={environ[name]}" if name in environ else f"{name} not set" for name in HUB_VARIABLES]
+    told += [f"{name} {'set' if environ.get(name) else 'not set'}" for name in SECRET_VARIABLES]
+    return ok("hugging face", ", ".join(told))
 
 
 def _check_disk(directory: Path) -> Check:
@@ -146,11 +134,7 @@ def _check_disk(directory: Path) -> Check:
     free_bytes = shutil.disk_usage(existing).free
     detail = f"{format_bytes(free_bytes)} free for {directory}"
     if free_bytes < LITTLE_DISK_BYTES:
-        return Check(
-            name="disk", status=Status.WARN, detail=detail, hint="make room, or write results elsewhere"
-        )
+        return warn("disk", detail, hint="make room, or write results elsewhere")
     if not os.access(existing, os.W_OK):
-        return Check(
-            name="disk", status=Status.FAIL, detail=f"{existing} cannot be written to", hint="use --out"
-        )
-    return Check(name="disk", status=Status.OK, detail=detail)
+        return fail("disk", f"{existing} cannot be written to", hint="use --out")
+    return ok("disk", detail)

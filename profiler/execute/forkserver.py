@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.process.protocol import STDERR
 from profiler.virtual.state import STATE_VARIABLE
+from profiler.virtual.torch_private import IN_BAD_FORK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,7 +101,7 @@ def _import_libraries() -> None:
     for family in filter(None, os.environ.get(FAMILIES_VARIABLE, "").split(",")):
         with suppress(ModuleNotFoundError):  # named otherwise: each job imports it
             importlib.import_module(f"transformers.models.{family}.modeling_{family}")
-    if torch.cuda.is_initialized() or torch.cuda._is_in_bad_fork():
+    if torch.cuda.is_initialized() or IN_BAD_FORK.find()():
         raise RuntimeError("an import initialised CUDA: jobs cannot be forked from this process")
 
 

@@ -22,7 +22,7 @@ from profiler.hardware.discovery import find_real_gpus
 from profiler.hardware.sampler import UsedMemorySampler
 from profiler.hardware.visible import match_by_uuid
 from profiler.jobs.models import ModelSource
-from profiler.measure.device import DeviceMeter, ExactMeter, NoMeter, SampledMeter
+from profiler.measure.device import DeviceMeter, ExactMeter, SampledMeter
 from profiler.measure.history import HistoryRecorder
 from profiler.measure.phases import Recorder
 from profiler.measure.trace import TraceRecorder
@@ -39,8 +39,14 @@ from profiler.process.protocol import (
     write_whole,
 )
 from profiler.records.schema import Outcome, OutcomeStatus, ValueReads, WorkerReport
-from profiler.virtual.architectures import set_architectures
-from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state, workspaces_left_out
+from profiler.virtual.state import (
+    STATE_VARIABLE,
+    StateLayout,
+    open_state,
+    set_architectures,
+    workspaces_left_out,
+)
+from profiler.virtual.torch_private import ALLOCATOR_SETTINGS, MEMORY_OBSERVER
 from profiler.virtual.values import TrueValues
 from profiler.workload.job import run_phases
 
@@ -79,8 +85,7 @@ class Worker:
         Raises:
             PeakvramError: the job cannot be run as it was asked for.
         """
-        # torch's stubs do not have it; torch.cuda.memory uses it the same way.
-        torch._C._cuda_attach_out_of_memory_observer(self._remember_request)  # type: ignore[attr-defined]
+        MEMORY_OBSERVER.find()(self._remember_request)
         source = ModelSource(**self._request.source.model_dump())
         with self._values or nullcontext():
             try:
@@ -180,7 +185,7 @@ def _apply_alloc_conf(text: str) -> None:
     Raises:
         ConfigError: this torch does not take them.
     """
-    apply = getattr(torch._C, "_accelerator_setAllocatorSettings", None)
+    apply = ALLOCATOR_SETTINGS.find_if_there()
     if not text or apply is None:  # torch before 2.9 reads the environment alone
         return
     set_aside = {name: os.environ.pop(name) for name in ALLOC_CONF_VARIABLES if name in os.environ}
@@ -215,7 +220,7 @@ def _run_real(directory: Path, request: Request) -> None:
     )
     request = request.model_copy(update={"device": device})
     if gpu is None:
-        Worker(directory, request, NoMeter(), None).run()
+        Worker(directory, request, DeviceMeter(), None).run()
         return
     with UsedMemorySampler(gpu) as sampler:
         Worker(directory, request, SampledMeter(sampler), None).run()

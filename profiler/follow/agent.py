@@ -20,12 +20,12 @@ import torch
 from profiler.follow.ending import Ending, ExitStatus, watch_end
 from profiler.follow.figures import Allocator, Figures
 from profiler.follow.groups import refuse_several
-from profiler.follow.parts import REST, Marks
+from profiler.follow.parts import REST, Parts
 from profiler.follow.threads import enter_everywhere, leave
-from profiler.virtual.architectures import set_architectures
 from profiler.virtual.reads import line_that_asked
 from profiler.virtual.routing import Routing
-from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state
+from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state, set_architectures
+from profiler.virtual.torch_private import CUDA_START, MEMORY_OBSERVER
 from profiler.virtual.values import TrueValues
 
 if TYPE_CHECKING:
@@ -62,14 +62,14 @@ class Agent:
         self._card: StateLayout | None = None
         self._status = ExitStatus()
         self._allocator = Allocator()
-        self._marks = Marks(self._add_mark, on_step=self._end_if_enough)
+        self._parts = Parts(self._add_mark, on_step=self._end_if_enough)
         self._forget()
 
     def begin(self) -> None:
         """Watch from here on."""
         self._allocator.watch_resets()
-        self._marks.install()  # before the values: they run backward passes without themselves
-        torch.cuda._lazy_call(self._start_on_card)
+        self._parts.install()  # before the values: they run backward passes without themselves
+        CUDA_START.find()(self._start_on_card)
         os.register_at_fork(after_in_child=self._start_in_child)
         watch_end(self._end, self._status)
         if self._values is not None:
@@ -91,7 +91,7 @@ class Agent:
     def _start_in_child(self) -> None:
         self._forget()
         self._allocator.latest = Figures()
-        self._marks.reset()
+        self._parts.reset()
         if self._values is not None:
             for counted in (self._values.unknown_reads, self._values.assumed, self._values.inexact):
                 counted.clear()
@@ -105,8 +105,7 @@ class Agent:
             set_architectures(self._card)
         match torch.cuda.memory.get_allocator_backend():
             case "native":  # the others take no observer
-                # torch's stubs do not have it; torch.cuda.memory uses it the same way.
-                torch._C._cuda_attach_out_of_memory_observer(self._remember_request)  # type: ignore[attr-defined]
+                MEMORY_OBSERVER.find()(self._remember_request)
             case "pluggable":
                 told = f"process {os.getpid()} has an allocator of its own: what that allocates is not known"
                 (self._reports / f"{self._name}.problem").write_text(told)
@@ -145,7 +144,7 @@ class Agent:
             return
         if self._ending is not None:
             return
-        self._add_mark(REST, self._marks.num_steps)
+        self._add_mark(REST, self._parts.num_steps)
         self._ending = ending
         self._write()
 
@@ -167,7 +166,7 @@ class Agent:
             **asdict(figures),
             "device_used_bytes": self._used_peak_bytes,
             "device_uuid": _uuid(),
-            "num_steps": self._marks.num_steps,
+            "num_steps": self._parts.num_steps,
             "marks": self._told_marks,
             "out_of_memory": self._out_of_memory,
             "has_stopped": self._has_stopped,

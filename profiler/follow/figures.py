@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-_RESETS = ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats")
-"""torch's functions that begin new peaks, by their names in `torch._C`; the second came with torch 2.9."""
+from profiler.virtual.torch_private import RESET_ANY_PEAKS, RESET_PEAKS, STATISTICS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,15 +31,15 @@ class Allocator:
 
     def watch_resets(self) -> None:
         """From here on, what a script resets is not lost."""
-        for name in _RESETS:
-            if hasattr(torch._C, name):
-                setattr(torch._C, name, self._reading_before(getattr(torch._C, name)))
+        for name in (RESET_PEAKS, RESET_ANY_PEAKS):
+            if (reset := name.find_if_there()) is not None:
+                name.replace(self._reading_before(reset))
 
     def read(self) -> Figures:
         """The figures now; as they were where CUDA is not up, or a script's own allocator tells nothing."""
         if not torch.cuda.is_initialized() or torch.cuda.memory.get_allocator_backend() == "pluggable":
             return self.latest
-        told: Any = torch._C._cuda_memoryStats(0)
+        told: Any = STATISTICS.find()(0)
         allocated, reserved = told["allocated_bytes"]["all"], told["reserved_bytes"]["all"]
         self.latest = Figures(
             allocated_bytes=allocated["current"],

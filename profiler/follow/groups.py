@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 import torch.distributed
 
+from profiler.virtual.torch_private import DEVICE_INDEX, NEW_GROUP
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -36,15 +38,14 @@ def refuse_several(reports: Path) -> None:
 def _watch_groups(reports: Path) -> None:
     if not torch.distributed.is_available():
         return
-    groups = torch.distributed.distributed_c10d
-    make: Callable[..., Any] = vars(groups)["_new_process_group_helper"]
+    make: Callable[..., Any] = NEW_GROUP.find()
 
     def make_of_one(size: int, rank: int, ranks: list[int], backend: str, *rest: Any, **options: Any) -> Any:
         if size > 1 and str(backend).lower() not in _NEEDS_NO_CARD:
             _refuse(reports, f"trains with {size} processes (torch.distributed.init_process_group)")
         return make(size, rank, ranks, backend, *rest, **options)
 
-    setattr(groups, "_new_process_group_helper", make_of_one)  # noqa: B010 - private, not in stubs
+    NEW_GROUP.replace(make_of_one)
 
 
 def _watch_set_device(reports: Path) -> None:
@@ -56,7 +57,7 @@ def _watch_set_device(reports: Path) -> None:
         try:
             original(device)
         except RuntimeError:
-            if (index := torch.cuda._utils._get_device_index(device)) < torch.cuda.device_count():
+            if (index := DEVICE_INDEX.find()(device)) < torch.cuda.device_count():
                 raise
             _refuse(reports, f"asks for a second card (torch.cuda.set_device({index}))")
 

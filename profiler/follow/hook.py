@@ -72,7 +72,7 @@ class _Watch:
 
 def _begin(settings: Mapping[str, Any]) -> None:
     try:
-        agent = _import_aside(f"{_PACKAGE}.follow.agent", root=Path(settings["root"]))
+        agent = _import_aside("profiler.follow.agent", root=Path(settings["root"]))
         agent.begin(settings)
     except Exception as error:  # the command goes on, unfollowed; whoever asked is told why
         told = f"process {os.getpid()} was not followed: {type(error).__name__}: {error}"

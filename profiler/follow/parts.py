@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._guards import TracingContext
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from profiler.virtual.torch_private import RUN_BACKWARD, TRACING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ SETUP, FORWARD, BACKWARD, CLIP, STEP, REST = "setup", "forward", "backward", "cl
 step begins; that; and what comes after the last of these."""
 
 
-class Marks:
+class Parts:
     """Tells of each part of the script as it ends.
 
     Attributes:
@@ -75,11 +76,12 @@ class Marks:
         torch.nn.Module.__call__ = call  # type: ignore[method-assign]
 
     def _watch_engine(self) -> None:
-        run_backward: Callable[..., Any] = vars(torch.autograd)["_engine_run_backward"]
+        tracing = TRACING.find()
+        run_backward: Callable[..., Any] = RUN_BACKWARD.find()
 
         def run(*args: Any, **kwargs: Any) -> Any:
             # Within another it is a checkpoint's own; within a trace torch.compile looks at what it would be
-            if self._depth or TracingContext.try_get() is not None:
+            if self._depth or tracing.try_get() is not None:
                 return run_backward(*args, **kwargs)
             self._end(FORWARD if self._has_forward else SETUP)
             self._depth += 1
@@ -92,7 +94,7 @@ class Marks:
             self._count_round()
             return gradients
 
-        setattr(torch.autograd, "_engine_run_backward", run)  # noqa: B010 - torch's stubs do not have it
+        RUN_BACKWARD.replace(run)
 
     def _before_step(self, *_: object) -> None:
         if not self._depth:  # an optimizer may step while gradients come in

@@ -6,12 +6,12 @@ import _thread
 import threading
 from typing import TYPE_CHECKING, Any
 
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+from profiler.virtual.torch_private import MODE_STACK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch.utils._python_dispatch import TorchDispatchMode
+    from profiler.virtual.torch_private import TorchDispatchMode
 
 
 def enter_everywhere(mode: TorchDispatchMode) -> None:
@@ -38,5 +38,5 @@ def enter_everywhere(mode: TorchDispatchMode) -> None:
 
 def leave(mode: TorchDispatchMode) -> None:
     """Leave `mode` in this thread, for good: the interpreter takes itself down without it."""
-    if _get_current_dispatch_mode_stack() == [mode]:
+    if MODE_STACK.find()() == [mode]:
         mode.__exit__(None, None, None)

@@ -114,13 +114,13 @@ def _adapter_prefix(model: torch.nn.Module) -> str | None:
 
 def _is_quantized(module: torch.nn.Module) -> bool:
     """Whether a module's own weight is one of bitsandbytes' types (a LoRA layer's is its base layer's)."""
-    weight = module._parameters.get("weight")
+    weight = dict(module.named_parameters(recurse=False)).get("weight")
     return type(weight).__name__ in {"Params4bit", "Int8Params"}
 
 
 def _quantization_state(module: torch.nn.Module) -> Iterator[torch.Tensor]:
     """Scales, codes and statistics of a bitsandbytes weight, without the quantized data itself."""
-    weight = module._parameters["weight"]
+    weight = dict(module.named_parameters(recurse=False))["weight"]
     state = getattr(weight, "quant_state", None)
     if state is not None:  # 4-bit; double quantization adds an offset and a second level
         nested = getattr(state, "state2", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from profiler.hardware.sampler import UsedMemorySampler
@@ -23,24 +23,24 @@ class DevicePeak:
     process_bytes: int | None = None
 
 
-class DeviceMeter(Protocol):
-    """The card's used memory, and its peak since the last reset."""
+class DeviceMeter:
+    """The card's used memory, and its peak since the last reset; not known where the driver does not tell."""
 
     def reset_peak(self) -> None:
         """Begin a new span."""
 
     def peak(self) -> DevicePeak:
         """The highest figures of the span so far."""
+        return DevicePeak()
 
     @property
     def problem(self) -> str:
         """Why some figures are missing, where it was not to be expected; else empty."""
+        return ""
 
 
-class ExactMeter:
+class ExactMeter(DeviceMeter):
     """A virtual card's own counters: every allocation is seen, so the peak is exact."""
-
-    problem = ""
 
     def __init__(self, state: StateLayout) -> None:
         """Reads the first device of the machine's live state; the machine is this process's own."""
@@ -56,7 +56,7 @@ class ExactMeter:
         return DevicePeak(used_bytes=used_bytes, process_bytes=used_bytes - int(self._device.other_bytes))
 
 
-class SampledMeter:
+class SampledMeter(DeviceMeter):
     """A real card's NVML figures, sampled in the background and once more at the end of each span."""
 
     def __init__(self, sampler: UsedMemorySampler) -> None:
@@ -76,16 +76,3 @@ class SampledMeter:
     def problem(self) -> str:
         """What samples failed of, if any did."""
         return self._sampler.problem or ""
-
-
-class NoMeter:
-    """A card whose driver does not tell."""
-
-    problem = ""
-
-    def reset_peak(self) -> None:
-        """Nothing to begin."""
-
-    def peak(self) -> DevicePeak:
-        """Not known."""
-        return DevicePeak()

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import sysconfig
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from profiler.records.history import Event, EventKind, PhaseEvents, Stack, append_phase
+from profiler.resources import PACKAGE_ROOT
+from profiler.virtual.torch_private import HISTORY, RECORD_HISTORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from profiler.records.schema import PhaseName
 
 MAX_ENTRIES = 1_000_000
 """Entries of torch's history that one run may make. Torch says that each takes several KB of host memory
-(`torch.cuda.memory._record_memory_history`) while its phase lasts; a whole run of three steps of an 8B model
+while its phase lasts; a whole run of three steps of an 8B model
 makes some tens of thousands."""
 
 _MAX_FRAMES = 10
@@ -51,39 +53,30 @@ class HistoryRecorder:
     """Writes the history of the current device to a file, a line a phase."""
 
     def __init__(self, path: Path, *, max_entries: int = MAX_ENTRIES) -> None:
-        """Nothing is recorded before the first phase has ended: recording would make the CUDA context.
+        """Nothing is recorded before the first phase has ended.
 
         Args:
             path: the file.
             max_entries: after so many the history is full, and says so.
         """
         self._path = path
-        self._room = max_entries
-        self._is_started = False
-        self._is_full = False
+        self._ring = Ring(max_entries)
         self._names = Names()
         self._stacks: dict[Stack, int] = {}
 
     def end_phase(self, name: PhaseName, step: int | None) -> None:
         """Write what happened since the last phase's end. The first phase, the context's, has no events."""
-        if not self._is_started:
-            self._is_started = True
-            append_phase(self._path, PhaseEvents(phase=name, step=step))
-            start_recording(self._room + 1)
-            return
-        entries = [] if self._is_full else read_entries()
-        if len(entries) > self._room:  # the ring has lost the first ones, and with them the order of blocks
-            self._is_full = True
-            torch.cuda.memory._record_memory_history(None)
-        if self._is_full:
-            append_phase(self._path, PhaseEvents(phase=name, step=step, is_truncated=True))
-            return
-        self._room -= len(entries)
         num_known = len(self._stacks)
-        events = tuple(self._events(entries))
-        new_stacks = tuple(self._stacks)[num_known:]
-        append_phase(self._path, PhaseEvents(phase=name, step=step, events=events, new_stacks=new_stacks))
-        start_recording(self._room + 1)
+        events = tuple(self._events(self._ring.read()))
+        phase = PhaseEvents(
+            phase=name,
+            step=step,
+            events=events,
+            new_stacks=tuple(self._stacks)[num_known:],
+            is_truncated=self._ring.is_full,
+        )
+        append_phase(self._path, phase)
+        self._ring.begin()
 
     def _events(self, entries: Iterable[Mapping[str, Any]]) -> Iterator[Event]:
         for kind, entry in _known(entries):
@@ -98,6 +91,41 @@ class HistoryRecorder:
         )
         stack = tuple(line for line, _ in zip(lines, range(_MAX_FRAMES), strict=False))
         return self._stacks.setdefault(stack, len(self._stacks))
+
+
+class Ring:
+    """torch's own history of the current device, which keeps the last events only.
+
+    Attributes:
+        is_full: whether more came than was wanted: it has lost the first ones, and the order of blocks.
+    """
+
+    def __init__(self, max_entries: int) -> None:
+        """Not begun yet: that would make the CUDA context."""
+        self.is_full = False
+        self._room = max_entries
+        self._is_begun = False
+
+    def read(self) -> list[dict[str, Any]]:
+        """What came since it was begun; nothing any more once it is full."""
+        if not self._is_begun or self.is_full:
+            return []
+        traces: list[list[dict[str, Any]]] = HISTORY.find()()["device_traces"]
+        entries = traces[torch.cuda.current_device()]
+        if len(entries) > self._room:
+            self.is_full = True
+            RECORD_HISTORY.find()(None)
+            return []
+        self._room -= len(entries)
+        return entries
+
+    def begin(self) -> None:
+        """Begin anew, unless it is full: turning it off is what forgets the old one, in every release."""
+        if not self.is_full:
+            self._is_begun = True
+            record = RECORD_HISTORY.find()
+            record(None)
+            record("all", context="all", stacks="python", max_entries=self._room + 1)
 
 
 class Names:
@@ -125,12 +153,6 @@ class Names:
         return self._blocks.get(address)
 
 
-def read_entries() -> list[dict[str, Any]]:
-    """What torch's ring holds of the current device."""
-    traces: list[list[dict[str, Any]]] = torch.cuda.memory._snapshot()["device_traces"]
-    return traces[torch.cuda.current_device()]
-
-
 @cache
 def short_name(filename: str) -> str:
     """A file's name from the packages' directory on: where that is on this machine is nobody's business."""
@@ -145,15 +167,8 @@ def _places() -> tuple[str, ...]:
     """Directories that modules lie in, the deepest first: the packages' lies in the standard library's."""
     paths = sysconfig.get_paths()
     found = {paths[name] for name in ("purelib", "platlib", "stdlib", "platstdlib")}
-    found.add(str(Path(__file__).resolve().parents[2]))
+    found.add(str(PACKAGE_ROOT))
     return tuple(sorted((f"{place}/" for place in found), key=len, reverse=True))
-
-
-def start_recording(max_entries: int) -> None:
-    """Starts torch's history anew: turning it off is what forgets the old one, in every release."""
-    record = torch.cuda.memory._record_memory_history
-    record(None)
-    record("all", context="all", stacks="python", max_entries=max_entries)
 
 
 def _known(entries: Iterable[Mapping[str, Any]]) -> Iterator[tuple[EventKind, Mapping[str, Any]]]:

@@ -11,14 +11,16 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from profiler.records.schema import PhaseName
 from profiler.records.trace import Mark, Work
+from profiler.virtual.torch_private import EVENT_METADATA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import torch
 
     from profiler.measure.phases import Recorder
 
@@ -35,7 +37,7 @@ class ModuleMarks:
             recorder: knows the model, and which step it is.
         """
         self._recorder = recorder
-        self._set: Callable[[str], None] | None = getattr(torch.cuda.memory, "_set_memory_metadata", None)
+        self._set: Callable[[str], None] | None = EVENT_METADATA.find_if_there()
         self._model: torch.nn.Module | None = None
         self._names: dict[int, str] = {}
         self._heads: frozenset[str] = frozenset()

@@ -14,10 +14,11 @@ import torch
 from profiler.measure.allocator import live_blocks
 from profiler.measure.block_sizes import BlockSizes
 from profiler.measure.components import owned_tensors, workspace_size
-from profiler.measure.history import KINDS, MAX_ENTRIES, Names, read_entries, short_name, start_recording
+from profiler.measure.history import KINDS, MAX_ENTRIES, Names, Ring, short_name
 from profiler.measure.marks import ModuleMarks, read_mark
 from profiler.records.history import EventKind, Stack, append_phase
 from profiler.records.trace import LOOP, Mark, Owned, PhaseTrace, TraceEvent
+from profiler.virtual.torch_private import DUMP_SNAPSHOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -67,9 +68,7 @@ class TraceRecorder:
         self._recorder = recorder
         self._snapshot_path = snapshot_path
         self._snapshot_peak_bytes = 0
-        self._room = max_entries
-        self._is_started = False
-        self._is_full = False
+        self._ring = Ring(max_entries)
         self._marking = ModuleMarks(recorder)
         self._sizes = BlockSizes(alloc_conf)
         self._names = Names()
@@ -81,26 +80,16 @@ class TraceRecorder:
 
     def end_phase(self, reading: PhaseReading) -> None:
         """Write what happened since the last phase's end. The first phase, the context's, has no events."""
-        name, step = reading.name, reading.step
-        if not self._is_started:
-            self._is_started = True
-            append_phase(self._path, PhaseTrace(phase=name, step=step))
-            start_recording(self._room + 1)
-            return
-        entries = [] if self._is_full else read_entries()
-        if len(entries) > self._room:  # the ring has lost the first ones, and with them the order of blocks
-            self._is_full = True
+        entries = self._ring.read()
+        if self._ring.is_full:
             self._marking.close()
-            torch.cuda.memory._record_memory_history(None)
-        if self._is_full:
-            append_phase(self._path, PhaseTrace(phase=name, step=step, is_truncated=True))
+            append_phase(self._path, PhaseTrace(phase=reading.name, step=reading.step, is_truncated=True))
             return
-        self._room -= len(entries)
         append_phase(self._path, self._phase(reading, entries))
         if self._snapshot_path is not None and reading.allocated_peak_bytes > self._snapshot_peak_bytes:
             self._snapshot_peak_bytes = reading.allocated_peak_bytes
-            torch.cuda.memory._dump_snapshot(str(self._snapshot_path))
-        start_recording(self._room + 1)
+            DUMP_SNAPSHOT.find()(str(self._snapshot_path))
+        self._ring.begin()
 
     def _phase(self, reading: PhaseReading, entries: Iterable[Mapping[str, Any]]) -> PhaseTrace:
         num_stacks, num_marks = len(self._stacks), len(self._marks)

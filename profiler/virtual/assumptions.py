@@ -15,7 +15,7 @@ from profiler.virtual.operations import aten
 from profiler.virtual.routing import Routing
 
 if TYPE_CHECKING:
-    from torch._ops import OpOverload
+    from profiler.virtual.torch_private import OpOverload
 
 MAX_EXPERTS = 1024
 """A choice among more than these is not taken for a router's: sampling chooses among tens of thousands."""

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
-from unittest import mock
-
-import torch
-from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
 
 from profiler.virtual.hooks import Switch, watched_callbacks
+from profiler.virtual.torch_private import MODE_STACK, RUN_BACKWARD, WITHOUT_MODES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from torch.autograd.graph import Node
-    from torch.utils._python_dispatch import TorchDispatchMode
 
+    from profiler.virtual.torch_private import TorchDispatchMode
+
+_mode_stack, _without_modes = MODE_STACK.find(), WITHOUT_MODES.find()
 INDEXING = frozenset({"IndexBackward0", "IndexPutBackward0", "IndexPutImplBackward0", "UnsafeIndexBackward0"})
 """torch's names of the backward of indexing by tensors."""
 
@@ -36,19 +35,19 @@ def unwatched_engine(mode: TorchDispatchMode, *, has_masks: Callable[[], bool]) 
         mode: the mode that follows values.
         has_masks: whether anything has been indexed by a mask.
     """
-    run_backward: Callable[..., Any] = vars(torch.autograd)["_engine_run_backward"]
+    run_backward: Callable[..., Any] = RUN_BACKWARD.find()
 
     def run_unwatched(outputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if _get_current_dispatch_mode_stack() != [mode]:  # torch is compiling: another mode must see this
+        if _mode_stack() != [mode]:  # torch is compiling: another mode must see this
             return run_backward(outputs, *args, **kwargs)
-        with ExitStack() as hooks, _disable_current_modes():
+        with ExitStack() as hooks, _without_modes():
             for node in _nodes(outputs) if has_masks() else ():
                 if node.name() in INDEXING:
                     hooks.callback(node.register_prehook(Switch(mode, is_on=True)).remove)
                     hooks.callback(node.register_hook(Switch(mode, is_on=False)).remove)
             return run_backward(outputs, *args, **kwargs)
 
-    with watched_callbacks(mode), mock.patch.object(torch.autograd, "_engine_run_backward", run_unwatched):
+    with watched_callbacks(mode), RUN_BACKWARD.replaced(run_unwatched):
         yield
 
 

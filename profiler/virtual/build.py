@@ -80,17 +80,9 @@ def unknown_functions() -> str:
 def _compile(sources: list[Path], library: Path) -> None:
     command = [
         *_compiler(),
-        *[
-            "-std=gnu11",
-            "-O2",
-            "-g0",
-            "-s",  # the C library's start files bring the paths of this machine with them
-            "-fPIC",
-            "-shared",
-            "-fvisibility=default",
-            "-fno-builtin",
-            "-fno-sanitize=all",
-        ],
+        *["-std=gnu11", "-O2", "-g0", "-fPIC", "-shared"],
+        "-s",  # the C library's start files bring the paths of this machine with them
+        *["-fvisibility=default", "-fno-builtin", "-fno-sanitize=all"],
         *["-Wall", "-Wextra", "-Werror", f"-I{SOURCES}", f"-Wl,-soname,{LIBRARY_NAME}"],
         *map(str, sources),
         *["-o", str(library), "-lpthread", "-ldl"],

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from profiler.virtual.operations import cuda_tensors, wraps_tensors
+from profiler.virtual.torch_private import schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torch._ops import OpOverload
+    from profiler.virtual.torch_private import OpOverload
 
 
 def passed_on(
@@ -31,7 +32,7 @@ def passed_on(
         if isinstance(out, torch.Tensor) and wraps_tensors(type(out)):
             return ()  # to be waited for: it holds what a collective has returned
         filled, taken = out, args[0]
-    elif func._schema.arguments[0].name.startswith("output"):
+    elif schema_of(func).arguments[0].name.startswith("output"):
         filled, taken = args[:2]
     else:
         return ()  # in place: all is as it was

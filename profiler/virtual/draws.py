@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from profiler.virtual.torch_private import schema_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch._ops import OpOverload
+    from profiler.virtual.torch_private import OpOverload
 
 DRAWS = frozenset(
     f"aten::{name}"
@@ -32,11 +34,11 @@ def draw(
         kwargs: the same, by name.
         target: what it wrote.
     """
-    named = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)}
+    named = {argument.name: value for argument, value in zip(schema_of(func).arguments, args, strict=False)}
     named |= kwargs
     generator = _twin(named.get("generator") or torch.cuda.default_generators[target.device.index])
     drawn = torch.empty(target.shape, dtype=target.dtype)
-    match func._schema.name.removeprefix("aten::"):
+    match schema_of(func).name.removeprefix("aten::"):
         case "randint" | "randint_like":
             return drawn.random_(int(named.get("low", 0)), int(named["high"]), generator=generator)
         case "randperm":

@@ -1,7 +1,7 @@
 """What the autograd engine calls back in Python: with a dispatch mode on, as forward code runs.
 
 Hooks are seen as they are registered, which for every kind of them happens in Python: those of nodes that are
-written in C++ go through `Function._register_hook` too.
+written in C++ go through a function of Python too.
 """
 
 from __future__ import annotations
@@ -9,21 +9,23 @@ from __future__ import annotations
 import functools
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import torch
 import torch.utils.checkpoint
-from torch._compile import _disable_dynamo
-from torch.autograd.function import BackwardCFunction, Function
-from torch.autograd.variable import Variable
-from torch.utils._python_dispatch import _get_current_dispatch_mode, _pop_mode, _push_mode
+from torch.autograd.function import BackwardCFunction
+
+from profiler.virtual import torch_private as private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
-    from torch.utils._python_dispatch import TorchDispatchMode
+    from profiler.virtual.torch_private import TorchDispatchMode
 
     Hook = Callable[..., Any]
+
+_current_mode = private.CURRENT_MODE.find()
+_not_compiled: Callable[[Hook], Hook] = private.NOT_COMPILED.find()
 
 
 class Switch:
@@ -56,7 +58,7 @@ def watched_callbacks(mode: TorchDispatchMode) -> Iterator[None]:
 
         @functools.wraps(function)  # torch asks hooks for marks that they carry
         def run(*args: Any, **kwargs: Any) -> Any:
-            if is_over or _get_current_dispatch_mode() is not None:  # it is on already, or torch is compiling
+            if is_over or _current_mode() is not None:  # it is on already, or torch is compiling
                 return function(*args, **kwargs)
             with mode:
                 return function(*args, **kwargs)
@@ -64,8 +66,8 @@ def watched_callbacks(mode: TorchDispatchMode) -> Iterator[None]:
         return run
 
     with ExitStack() as patches:
-        for owner, name, replacement in _replacements(watch, mode):
-            patches.enter_context(mock.patch.object(owner, name, replacement))
+        for patch in _patches(watch, mode):
+            patches.enter_context(patch)
         try:
             yield
         finally:
@@ -77,27 +79,25 @@ def _is_of_checkpoint(hook: Hook) -> bool:
     return getattr(hook, "__module__", None) == torch.utils.checkpoint.__name__
 
 
-def _replacements(
+def _patches(
     watch: Callable[[Hook], Hook], mode: TorchDispatchMode
-) -> Iterator[tuple[object, str, object]]:
-    """Whose attribute, its name, and what stands for it: backward functions, and registrations of hooks."""
-    yield torch.utils.checkpoint, "_recomputation_hook", _watched_recomputation(mode)
-    yield BackwardCFunction, "apply", watch(BackwardCFunction.apply)
+) -> Iterator[AbstractContextManager[None]]:
+    """What stands for torch's own meanwhile: backward functions, and registrations of hooks."""
+    yield private.RECOMPUTATION_HOOK.replaced(_watched_recomputation(mode))
+    yield private.replaced(BackwardCFunction, "apply", watch(BackwardCFunction.apply))
     if hasattr(BackwardCFunction, "apply_boxed"):  # since torch 2.14
-        yield BackwardCFunction, "apply_boxed", watch(BackwardCFunction.apply_boxed)
+        yield private.replaced(BackwardCFunction, "apply_boxed", watch(BackwardCFunction.apply_boxed))
     for name in ("register_hook", "register_post_accumulate_grad_hook"):
-        yield torch.Tensor, name, _last_watched(getattr(torch.Tensor, name), watch)
+        yield private.replaced(torch.Tensor, name, _last_watched(getattr(torch.Tensor, name), watch))
     # Of nodes, and so of modules; of saved tensors; at the end of the pass.
-    registers = getattr(Function, "_register_hook")  # noqa: B009 - torch's stubs do not have it
-    yield Function, "_register_hook", staticmethod(_last_watched(registers, watch))
-    pushes = "_push_saved_tensors_default_hooks"
-    yield torch._C._autograd, pushes, _last_watched(getattr(torch._C._autograd, pushes), watch)
-    yield Variable, "_execution_engine", _engine(watch)
+    yield private.NODE_HOOKS.replaced(staticmethod(_last_watched(private.NODE_HOOKS.find(), watch)))
+    yield private.SAVED_HOOKS.replaced(_last_watched(private.SAVED_HOOKS.find(), watch))
+    yield private.ENGINE.replaced(_engine(watch))
 
 
 def _watched_recomputation(mode: TorchDispatchMode) -> type[Any]:
     """The hook around what a checkpoint recomputes, with the mode on."""
-    hook: type[Any] = vars(torch.utils.checkpoint)["_recomputation_hook"]
+    hook: type[Any] = private.RECOMPUTATION_HOOK.find()
 
     class Watched(hook):  # type: ignore[misc]
         def __init__(self, *args: Any) -> None:
@@ -117,16 +117,17 @@ def _watched_recomputation(mode: TorchDispatchMode) -> type[Any]:
 
 def _unwatched(pack: Hook, mode: TorchDispatchMode) -> Hook:
     """The hook without the mode on: it detaches each tensor that is saved, which changes no value."""
+    pop_mode, push_mode = private.POP_MODE.find(), private.PUSH_MODE.find()
 
     @functools.wraps(pack)
     def run(tensor: torch.Tensor) -> Any:
-        if _get_current_dispatch_mode() is not mode:
+        if _current_mode() is not mode:
             return pack(tensor)
-        _pop_mode()
+        pop_mode()
         try:
             return pack(tensor)
         finally:
-            _push_mode(mode)
+            push_mode(mode)
 
     return run
 
@@ -141,12 +142,12 @@ def _last_watched(register: Callable[..., Any], watch: Callable[[Hook], Hook]) -
         return register(*args, **{name: watch(hook) for name, hook in kwargs.items()})
 
     # torch.compile does not look into torch's own registration either
-    return _disable_dynamo(run)
+    return _not_compiled(run)
 
 
 def _engine(watch: Callable[[Hook], Hook]) -> Any:
     """An engine of torch's kind that watches what is to be called at the end of a pass."""
-    kind: type[Any] = type(vars(Variable)["_execution_engine"])
+    kind: type[Any] = type(private.ENGINE.find())
 
     class Engine(kind):  # type: ignore[misc]
         def queue_callback(self, callback: Hook) -> None:

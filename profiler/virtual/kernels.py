@@ -13,10 +13,10 @@ from contextlib import ExitStack, contextmanager
 from functools import wraps
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
+
+from profiler.virtual import torch_private as private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,20 +45,20 @@ def watched_kernels(known: KnownStorages) -> Iterator[None]:
             return []
         key = (kernel, *(str(bound[p.name]) for p in kernel.params if p.is_constexpr))
         if key not in written:
-            with _disable_current_modes():
+            with private.WITHOUT_MODES.find()():
                 written[key] = _written(kernel, bound)
         return _tensors({name: bound[name] for name in written[key]})
 
     watches = {
         "triton.runtime.jit": ("JITFunction", of_scripts),
-        "torch._inductor.runtime.triton_heuristics": ("CachingAutotuner", _of_compiled),
+        private.COMPILED_KERNEL.module: (private.COMPILED_KERNEL.name.partition(".")[0], _of_compiled),
     }
     with ExitStack() as patches:
 
         def watch(module: ModuleType) -> None:
             name, find = watches[module.__name__]
             kind = getattr(module, name)
-            patches.enter_context(mock.patch.object(kind, "run", _forgetting(kind.run, find, known)))
+            patches.enter_context(private.replaced(kind, "run", _forgetting(kind.run, find, known)))
 
         imported = watches.keys() & sys.modules.keys()
         finder: Any = _Finder(watches.keys() - imported, watch)
@@ -92,12 +92,10 @@ def _of_compiled(kernel: Any, args: Sequence[Any], named: Mapping[str, Any]) -> 
 
 def _written(kernel: Any, bound: Named) -> frozenset[str]:
     """The names of what a kernel writes; of all that it is given where its code does not tell."""
-    from torch._higher_order_ops import triton_kernel_wrap as wrap  # noqa: PLC0415 - it imports much
-
-    if (find := getattr(wrap, "identify_mutated_tensors", None)) is not None:  # torch 2.4
+    if (find := private.KERNEL_WRITES.find_if_there()) is not None:  # looked up late: it imports much
         names = find(kernel, *(bound, {})[: len(signature(find).parameters) - 1])
     else:
-        accesses = vars(wrap)["identify_accessed_tensors"](kernel, bound, {})
+        accesses = private.KERNEL_ACCESSES.find()(kernel, bound, {})
         names = [access.name for access in accesses.read_writes.writes]
     return frozenset(names)
 

@@ -8,16 +8,17 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._ops import HigherOrderOperator
 
 from profiler.virtual.draws import DRAWS
+from profiler.virtual.torch_private import HIGHER_ORDER_OPERATOR, bare, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from torch._ops import OpOverload
+    from profiler.virtual.torch_private import OpOverload
 
 aten = torch.ops.aten
+_HigherOrderOperator = HIGHER_ORDER_OPERATOR.find()
 
 MASKS = frozenset({torch.bool, torch.uint8})
 """Types of tensors that index as masks do."""
@@ -53,7 +54,7 @@ _UNINITIALIZED = {"aten::new_empty", "aten::new_empty_strided"}
 _MOVES = {"aten::resize_", "aten::resize_as_"}
 
 
-class Kind(Enum):
+class Treatment(Enum):
     """How an operator is run.
 
     Attributes:
@@ -94,7 +95,8 @@ class Operation:
     Attributes:
         func: the operator.
         run: calls it, with less on the way than itself.
-        kind: how it is run.
+        treatment: how it is run.
+        name: its own, without the namespace `aten`.
         is_view: whether that is as a view.
         is_random: what it writes is drawn.
         is_draw: of integers, which the host may draw as well.
@@ -105,7 +107,8 @@ class Operation:
 
     func: OpOverload
     run: Callable[..., Any]
-    kind: Kind
+    treatment: Treatment
+    name: str = ""
     is_view: bool = False
     is_random: bool = False
     is_draw: bool = False
@@ -116,47 +119,49 @@ class Operation:
 
 def describe(func: OpOverload) -> Operation:
     """What its schema and the sets above say of an operator."""
-    if isinstance(func, HigherOrderOperator):  # such as flex_attention: what is within it is not seen
-        return Operation(func=func, run=func, kind=Kind.VIEW, is_view=True)
-    name = func._schema.name
+    if isinstance(func, _HigherOrderOperator):  # such as flex_attention: what is within it is not seen
+        return Operation(func=func, run=func, treatment=Treatment.VIEW, is_view=True)
+    schema = schema_of(func)
     written = tuple(
         argument.name if argument.kwarg_only else position
-        for position, argument in enumerate(func._schema.arguments)
+        for position, argument in enumerate(schema.arguments)
         if argument.alias_info is not None and argument.alias_info.is_write
     )
     outputs = tuple(which for which in written if isinstance(which, str))  # `out=` and its kin
-    kind = _kind(func, written, has_outputs=bool(outputs))
+    treatment = _treatment(func, schema.name, written, has_outputs=bool(outputs))
     return Operation(
         func=func,
-        run=func._op,
-        kind=kind,
-        is_view=kind is Kind.VIEW,
+        run=bare(func),
+        name=schema.name.removeprefix("aten::"),
+        treatment=treatment,
+        is_view=treatment is Treatment.VIEW,
         is_random=torch.Tag.nondeterministic_seeded in func.tags,
-        is_draw=name in DRAWS,
+        is_draw=schema.name in DRAWS,
         is_copy=func in _COPIES,
         written=written,
-        overwritten=(0,) if name in _FILLS else outputs,
+        overwritten=(0,) if schema.name in _FILLS else outputs,
     )
 
 
-def _kind(func: OpOverload, written: tuple[int | str, ...], *, has_outputs: bool) -> Kind:
-    name = func._schema.name
+def _treatment(
+    func: OpOverload, name: str, written: tuple[int | str, ...], *, has_outputs: bool
+) -> Treatment:
     is_empty = name.startswith("aten::empty") or name in _UNINITIALIZED
-    kinds = {
-        Kind.LIFT: func is aten.lift_fresh.default,
-        Kind.VIEW: not written and (func.is_view or is_empty or name == "aten::detach"),
-        Kind.CAST: func is aten._to_copy.default,
-        Kind.READ: func in _READS,
-        Kind.SIZED: func in SIZED_BY_VALUES,
-        Kind.INDEXING: func in INDEXED,
-        Kind.SPARSE: name in _SPARSE,
-        Kind.COLLECTIVE: func.namespace in COLLECTIVES,
-        Kind.FINITE: func in FINITE,
-        Kind.MOVING: has_outputs or name in _MOVES,
-        Kind.SHOWING: name == "aten::set_",
-        Kind.OTHER: bool(written) or func in _COPIES or name in DRAWS,
+    treatments = {
+        Treatment.LIFT: func is aten.lift_fresh.default,
+        Treatment.VIEW: not written and (func.is_view or is_empty or name == "aten::detach"),
+        Treatment.CAST: func is aten._to_copy.default,
+        Treatment.READ: func in _READS,
+        Treatment.SIZED: func in SIZED_BY_VALUES,
+        Treatment.INDEXING: func in INDEXED,
+        Treatment.SPARSE: name in _SPARSE,
+        Treatment.COLLECTIVE: func.namespace in COLLECTIVES,
+        Treatment.FINITE: func in FINITE,
+        Treatment.MOVING: has_outputs or name in _MOVES,
+        Treatment.SHOWING: name == "aten::set_",
+        Treatment.OTHER: bool(written) or func in _COPIES or name in DRAWS,
     }
-    return next((kind for kind, is_it in kinds.items() if is_it), Kind.PLAIN)
+    return next((treatment for treatment, is_it in treatments.items() if is_it), Treatment.PLAIN)
 
 
 def goes_to_host(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

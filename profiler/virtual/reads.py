@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from profiler.resources import PACKAGE, PACKAGE_ROOT
+
 if TYPE_CHECKING:
     from types import FrameType
 
 DATA_TYPES = frozenset({torch.uint8, torch.int8})
 """Integers that are data as a rule, such as packed weights and pixels: no size or branch follows of them."""
 
-_PACKAGE = str(Path(__file__).parents[1])
-_OWN = (str(Path(__file__).parent), str(Path(_PACKAGE) / "follow"))
+_PACKAGE = str(PACKAGE)
+_OWN = (str(PACKAGE_ROOT / "profiler/virtual"), str(PACKAGE_ROOT / "profiler/follow"))
 _INSTALLED = tuple({path for name, path in sysconfig.get_paths().items() if name in ("stdlib", "scripts")})
 """Where Python's own library is, and the commands that came with others: nobody's script lies there."""
 _LIBRARIES = ("/site-packages/", "/dist-packages/")

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from profiler.virtual.operations import aten, cuda_tensors
+from profiler.virtual.torch_private import schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from torch._ops import OpOverload
+    from profiler.virtual.torch_private import OpOverload
 
 
 def deciding(func: OpOverload, args: Sequence[Any]) -> list[torch.Tensor]:
@@ -68,7 +69,7 @@ def count_of(mask: torch.Tensor) -> int:
 
 
 def _by_name(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    names = (argument.name for argument in func._schema.arguments)
+    names = (argument.name for argument in schema_of(func).arguments)
     return dict(zip(names, args, strict=False)) | dict(kwargs)
 
 

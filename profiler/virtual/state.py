@@ -9,12 +9,13 @@ import ctypes
 import mmap
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import IntFlag
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.virtual.build import LIBRARY_NAME, LINK_NAMES
+from profiler.virtual.torch_private import ARCHITECTURES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -204,17 +205,10 @@ def device_uuid(name: str, index: int) -> str:
     return f"GPU-{uuid.uuid5(uuid.NAMESPACE_URL, f'peakvram:{name}:{index}')}"
 
 
+_SAME = {field.name for field in fields(VirtualDevice)} - {"name", "compute_capability"}
+
+
 def _device(device: VirtualDevice, index: int) -> _Device:
-    same = (
-        *("total_bytes", "nvml_total_bytes", "context_bytes", "other_bytes", "l2_cache_bytes", "other_pid"),
-        *(
-            "shared_memory_per_block_optin_bytes",
-            "shared_memory_per_sm_bytes",
-            "num_sms",
-            "max_threads_per_sm",
-        ),
-        *("max_blocks_per_sm", "memory_bus_width_bits"),
-    )
     major, minor = device.compute_capability
     return _Device(
         name=device.name.encode(),
@@ -224,7 +218,7 @@ def _device(device: VirtualDevice, index: int) -> _Device:
         ptx_version=10 * major + minor,
         used_bytes=device.other_bytes,
         used_peak_bytes=device.other_bytes,
-        **{field: getattr(device, field) for field in same},
+        **{name: value for name, value in asdict(device).items() if name in _SAME},
     )
 
 
@@ -239,6 +233,28 @@ def open_state(path: Path) -> StateLayout:
     finally:
         os.close(descriptor)
     return StateLayout.from_buffer(mapped)
+
+
+def set_architectures(state: StateLayout) -> None:
+    """Have each card report the newest architecture of the wheel that it can run: 86 on an 8.9 card.
+
+    CUB asks it of a kernel, and fails where the wheel was not built for the answer.
+    """
+    for index in range(state.num_devices):
+        device = state.devices[index]
+        device.ptx_version = _newest_runnable(device.cc_major, device.cc_minor)
+
+
+def _newest_runnable(major: int, minor: int) -> int:
+    """The newest architecture of the wheel that a card of this compute capability can run.
+
+    A cubin runs on its own major version with an equal or higher minor one (CUDA programming guide, "Binary
+    Compatibility"). Once asked, torch works in no fork of this process.
+    """
+    flags = ARCHITECTURES.find()() or ""
+    built = [int(flag.removeprefix("sm_").rstrip("af")) for flag in flags.split() if flag.startswith("sm_")]
+    runnable = [arch for arch in built if arch // 10 == major and arch % 10 <= minor]
+    return max(runnable, default=10 * major + minor)
 
 
 def workspaces_left_out(state: StateLayout) -> list[str]:

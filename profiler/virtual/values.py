@@ -15,8 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from torch._C import _get_dispatch_mode, _TorchDispatchModeKey
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from profiler.virtual.assumptions import assumed_choice, finite_answer
 from profiler.virtual.backward import unwatched_engine
@@ -25,8 +23,8 @@ from profiler.virtual.draws import draw
 from profiler.virtual.kernels import watched_kernels
 from profiler.virtual.operations import (
     COMPARISONS,
-    Kind,
     Operation,
+    Treatment,
     arguments_at,
     aten,
     cuda_tensors,
@@ -38,23 +36,30 @@ from profiler.virtual.operations import (
 )
 from profiler.virtual.reads import UnknownReads, caller, can_decide, is_check_of_distributions
 from profiler.virtual.sized import PlantedAnswers, answers, count_of, deciding, result_on_cpu
-from profiler.virtual.storages import INTEGRAL, address_of, can_keep, fills_storage
-from profiler.virtual.table import KnownStorages, on_host, to_host
+from profiler.virtual.table import (
+    INTEGRAL,
+    KnownStorages,
+    address_of,
+    can_keep,
+    fills_storage,
+    on_host,
+    to_host,
+)
+from profiler.virtual.torch_private import FAKE_KIND, MODE_OF_KIND, TorchDispatchMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from torch._ops import OpOverload
-
     from profiler.virtual.routing import Routing
+    from profiler.virtual.torch_private import OpOverload
 
     Arguments = tuple[Any, ...]
     Named = Mapping[str, Any]
     Handler = Callable[[Operation, Arguments, Named], Any]
     Plan = tuple[Operation, Handler | None]
 
-_FAKE = _TorchDispatchModeKey.FAKE
+_mode_of_kind, _FAKE = MODE_OF_KIND.find(), FAKE_KIND.find()
 
 
 class TrueValues(TorchDispatchMode):
@@ -108,7 +113,7 @@ class TrueValues(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else every call goes through torch._dynamo, which costs more than the rest
+        return False  # else every call goes through torch.compile, which costs more than the rest
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -119,7 +124,7 @@ class TrueValues(TorchDispatchMode):
         self, func: OpOverload, types: Sequence[type], args: Arguments = (), kwargs: Named | None = None
     ) -> Any:
         """Run the operation, and keep the values it makes if all it reads is known."""
-        if _get_dispatch_mode(_FAKE) is not None:  # within it, tensors have shapes and no memory
+        if _mode_of_kind(_FAKE) is not None:  # within it, tensors have shapes and no memory
             return func(*args, **(kwargs or {}))
         if types and any(map(wraps_tensors, types)):  # they unwrap what they hold, and come back with it
             return NotImplemented
@@ -136,20 +141,20 @@ class TrueValues(TorchDispatchMode):
 
     def _plan(self, func: OpOverload) -> Plan:
         operation = describe(func)
-        handlers: dict[Kind, Handler] = {
-            Kind.CAST: self._run_cast,
-            Kind.READ: self._run_reading,
-            Kind.SIZED: self._run_sized,
-            Kind.INDEXING: self._run_indexing,
-            Kind.COLLECTIVE: self._run_collective,
-            Kind.MOVING: self._run_moving,
-            Kind.SHOWING: self._run_showing,
-            Kind.SPARSE: self._run_sparse,
-            Kind.LIFT: self._run_lift,
-            Kind.FINITE: self._run_finite,
-            Kind.OTHER: self._run_followed,
+        handlers: dict[Treatment, Handler] = {
+            Treatment.CAST: self._run_cast,
+            Treatment.READ: self._run_reading,
+            Treatment.SIZED: self._run_sized,
+            Treatment.INDEXING: self._run_indexing,
+            Treatment.COLLECTIVE: self._run_collective,
+            Treatment.MOVING: self._run_moving,
+            Treatment.SHOWING: self._run_showing,
+            Treatment.SPARSE: self._run_sparse,
+            Treatment.LIFT: self._run_lift,
+            Treatment.FINITE: self._run_finite,
+            Treatment.OTHER: self._run_followed,
         }
-        plan = self._plans[id(func)] = operation, handlers.get(operation.kind)
+        plan = self._plans[id(func)] = operation, handlers.get(operation.treatment)
         return plan
 
     def _run_followed(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
@@ -203,7 +208,7 @@ class TrueValues(TorchDispatchMode):
     def _run_sparse(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
         """Counts what is not zero past any operator; here it finds nothing."""
         if args[0].is_cuda:
-            self.unknown_reads.add(operation.func._schema.name.removeprefix("aten::"), decides=True)
+            self.unknown_reads.add(operation.name, decides=True)
         return operation.run(*args, **kwargs)
 
     # ---- operations whose result the host reads ----
@@ -214,7 +219,7 @@ class TrueValues(TorchDispatchMode):
         is_read = goes_to_host(operation.func, args, kwargs)
         if source.is_cuda and not self.known.has(source):
             if is_read:
-                self._count_read(operation.func, args)
+                self._count_read(operation, args)
             return operation.run(*args, **kwargs)
         if not is_read:
             return self._run_followed(operation, args, kwargs)
@@ -240,14 +245,14 @@ class TrueValues(TorchDispatchMode):
         out = operation.run(*args, **kwargs)
         if out is False and is_check_of_distributions():
             return True  # a script that works passes it
-        self._count_read(operation.func, args)
+        self._count_read(operation, args)
         return out
 
-    def _count_read(self, func: OpOverload, args: Arguments) -> None:
+    def _count_read(self, operation: Operation, args: Arguments) -> None:
         """Count a read of an unknown value; two equal tensors are compared to take a branch."""
-        source = args[1] if func is aten.copy_.default else args[0]
-        decides = func in COMPARISONS or can_decide(source.dtype)
-        self.unknown_reads.add(func._schema.name.removeprefix("aten::"), decides=decides)
+        source = args[1] if operation.func is aten.copy_.default else args[0]
+        decides = operation.func in COMPARISONS or can_decide(source.dtype)
+        self.unknown_reads.add(operation.name, decides=decides)
 
     # ---- operations whose size, or what they allocate, values decide ----
 
@@ -256,7 +261,7 @@ class TrueValues(TorchDispatchMode):
         if not sources:
             return operation.run(*args, **kwargs)
         if not all(map(self.known.has, deciding(operation.func, args))):
-            self.unknown_reads.add(operation.func._schema.name.removeprefix("aten::"), decides=True)
+            self.unknown_reads.add(operation.name, decides=True)
             if not all(can_keep(t, is_copy=True) for t in sources):
                 return operation.run(*args, **kwargs)
         # What is unknown is zero to the CPU as well.

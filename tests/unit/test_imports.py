@@ -140,6 +140,38 @@ def test_every_import_goes_down() -> None:
     assert wrong == []
 
 
+def test_every_path_and_module_of_ours_in_a_string_is_there() -> None:
+    """Which a rename would break without an import that fails."""
+    wrong = [
+        f"{path.relative_to(PACKAGE.parent)}:{node.lineno} {name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for name in re.findall(r"\bprofiler(?:[./]\w+)+", node.value)
+        if not is_of_ours(name)
+    ]
+    assert wrong == []
+
+
+def is_of_ours(name: str) -> bool:
+    """Whether there is such a path, module, or module with something of that name in it."""
+    if "/" in name:
+        return (PACKAGE.parent / name).exists()
+    paths = (PACKAGE.parent / part.replace(".", "/") for part in (name, name.rpartition(".")[0]))
+    return any(
+        path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+        for path in paths
+        if path != PACKAGE
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["profiler/loop", "profiler/workload/jobs.py", "profiler.loop", "profiler.workload.jobs.run"]
+)
+def test_what_is_not_ours_is_seen(name: str) -> None:
+    assert not is_of_ours(name)
+
+
 def test_no_file_imports_itself_by_way_of_others() -> None:
     graph = {
         name: {target for _, target in imports_of(path) if target in MODULES}
@@ -149,7 +181,8 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
 
 
 def test_no_c_source_needs_itself_by_way_of_others() -> None:
-    sources = {path.stem: path.read_text() for path in sorted((PACKAGE / "virtual/csrc").glob("*.c"))}
+    """A source needs where the functions that it calls are defined, and the headers that it includes."""
+    sources = {path.name: path.read_text() for path in sorted((PACKAGE / "virtual/csrc").glob("*.[ch]"))}
     defined = {
         function: name
         for name, source in sources.items()
@@ -157,10 +190,15 @@ def test_no_c_source_needs_itself_by_way_of_others() -> None:
     }
     graph = {
         name: {
-            defined[word]
-            for word in set(re.findall(r"\bvgpu_\w+", source))
-            if word in defined and defined[word] != name
+            *re.findall(r'^#include "(.*)"', source, re.MULTILINE),
+            *(
+                defined[word]
+                for word in re.findall(r"\bvgpu_\w+", source)
+                if name.endswith(".c") and word in defined
+            ),
         }
+        - {name}
         for name, source in sources.items()
     }
+    assert {"visible.c", "visible.h"} <= graph["accounts.c"]
     TopologicalSorter(graph).prepare()

@@ -19,5 +19,5 @@ def test_the_repositorys_configs_are_found() -> None:
 def test_configs_inside_the_package_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "profiler" / "configs").mkdir(parents=True)
     (tmp_path / "configs").mkdir()
-    monkeypatch.setattr(resources, "_PACKAGE", tmp_path / "profiler")
+    monkeypatch.setattr(resources, "PACKAGE", tmp_path / "profiler")
     assert configs_dir() == tmp_path / "profiler" / "configs"

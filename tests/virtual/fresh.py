@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from profiler.virtual.state import open_state
+from profiler.virtual.state import open_state, set_architectures
 
 
 def answer(request: dict[str, Any]) -> None:
@@ -37,7 +37,6 @@ def _call(request: dict[str, Any]) -> Any:
 
 def _choose_architecture(state_path: Path) -> None:
     """What the worker does: the cards run the newest of the wheel's kernels that they can."""
-    from profiler.virtual.architectures import set_architectures
 
     set_architectures(open_state(state_path))
 

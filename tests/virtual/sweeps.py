@@ -21,7 +21,7 @@ from profiler.execute.schedule import SweepOptions, SweepSummary, run_sweep
 from profiler.jobs.identity import job_key
 from profiler.jobs.job import JobSpec
 from profiler.records.store import RecordStore
-from tests.virtual.harness import ROOT
+from tests.builders import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -14,7 +14,7 @@ import pytest
 from profiler.hardware.catalogue import load_catalogue
 from profiler.jobs.presets import list_presets
 from profiler.records.schema import OutcomeStatus, PhaseName, Record
-from tests.virtual.harness import ROOT
+from tests.builders import ROOT
 from tests.virtual.jobs import TINY_LLAMA, a_job, a_model, run_forked, run_warm
 
 if TYPE_CHECKING:

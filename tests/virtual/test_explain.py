@@ -208,11 +208,12 @@ def _sizes_differ(alloc_conf: str) -> list[tuple[int, int, int]]:
 
     from profiler.measure.allocator import live_blocks
     from profiler.measure.block_sizes import BlockSizes
-    from profiler.measure.history import read_entries, start_recording
+    from profiler.measure.history import Ring
 
     torch.cuda.init()
     torch.cuda.mem_get_info()
-    start_recording(1_000_000)
+    ring = Ring(1_000_000)
+    ring.begin()
     random.seed(1)
     kept: list[torch.Tensor] = []
     for _ in range(3000):
@@ -229,7 +230,7 @@ def _sizes_differ(alloc_conf: str) -> list[tuple[int, int, int]]:
         "free_completed": lambda one: sizes.is_free(one["addr"]),
         "alloc": lambda one: told.update({one["addr"]: sizes.allocated(one["addr"], one["size"])}),
     }
-    for entry in read_entries():
+    for entry in ring.read():
         follow.get(entry["action"], lambda _: None)(entry)
     live = live_blocks()
     assert len(live) > 500

@@ -112,7 +112,7 @@ def requested_peak(spec: str) -> int:
     import torch
 
     from profiler.jobs.models import resolve_model
-    from profiler.measure.device import NoMeter
+    from profiler.measure.device import DeviceMeter
     from profiler.measure.phases import Recorder
     from profiler.virtual.values import TrueValues
     from profiler.workload.job import run_phases
@@ -124,7 +124,7 @@ def requested_peak(spec: str) -> int:
     def note(_reading: PhaseReading) -> None:
         peaks.append(torch.cuda.memory_stats().get("requested_bytes.all.peak", 0))
 
-    recorder = Recorder(meter=NoMeter(), has_time=False, on_reading=note)
+    recorder = Recorder(meter=DeviceMeter(), has_time=False, on_reading=note)
     with tempfile.TemporaryDirectory() as scratch, TrueValues():
         run_phases(job, source, recorder, scratch=Path(scratch), on_parameters=lambda _: None)
     return max(peaks)

@@ -14,7 +14,7 @@ from profiler.hardware.discovery import choose_device
 from profiler.hardware.torch_build import find_torch_build
 from profiler.virtual.launch import check_possible, launch_machine
 from profiler.virtual.state import open_state
-from tests.virtual.harness import ROOT
+from tests.builders import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,8 @@ from profiler.hardware.catalogue import find_gpu
 from profiler.records.schema import OutcomeStatus, PhaseName, Record
 from profiler.units import GIB, MIB
 from profiler.virtual.state import Quirk, device_uuid, open_state
-from tests.virtual.harness import ROOT, WarmMachines, a_machine
+from tests.builders import ROOT
+from tests.virtual.harness import WarmMachines, a_machine
 from tests.virtual.jobs import a_job, a_model, run_forked, run_warm
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pytest
 from profiler.execute.local import run_job
 from profiler.process.protocol import REQUEST, Request
 from profiler.records.schema import OutcomeStatus, PhaseName, PhaseReading, Record
-from tests.virtual.harness import ROOT
+from tests.builders import ROOT
 from tests.virtual.jobs import a_job, a_model, run_warm
 
 if TYPE_CHECKING:

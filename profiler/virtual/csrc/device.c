@@ -1,5 +1,6 @@
 /* Device attributes, from the catalogue's figures in the shared state. */
 #include "device.h"
+#include "visible.h"
 
 #include <stdio.h>
 

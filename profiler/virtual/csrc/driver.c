@@ -4,8 +4,10 @@
  * kernels launch without effect. There is no export table and no undocumented interface: the runtime is
  * replaced above, so nobody asks for one.
  */
+#include "accounts.h"
 #include "device.h"
 #include "memory.h"
+#include "visible.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -7,7 +7,7 @@
  */
 #define _GNU_SOURCE
 #include "memory.h"
-#include "state.h"
+#include "accounts.h"
 
 #include <pthread.h>
 #include <stdlib.h>

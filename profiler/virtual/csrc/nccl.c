@@ -8,6 +8,7 @@
  * library's release and the machine's topology; it is not known and left out. They are counted, so that a result
  * can say so.
  */
+#include "accounts.h"
 #include "device.h"
 #include "memory.h"
 

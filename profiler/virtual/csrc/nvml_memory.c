@@ -1,5 +1,6 @@
 /* NVML: how much of a card's memory is used, and by which processes. */
 #include "nvml.h"
+#include "accounts.h"
 
 /* Under the lock; what died processes held is given back first, as a driver does. */
 static uint64_t used_bytes(const card *c)

@@ -8,6 +8,7 @@
 #ifndef PEAKVRAM_RUNTIME_H
 #define PEAKVRAM_RUNTIME_H
 
+#include "accounts.h"
 #include "device.h"
 #include "memory.h"
 

@@ -1,5 +1,6 @@
 /* Errors and devices. */
 #include "runtime.h"
+#include "visible.h"
 
 #include <stdio.h>
 

@@ -92,22 +92,8 @@ vgpu_state *vgpu_get(void);
 int vgpu_attach(const char *path);
 void vgpu_lock(vgpu_state *state);
 void vgpu_unlock(vgpu_state *state);
-/* Frees the slots of processes that have died, as a driver does. Call with the lock held. */
-void vgpu_reap(vgpu_state *state);
-/* How many cards CUDA shows this process, and the place in the state of the one it shows under a number (-1: none).
- * Devices below are CUDA's numbers, as the process sees them. */
-int vgpu_num_devices(void);
-int vgpu_card_of(int device);
-/* A card's UUID as NVML tells it: of the whole card, or of its slice where cards are split. */
-void vgpu_uuid(const vgpu_device *device, int is_split, int is_slice, char *uuid, unsigned length);
-/* Takes bytes on a device for this process; 0, or -1 if the card is full. Makes the context if need be. */
-int vgpu_take(int device, uint64_t bytes);
-void vgpu_give(int device, uint64_t bytes);
-/* What the card can still give, the dead taken off. */
-uint64_t vgpu_free_bytes(int device);
-/* Notes that this process now has a context on the device. -1 if it does not fit. */
-int vgpu_enter(int device);
-int vgpu_has_context(int device);
+/* Whether there is no process, or thread, of this number any more. */
+int vgpu_is_dead(int32_t id);
 /* Remembers that a function we do not implement was called; keeps its name for error texts. */
 void vgpu_note_unknown(const char *function);
 const char *vgpu_last_unknown(void);

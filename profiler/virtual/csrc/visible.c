@@ -5,7 +5,8 @@
  * empties it (CUDA Programming Guide, "CUDA Environment Variables"). Where cards are split, a process sees
  * one slice and nothing beside it (MIG User Guide, "CUDA Device Enumeration").
  */
-#include "state.h"
+#include "visible.h"
+#include "uuid.h"
 
 #include <pthread.h>
 #include <stdlib.h>

@@ -148,7 +148,7 @@ def test_a_missing_torch_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_probe_of_the_virtual_gpu_takes_its_place_in_the_list() -> None:
     probe = Check(name="virtual start", status=Status.FAIL, detail="it does not start", hint="see above")
-    checks = diagnose(probe_virtual=lambda: probe).checks
+    checks = diagnose(probes=[lambda: probe]).checks
     names = [check.name for check in checks]
     assert names.index("virtual start") == names.index("virtual GPU") + 1
     assert Diagnosis(checks=checks).status is Status.FAIL

@@ -1,0 +1,18 @@
+/* What every process holds of the cards, kept in the shared state. Devices are CUDA's numbers, as the process sees them. */
+#ifndef PEAKVRAM_ACCOUNTS_H
+#define PEAKVRAM_ACCOUNTS_H
+
+#include "state.h"
+
+/* Takes bytes on a device for this process; 0, or -1 if the card is full. Makes the context if need be. */
+int vgpu_take(int device, uint64_t bytes);
+void vgpu_give(int device, uint64_t bytes);
+/* What the card can still give, the dead taken off. */
+uint64_t vgpu_free_bytes(int device);
+/* Notes that this process now has a context on the device. -1 if it does not fit. */
+int vgpu_enter(int device);
+int vgpu_has_context(int device);
+/* Frees the slots of processes that have died, as a driver does. Call with the lock held. */
+void vgpu_reap(vgpu_state *state);
+
+#endif
