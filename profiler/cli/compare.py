@@ -100,11 +100,9 @@ def _read_percent(text: str) -> Fraction:
 def _show(
     comparison: Comparison, *, limit: Fraction | None, figure: FigureName, is_markdown: bool, as_json: bool
 ) -> None:
-    from profiler.report.terminal.compare import (  # noqa: PLC0415 - not for --help
-        comparison_markdown,
-        comparison_tree,
-        show_comparison,
-    )
+    from profiler.report.base.changes import comparison_tree  # noqa: PLC0415 - not for --help
+    from profiler.report.markdown.compare import comparison_markdown  # noqa: PLC0415
+    from profiler.report.terminal.compare import show_comparison  # noqa: PLC0415
 
     if as_json:
         print_json_value(comparison_tree(comparison, limit=limit, figure=figure))

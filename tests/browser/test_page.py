@@ -16,8 +16,8 @@ from profiler.jobs.sweep import Sweep
 from profiler.records.store import RecordStore
 from profiler.records.study import SweepNote, note_sweep
 from profiler.report.base.study_view import view_study
-from profiler.report.page.calculator import make_calculator
-from profiler.report.page.render import render_page
+from profiler.report.page.browser_formula import browser_formula
+from profiler.report.page.study import study_page
 from tests.builders import ROOT, a_device, a_job, a_record, a_report
 from tests.studies import RAN_OUT, a_study, study_records
 
@@ -33,7 +33,7 @@ HOSTILE = '</script><script>window.hit = 1</script><img src=x onerror="window.hi
 
 def written(store: RecordStore, directory: Path, *, gpu: str | None = None) -> Path:
     path = directory / "report.html"
-    path.write_text(render_page(view_study(store, factors_path=None, gpu=gpu)), encoding="utf-8")
+    path.write_text(study_page(view_study(store, factors_path=None, gpu=gpu)), encoding="utf-8")
     return path
 
 
@@ -56,7 +56,7 @@ def test_the_calculator_agrees_with_an_estimate_at_200_points(chromium: Browser,
     for changes in settings:
         store.put(a_record(spec=a_job(**changes)))
     jobs = [stored.record.spec for stored in store.scan().records]
-    places = make_calculator(jobs, default_factors()).places
+    places = browser_formula(jobs, default_factors()).places
     draw, points = random.Random(6), []
     for _ in range(NUM_POINTS):
         kind, place = draw.choice(list(places.items()))

@@ -13,7 +13,7 @@ from profiler.records.card import device_peak_bytes
 from profiler.records.frame import to_frame
 from profiler.records.schema import OutcomeStatus
 from profiler.report.base.at_hand import is_at_hand
-from profiler.report.base.study_view import provenance
+from profiler.report.base.describe import provenance
 from profiler.report.base.verdict import outcome_label
 from profiler.units import GIB
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +26,14 @@ def literal(text: str, style: str = "") -> Text:
 def size(n: int | None) -> Text:
     """A number of bytes, or the mark for one that is not known."""
     return Text(UNKNOWN if n is None else format_bytes(n))
+
+
+def percent(value: float | None, *, has_sign: bool = False) -> str:
+    """A share as a reader wants it: two digits below 1 %, one below 100 %."""
+    if value is None or math.isnan(value):  # there was nothing to count
+        return UNKNOWN
+    digits = 2 if abs(value) < 0.01 else 1
+    return f"{value:+.{digits}%}" if has_sign else f"{value:.{digits}%}"
 
 
 def plain_table(columns: dict[str, str]) -> Table:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiler.jobs.settings import settings_of
+from profiler.report.base.describe import provenance
 from profiler.report.base.parts import COLOURS, parts_of
-from profiler.report.base.study_view import provenance
 from profiler.report.figures.draw import PALETTE, add_note, mark_capacity, new_figure
 from profiler.units import GIB
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from profiler.report.base.study_view import provenance
+from profiler.report.base.describe import describe_settings, provenance
 from profiler.report.figures.draw import FAINT, PALETTE, add_note, mark_capacity, new_figure
-from profiler.report.markdown.tables import describe_settings
 from profiler.units import GIB
 
 if TYPE_CHECKING:

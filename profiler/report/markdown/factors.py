@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from profiler.report.base.markdown import code, escape, table
+from profiler.report.markdown.write import code, escape, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from profiler.estimate.factors import Factor, FactorFile, FactorGroup, FormulaFactors, Where
+    from profiler.estimate.factors import Factor, FactorFile, FactorGroup, Where
 
 _LEGEND = """\
 What each term is multiplied by to give allocated memory, with its 90 % interval from resampling whole
@@ -35,15 +35,15 @@ def describe_records(factors: FactorFile) -> str:
 def factor_parts(factors: FactorFile) -> Iterator[str]:
     """The factors of allocated memory of every formula, group by group."""
     yield f"## Factors ({' and '.join(factors.fitted_on.device_kinds)})\n\n{_LEGEND}"
-    for name, found in factors.formulas.items():
-        yield f"### {code(name)}\n\n{escape(found.allocated.reason)}.\n"
+    for name, own in factors.formulas.items():
+        yield f"### {code(name)}\n\n{escape(own.allocated.reason)}.\n"
         rows = [
             [describe_where(group.where), code(term), *_cells(factor)]
-            for group in found.allocated.factors
+            for group in own.allocated.factors
             for term, factor in group.factors.items()
         ]
         yield table(["jobs", "term", "note", "factor", "90 % interval"], rows, num_left=3)
-        far = [text for group in found.allocated.factors for text in _far(group)]
+        far = [text for group in own.allocated.factors for text in _far(group)]
         if far:
             yield f"Outside {_NEAR[0]} to {_NEAR[1]}: {', '.join(far)}.\n"
 
@@ -58,21 +58,6 @@ def describe_where(where: Where) -> str:
             case _:
                 texts.append(f"{value} attention" if name == "attention" else value)
     return escape(", ".join(texts)) or "all"
-
-
-def factor_rows(name: str, found: FormulaFactors) -> Iterator[list[str]]:
-    """Every factor of a formula as cells of a CSV file, from the formula to the reason."""
-    parts = {
-        "allocated": found.allocated,
-        "reserved gap": found.reserved_gap,
-        "device gap": found.device_gap,
-    }
-    for figure, part in parts.items():
-        for group in part.factors if part else ():
-            where = " ".join(f"{key}={value}" for key, value in group.where.items())
-            for term, factor in group.factors.items():
-                figures = [str(factor.value), str(factor.low), str(factor.high)]
-                yield [name, figure, where, term, *figures, factor.status, factor.reason]
 
 
 def _cells(factor: Factor) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from profiler.fit.validate import FigureName, Stage
-from profiler.report.base.markdown import code, escape, table
+from profiler.report.base.describe import VIRTUAL_FIGURES
+from profiler.report.base.text import UNKNOWN, percent
 from profiler.report.markdown.factors import describe_records, factor_parts
-from profiler.report.markdown.tables import VIRTUAL
+from profiler.report.markdown.write import code, escape, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from profiler.fit.score import Score
     from profiler.fit.validate import Validation
 
-NONE = "-"
 FORMULAS_END_MARK = "<!-- What is above this line is written by `peakvram fit`; what is below is kept. -->"
 
 _ALLOCATED = """\
@@ -69,7 +68,7 @@ def formulas_readme(
     parts = [
         f"# Formulas, tested and corrected ({kinds})\n",
         describe_records(factors),
-        f"{VIRTUAL}\n" if "virtual" in factors.fitted_on.device_kinds else "",
+        f"{VIRTUAL_FIGURES}\n" if "virtual" in factors.fitted_on.device_kinds else "",
         f"## Peak allocated ({kinds})\n\n{_ALLOCATED}",
         _allocated_table(validations),
         *_silent_parts(validations),
@@ -87,18 +86,10 @@ def formulas_readme(
     return "\n".join(part for part in parts if part)
 
 
-def percent(value: float | None, *, has_sign: bool = False) -> str:
-    """A share as a reader wants it: two digits below 1 %, one below 100 %."""
-    if value is None or math.isnan(value):  # there was nothing to count
-        return NONE
-    digits = 2 if abs(value) < 0.01 else 1
-    return f"{value:+.{digits}%}" if has_sign else f"{value:.{digits}%}"
-
-
-def errors_of(score: Score | None) -> list[str]:
+def _errors(score: Score | None) -> list[str]:
     """The cells of a score: median, 90th and 95th percentile, and bias."""
     if score is None:
-        return [NONE] * 4
+        return [UNKNOWN] * 4
     return [
         percent(score.median),
         percent(score.p90),
@@ -115,7 +106,7 @@ def _allocated_table(validations: Sequence[Validation]) -> str:
         bare, fitted = (one.score(FigureName.ALLOCATED, stage) for stage in (Stage.BARE, Stage.MODELS))
         num_jobs = str(bare.num_jobs) if bare else "0"
         held = percent(fitted.coverage if fitted else None)
-        rows.append([code(one.formula.id), num_jobs, *errors_of(bare), *errors_of(fitted), held])
+        rows.append([code(one.formula.id), num_jobs, *_errors(bare), *_errors(fitted), held])
     return table(headings, rows, num_left=1)
 
 
@@ -131,7 +122,7 @@ def _card_parts(validations: Sequence[Validation], *, kinds: str) -> Iterator[st
     for one in validations:
         scores = [one.score(figure, Stage.CARDS) for figure in (FigureName.ALLOCATED, FigureName.RESERVED)]
         if any(scores):
-            cells = [cell for score in scores for cell in (*errors_of(score), _held(score))]
+            cells = [cell for score in scores for cell in (*_errors(score), _held(score))]
             rows.append([code(one.formula.id), *cells])
     if rows:
         headings = [
@@ -149,11 +140,11 @@ def _gap_table(validations: Sequence[Validation]) -> str:
     rows = []
     for one in validations:
         figures = (FigureName.RESERVED, FigureName.DEVICE_USED)
-        bare = [errors_of(one.score(figure, Stage.BARE))[0] for figure in figures]
+        bare = [_errors(one.score(figure, Stage.BARE))[0] for figure in figures]
         cells = []
         for figure in figures:
             fitted = one.score(figure, Stage.MODELS)
-            cells += [errors_of(fitted)[0], errors_of(fitted)[2], _held(fitted)]
+            cells += [_errors(fitted)[0], _errors(fitted)[2], _held(fitted)]
         rows.append([code(one.formula.id), *bare, *cells])
     return table(headings, rows, num_left=1)
 
@@ -167,7 +158,7 @@ def _trust_table(validations: Sequence[Validation]) -> str:
             str(trust.num_jobs),
             percent(trust.out_of_memory),
             percent(trust.too_large),
-            f"{percent(trust.let_through)} of {trust.num_failed}" if trust.num_failed else NONE,
+            f"{percent(trust.let_through)} of {trust.num_failed}" if trust.num_failed else UNKNOWN,
         ]
         for one in validations
         for believed, trust in one.trusted.items()

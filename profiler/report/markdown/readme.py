@@ -5,21 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiler.report.base.arrange import by_card
-from profiler.report.base.markdown import escape
-from profiler.report.markdown.tables import (
-    VIRTUAL,
+from profiler.report.base.describe import (
+    VIRTUAL_FIGURES,
     count_outcomes,
     describe_card,
     describe_kinds,
     describe_versions,
+    descriptions_of,
 )
+from profiler.report.markdown.write import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from profiler.records.schema import Record
     from profiler.records.study import SweepNote
-    from profiler.report.base.arrange import Card
+    from profiler.report.base.arrange import CardRecords
 
 END_MARK = "<!-- What is above this line is written by `peakvram export`; what is below is kept. -->"
 
@@ -38,7 +39,7 @@ def study_readme(records: Sequence[Record], notes: Sequence[SweepNote], *, name:
     cards = by_card(records)
     parts = [
         f"# {escape(name)}{describe_kinds(cards)}\n",
-        *_descriptions(notes),
+        *(f"{escape(text)}\n" for text in descriptions_of(notes)),
         f"{count_outcomes(records)}.\n",
         *_card_parts(cards),
     ]
@@ -51,20 +52,10 @@ def study_readme(records: Sequence[Record], notes: Sequence[SweepNote], *, name:
     return "\n".join([*parts, _FILES, f"{END_MARK}\n"])
 
 
-def keep_own_text(generated: str, before: str) -> str:
-    """The new README with what somebody wrote below the mark of the old one."""
-    return generated + before.partition(END_MARK)[2].lstrip("\n")
-
-
-def _descriptions(notes: Sequence[SweepNote]) -> Iterator[str]:
-    described = dict.fromkeys(note.sweep.description for note in notes if note.sweep.description)
-    yield from (f"{escape(description)}\n" for description in described)
-
-
-def _card_parts(cards: Sequence[Card]) -> Iterator[str]:
+def _card_parts(cards: Sequence[CardRecords]) -> Iterator[str]:
     yield (
         "\n".join(f"- {escape(describe_card(card))}: {escape(describe_versions(card))}" for card in cards)
         + "\n"
     )
-    if any(card.records[0].device and card.records[0].device.kind == "virtual" for card in cards):
-        yield f"{VIRTUAL}\n"
+    if any(card.device.kind == "virtual" for card in cards):
+        yield f"{VIRTUAL_FIGURES}\n"

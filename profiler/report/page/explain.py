@@ -1,17 +1,13 @@
-"""The page of an explained run: one HTML file that needs no network and runs no script but its own."""
+"""The page of an explained run: what was in memory at its peak, over time and by line."""
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import TYPE_CHECKING, Final
 
-from profiler import __version__
 from profiler.explain.owners import Part
 from profiler.records.store import short_model
-from profiler.report.base.html import embed_json, policy_hash
-from profiler.report.base.text import shown
-from profiler.report.base.verdict import device_label, verdict_line
-from profiler.report.terminal.explain import (
+from profiler.report.base.describe import short_job, versions_of
+from profiler.report.base.explanation import (
     effect_text,
     effects_title,
     instant_lines,
@@ -19,9 +15,12 @@ from profiler.report.terminal.explain import (
     lines_by_size,
     phase_label,
     share_of,
+    when_of,
     worth_telling,
 )
-from profiler.report.terminal.record import describe_job
+from profiler.report.base.text import shown
+from profiler.report.base.verdict import device_label, verdict_line
+from profiler.report.page.shell import Numbered, fill_page
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
@@ -32,14 +31,16 @@ if TYPE_CHECKING:
     from profiler.explain.run import ExplainedRun
     from profiler.explain.timeline import Instant
     from profiler.records.schema import Record
+    from profiler.report.page.shell import Json
 
 _COLOURS: Final = {
     **{Part.WEIGHTS: "blue", Part.QUANTIZATION_STATE: "navy", Part.ADAPTERS: "sky", Part.BUFFERS: "dark"},
     **{Part.OPTIMIZER: "orange", Part.GRADIENTS: "red", Part.KV_CACHE: "violet", Part.BATCH: "dark"},
-    **{Part.WORKSPACE: "brown", Part.OTHER: "grey", Part.ACTIVATIONS: "green", Part.LOGITS: "yellow"},
+    **{Part.WORKSPACE: "brown", Part.OTHER: "grey", Part.ACTIVATIONS: "green", Part.LOGITS: "gold"},
     **{Part.TEMPORARIES: "pink"},
 }
 """The study's page has the same for the same."""
+_VERSIONS = ("torch", "cuda", "transformers", "peft", "bitsandbytes", "driver")
 _NUM_OPEN = 2
 _MAX_GROUPS = 12
 _MAX_LINES_OF_A_GROUP = 4
@@ -52,49 +53,37 @@ _VIRTUAL_NOTE = (
 
 def explanation_page(run: ExplainedRun, effects: tuple[Effect, ...] | None) -> str:
     """The page of a run that has an explanation; the same run gives the same page."""
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - for this alone
-    from markupsafe import Markup  # noqa: PLC0415
-
     assert run.explanation is not None, "the caller has looked"
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    style, script = _asset("page.css"), _asset("page.js")
-    return environment.from_string(_asset("page.html.j2")).render(
+    return fill_page(
+        "explain",
+        _data(run, run.explanation),
+        scripts=("explain",),
         **_header(run.record, run.explanation),
         **_body(run.record, run.explanation, effects),
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=policy_hash(style),
-        script_hash=policy_hash(script),
-        data=Markup(embed_json(_data(run, run.explanation))),
     )
 
 
 def _header(record: Record, explanation: Explanation) -> dict[str, object]:
     device, environment = record.device, record.environment
-    names = ("torch", "cuda", "transformers", "peft", "bitsandbytes", "driver")
-    versions = [f"{name} {getattr(environment, name)}" for name in names if getattr(environment, name, None)]
     is_virtual = kind_of(record) == "virtual"
     return {
         "model": shown(short_model(record.spec.model)),
-        "job": shown(describe_job(record.spec.model_copy(update={"model": short_model(record.spec.model)}))),
+        "job": shown(short_job(record.spec)),
         "provenance": f"virtual ({device.id})" if device and is_virtual else "real card",
         "card": shown(device_label(device)) if device else "",
-        "versions": shown(", ".join(versions)),
+        "versions": shown(", ".join(versions_of(environment, _VERSIONS))),
         "virtual_note": _VIRTUAL_NOTE if is_virtual else "",
         "is_failure": explanation.instant.is_failure,
         "instant": [shown(line.strip()) for line in instant_lines(explanation.instant, kind_of(record))],
         "notes": [shown(note) for note in (*explanation.notes, *record.notes)],
         "verdict": shown(verdict_line(record)),
-        "version": __version__,
     }
 
 
 def _body(record: Record, explanation: Explanation, effects: tuple[Effect, ...] | None) -> dict[str, object]:
     total = explanation.instant.allocated_bytes
     return {
-        "when": "when memory ran out" if explanation.instant.is_failure else "at the peak",
+        "when": when_of(explanation.instant),
         "total": format_bytes(total),
         "total_bytes": f"{total:,}",
         "components": [
@@ -167,11 +156,11 @@ def _effect(effect: Effect, record: Record) -> dict[str, str]:
     }
 
 
-def _data(run: ExplainedRun, explanation: Explanation) -> dict[str, object]:
+def _data(run: ExplainedRun, explanation: Explanation) -> Json:
     """What the chart is drawn from: each text once, an instant as a list of numbers."""
-    texts = _Numbered()
-    owners = _Numbered()
-    windows = [
+    texts: Numbered[str] = Numbered()
+    owners: Numbered[tuple[str, str]] = Numbered()
+    windows: list[Json] = [
         {
             "name": timeline.name,
             "start": timeline.start,
@@ -202,15 +191,7 @@ def _data(run: ExplainedRun, explanation: Explanation) -> dict[str, object]:
     }
 
 
-class _Numbered(dict[object, int]):
-    """Numbers things in the order they come; the same thing has the same number."""
-
-    def __missing__(self, key: object) -> int:
-        self[key] = len(self)
-        return self[key]
-
-
-def _row(instant: Instant, texts: _Numbered, owners: _Numbered) -> list[int]:
+def _row(instant: Instant, texts: Numbered[str], owners: Numbered[tuple[str, str]]) -> list[int]:
     owner = instant.owner
     return [
         instant.event,
@@ -220,8 +201,3 @@ def _row(instant: Instant, texts: _Numbered, owners: _Numbered) -> list[int]:
         texts[shown(instant.line)],
         *instant.part_bytes,
     ]
-
-
-def _asset(name: str) -> str:
-    found = resources.files("profiler.report.page").joinpath("explain_assets", name)
-    return found.read_text(encoding="utf-8")

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from profiler.estimate.estimate import Estimate, Fits, Refusal, room_text, single
 from profiler.estimate.factors import conditions_of, most_specific
+from profiler.report.base.describe import describe_job
 from profiler.report.base.text import UNKNOWN, literal, plain_table, size, titled
-from profiler.report.terminal.record import describe_job
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:

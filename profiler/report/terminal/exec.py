@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 from rich.text import Text
 
 from profiler.follow.result import CommandResult, CommandStatus, Mark, ProcessReport
+from profiler.report.base.describe import VIRTUAL_CARD
 from profiler.report.base.text import UNKNOWN, literal, plain_table, size, titled
 from profiler.report.base.verdict import device_label
 from profiler.units import format_bytes
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console, Group
 
-_VIRTUAL = (
-    "VIRTUAL GPU: PyTorch's own CUDA allocator ran over a card that is not there; "
-    "nothing here was measured on hardware"
-)
 _PARTS = {
     "setup": "before the first forward pass",
     "forward": "forward",
@@ -115,7 +112,7 @@ def _heading(result: CommandResult) -> Iterator[Text]:
     yield literal(f"{device_label(device)} ({device.id}), {format_bytes(device.total_bytes)}")
     yield literal(f"chosen because: {device.reason}")
     if device.kind == "virtual":
-        yield Text(_VIRTUAL, style="bold magenta")
+        yield Text(VIRTUAL_CARD, style="bold magenta")
     elif device.device_used_source == "sampled":
         yield Text("the device's figure was sampled every 10 ms: a shorter peak may be missing")
 

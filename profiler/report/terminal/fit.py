@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiler.fit.validate import FigureName, Stage
-from profiler.report.base.text import literal, plain_table, titled
-from profiler.report.markdown.formulas import NONE, percent
+from profiler.report.base.text import UNKNOWN, literal, percent, plain_table, titled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,10 +59,10 @@ def _cells(validation: Validation) -> list[str]:
         str(bare.num_jobs) if bare else "0",
         *_median_and_95th(bare),
         *_median_and_95th(fitted),
-        percent(fitted.coverage) if fitted else NONE,
+        percent(fitted.coverage) if fitted else UNKNOWN,
         _median_and_95th(reserved)[0],
     ]
 
 
 def _median_and_95th(score: Score | None) -> tuple[str, str]:
-    return (percent(score.median), percent(score.p95)) if score else (NONE, NONE)
+    return (percent(score.median), percent(score.p95)) if score else (UNKNOWN, UNKNOWN)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from profiler.jobs.choices import Loop
-from profiler.jobs.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, Method, QLora
 from profiler.records.schema import Components, Device, OutcomeStatus, PhaseReading, Record
+from profiler.report.base.describe import VIRTUAL_CARD, describe_job
 from profiler.report.base.text import UNKNOWN, literal, plain_table, size, titled
 from profiler.report.base.verdict import device_label, verdict_line
 from profiler.units import format_bytes
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
 
 _VERDICT_STYLES = {OutcomeStatus.OK: "bold green", OutcomeStatus.OOM: "bold yellow"}
-_VIRTUAL = (
-    "VIRTUAL GPU: PyTorch's own CUDA allocator ran over a card that is not there; "
-    "nothing here was measured on hardware"
-)
 
 
 def show_record(console: Console, record: Record, *, path: Path | None = None) -> None:
@@ -89,55 +84,9 @@ def heading_lines(record: Record) -> Iterator[Text]:
     yield literal(f"{device_label(device)} ({device.id}), {format_bytes(device.total_bytes)}, {capability}")
     yield literal(f"chosen because: {device.reason}")
     if device.kind == "virtual":
-        yield Text(_VIRTUAL, style="bold magenta")
+        yield Text(VIRTUAL_CARD, style="bold magenta")
     elif device.device_used_source == "sampled":
         yield Text("device figures were sampled every 10 ms: a shorter peak may be missing")
-
-
-def describe_job(spec: JobSpec) -> str:
-    """One line that tells a job from its neighbours."""
-    parts = [spec.model, _method(spec.method), str(spec.precision)]
-    size = f"batch {spec.batch_size} x {spec.seq_len} tokens"
-    if isinstance(spec.method, Inference):
-        parts.append(f"{size} + {spec.method.new_tokens} new")
-    else:
-        parts += [str(spec.optimizer), size, _checkpointing(spec.gradient_checkpointing)]
-    parts.append(f"{spec.attention} attention")
-    if spec.loop is not Loop.PLAIN:
-        parts.append(f"{spec.loop} loop")
-    if spec.alloc_conf:
-        parts.append(spec.alloc_conf)
-    return ", ".join(parts)
-
-
-def _method(method: Method) -> str:
-    match method:
-        case Full():
-            return "full fine-tuning"
-        case QLora():
-            return f"qlora ({method.quant}{_twice(method)}, {_adapter(method)})"
-        case Lora() | Int8Lora():
-            return f"{method.kind} ({_adapter(method)})"
-        case Inference():
-            twice = _twice(method) if method.is_4bit else ""
-            return f"inference ({'not quantized' if method.quant == 'none' else method.quant}{twice})"
-        case _:
-            assert_never(method)
-
-
-def _twice(method: QLora | Inference) -> str:
-    return ", double quantization" if method.double_quant else ""
-
-
-def _adapter(method: Lora | QLora | Int8Lora) -> str:
-    kinds = [name for name, is_used in (("dora", method.use_dora), ("rslora", method.use_rslora)) if is_used]
-    return ", ".join([f"rank {method.rank}", *kinds])
-
-
-def _checkpointing(value: GradientCheckpointing) -> str:
-    if not value.enabled:
-        return "no gradient checkpointing"
-    return "reentrant gradient checkpointing" if value.reentrant else "gradient checkpointing"
 
 
 def _device_heading(device: Device | None) -> str:

@@ -8,14 +8,9 @@ import pytest
 from rich.console import Console
 
 from profiler.records.compare import compare_sides
-from profiler.report.terminal.compare import (
-    MAX_SHOWN,
-    comparison_markdown,
-    comparison_tree,
-    show_change,
-    show_comparison,
-    verdict,
-)
+from profiler.report.base.changes import MAX_SHOWN, comparison_tree, show_change, verdict
+from profiler.report.markdown.compare import comparison_markdown
+from profiler.report.terminal.compare import show_comparison
 from profiler.units import GIB
 from tests.unit.records.test_compare import a_failure, a_run_of, sides
 

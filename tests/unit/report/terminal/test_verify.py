@@ -7,7 +7,9 @@ import pytest
 from rich.console import Console
 
 from profiler.records.schema import PhaseName
-from profiler.report.terminal.verify import comparison_readme, job_label, show_comparison
+from profiler.report.base.twins import job_label
+from profiler.report.markdown.verify import comparison_readme
+from profiler.report.terminal.verify import show_comparison
 from profiler.units import GIB
 from profiler.verify.compare import compare_runs, refused
 from profiler.verify.folder import Comparison

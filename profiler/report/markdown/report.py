@@ -1,0 +1,87 @@
+"""What the report of a study looks like in Markdown: its figures, and the formulas beside its records."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from profiler.report.base.describe import (
+    VIRTUAL_FIGURES,
+    count_outcomes,
+    describe_card,
+    describe_versions,
+    descriptions_of,
+    provenance,
+)
+from profiler.report.base.study_view import describe_fitted_on
+from profiler.report.base.text import UNKNOWN
+from profiler.report.markdown.write import code, escape, table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from profiler.fit.score import Score
+    from profiler.report.base.study_view import Drawn, StudyView
+
+PAGE_NAME = "report.html"
+FIGURES_NAME = "figures"
+_FILES = f"""\
+## Files
+
+- `{PAGE_NAME}`: everything on one page, to look at in a browser; it needs no network.
+- `tables.md`: what fits and what every job takes.
+- `records.csv`, `records.parquet`: one row a job, bytes in every column that ends in `_bytes`.
+- `{FIGURES_NAME}/`: the figures, as PNG and as SVG.
+"""
+
+
+def report_markdown(view: StudyView, figures: Sequence[Drawn]) -> str:
+    """The report for a repository: what the study is, its figures, and the formulas beside its records."""
+    cards = [
+        f"- **{escape(provenance(source.device))}**: {escape(describe_card(source.card))}, "
+        f"{escape(describe_versions(source.card))}"
+        for source in view.cards
+    ]
+    parts = [
+        f"# {escape(view.name)}: report\n",
+        *(f"{escape(text)}\n" for text in descriptions_of(view.notes)),
+        f"{count_outcomes(view.records)}.\n",
+        "\n".join(cards) + "\n",
+        *([f"{VIRTUAL_FIGURES}\n"] if view.has_virtual else []),
+        *(part for figure in figures for part in _figure_parts(figure)),
+        *_formula_parts(view),
+        _FILES,
+    ]
+    return "\n".join(parts)
+
+
+def _figure_parts(figure: Drawn) -> Iterator[str]:
+    caption = escape(figure.caption)
+    yield f"## {caption}\n"
+    yield f"Figures: {escape(figure.origin)}.\n"
+    yield f"![{caption}]({FIGURES_NAME}/{figure.paths[0].name})\n"
+
+
+def _formula_parts(view: StudyView) -> Iterator[str]:
+    if not view.errors:
+        return
+    yield f"## Errors of formulas ({escape(view.provenances)})\n"
+    yield (
+        "Absolute errors of peak allocated memory over the finished jobs a formula speaks of. Factors "
+        f"({escape(view.factors_name)}): {escape(describe_fitted_on(view))}.\n"
+    )
+    rows = (
+        [
+            code(error.formula.id),
+            str(error.bare.num_jobs),
+            *_errors(error.bare),
+            *(_errors(error.corrected) if error.corrected else [UNKNOWN] * 3),
+        ]
+        for error in view.errors
+    )
+    headings = ["formula", "jobs", "as published: median", "90th", "bias"]
+    headings += ["corrected: median", "90th", "bias"]
+    yield table(headings, rows, num_left=1)
+
+
+def _errors(score: Score) -> list[str]:
+    return [f"{score.median:.2%}", f"{score.p90:.2%}", f"{score.bias:+.2%}"]
