@@ -40,6 +40,7 @@ _COLOURS: Final = {
     **{Part.TEMPORARIES: "pink"},
 }
 """The study's page has the same for the same."""
+SCRIPTS: Final = ("explain",)
 _VERSIONS = ("torch", "cuda", "transformers", "peft", "bitsandbytes", "driver")
 _NUM_OPEN = 2
 _MAX_GROUPS = 12
@@ -57,7 +58,7 @@ def explanation_page(run: ExplainedRun, effects: tuple[Effect, ...] | None) -> s
     return fill_page(
         "explain",
         _data(run, run.explanation),
-        scripts=("explain",),
+        scripts=SCRIPTS,
         **_header(run.record, run.explanation),
         **_body(run.record, run.explanation, effects),
     )
