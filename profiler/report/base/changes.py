@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from profiler.records.compare import FIGURES
 from profiler.report.base.describe import short_job
-from profiler.report.base.text import UNKNOWN
+from profiler.report.base.text import UNKNOWN, left
 from profiler.report.base.verdict import outcome_label
 from profiler.units import format_bytes
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from profiler.records.schema import Record
 
 MAX_SHOWN = 20
-CHANGE_HEADINGS = {"job": "left"} | dict.fromkeys(("allocated", "before", "after", "reserved"), "right")
+CHANGE_HEADINGS = left("job") | dict.fromkeys(("allocated", "before", "after", "reserved"), "right")
 
 
 def comparison_tree(

@@ -91,10 +91,8 @@ def _by_formula(view: StudyView, grid: Grid, gpu_id: str) -> FitTable:
     cells = dict.fromkeys(grid.cells, Cell(fits=None, text="?"))
     for place, (_, row) in zip(known, estimates.iterrows(), strict=True):
         fits, used = row["estimate.fits"], row["estimate.device_used_bytes"]
-        is_known = isinstance(fits, str) and isinstance(used, int)
-        cells[place] = (
-            Cell(fits=Fits(fits), text=f"{used / GIB:.1f}") if is_known else Cell(fits=None, text="?")
-        )
+        if isinstance(fits, str) and isinstance(used, int):
+            cells[place] = Cell(fits=Fits(fits), text=f"{used / GIB:.1f}")
     return FitTable(
         grid=grid,
         title=f"{gpu.name}, {gpu.total_bytes / GIB:.2f} GiB",

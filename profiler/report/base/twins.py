@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from profiler.jobs.settings import method_label, settings_of, unusual
 from profiler.records.history import EventKind
 from profiler.records.store import short_model
-from profiler.report.base.text import UNKNOWN
+from profiler.report.base.text import UNKNOWN, left, right
 from profiler.units import format_bytes
 from profiler.verify.events import label
 
@@ -20,16 +20,14 @@ if TYPE_CHECKING:
     from profiler.verify.events import FirstDifference, ShownEvent
     from profiler.verify.folder import Comparison
 
-TWIN_HEADINGS = {
-    "job": "left",
-    "result": "left",
-    "real allocated": "right",
-    "virtual allocated": "right",
-    "real reserved": "right",
-    "virtual reserved": "right",
-    "real events": "right",
-    "virtual events": "right",
-}
+TWIN_HEADINGS = left("job", "result") | right(
+    "real allocated",
+    "virtual allocated",
+    "real reserved",
+    "virtual reserved",
+    "real events",
+    "virtual events",
+)
 _MAX_FIGURES = 12
 _MAX_PHASES = 8
 _MAX_LINES = 4

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from profiler.report.base.describe import provenance
 from profiler.report.base.fits import fit_table
 from profiler.report.base.study_view import Drawn, find_example
-from profiler.report.figures.components import draw_components
 from profiler.report.figures.draw import save, style
 from profiler.report.figures.errors import draw_errors
+from profiler.report.figures.example import draw_components, draw_phases
 from profiler.report.figures.fits import draw_fits
-from profiler.report.figures.phases import draw_phases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,7 @@ from profiler.records.study import read_notes
 from profiler.report.base.study_view import view_study
 from profiler.report.figures.study import write_figures
 from profiler.report.files.own_text import text_below
-from profiler.report.markdown.readme import END_MARK, study_readme
-from profiler.report.markdown.report import FIGURES_NAME, PAGE_NAME, report_markdown
+from profiler.report.markdown.study import END_MARK, FIGURES_NAME, PAGE_NAME, report_markdown, study_readme
 from profiler.report.markdown.tables import study_tables
 from profiler.report.page.study import study_page
 

@@ -1,4 +1,4 @@
-"""What the test of formulas looks like in Markdown: how far each is off, before and after correction."""
+"""What the test of formulas looks like in Markdown: how far each is off, and what corrects it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from profiler.fit.validate import FigureName, Stage
 from profiler.report.base.describe import VIRTUAL_FIGURES
 from profiler.report.base.text import UNKNOWN, percent
-from profiler.report.markdown.factors import describe_records, factor_parts
 from profiler.report.markdown.write import code, escape, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from profiler.estimate.factors import FactorFile
+    from profiler.estimate.factors import Factor, FactorFile, FactorGroup, Where
     from profiler.fit.score import Score
     from profiler.fit.validate import Validation
 
@@ -67,7 +66,7 @@ def formulas_readme(
     kinds = " and ".join(factors.fitted_on.device_kinds)
     parts = [
         f"# Formulas, tested and corrected ({kinds})\n",
-        describe_records(factors),
+        _describe_records(factors),
         f"{VIRTUAL_FIGURES}\n" if "virtual" in factors.fitted_on.device_kinds else "",
         f"## Peak allocated ({kinds})\n\n{_ALLOCATED}",
         _allocated_table(validations),
@@ -78,7 +77,7 @@ def formulas_readme(
         f"## If the estimate were believed ({kinds})\n\n{_TRUST}",
         _trust_table(validations),
         *_term_parts(validations, kinds=kinds),
-        *factor_parts(factors),
+        *_factor_parts(factors),
         f"## How it was made\n\n    {command}\n",
         "\n".join(["## Files\n", *(f"- {line}" for line in files)]) + "\n",
         f"{FORMULAS_END_MARK}\n",
@@ -188,3 +187,63 @@ def _term_parts(validations: Sequence[Validation], *, kinds: str) -> Iterator[st
 
 def _held(score: Score | None) -> str:
     return percent(score.coverage if score else None)
+
+
+_FACTORS = """\
+What each term is multiplied by to give allocated memory, with its 90 % interval from resampling whole
+models. A factor that the records do not determine is left at 1. Terms with equal factors and intervals
+stand in one ratio in all records, and are one quantity to a fit.
+"""
+_NEAR = (0.9, 1.1)
+
+
+def _describe_records(factors: FactorFile) -> str:
+    """What a factor file was fitted on, in a paragraph."""
+    on = factors.fitted_on
+    kinds = " and ".join(on.device_kinds)
+    versions = ", ".join(f"{name} {' and '.join(values)}" for name, values in on.versions.items() if values)
+    return (
+        f"From {on.num_records} {kinds} records of finished jobs, of {len(on.models)} models "
+        f"({escape(', '.join(on.models))}) on {escape(' and '.join(on.cards))}, "
+        f"studies {escape(' and '.join(on.studies))}: {escape(versions)}. "
+        f"SHA-256 of their keys: {code(on.keys_sha256)}.\n"
+    )
+
+
+def _factor_parts(factors: FactorFile) -> Iterator[str]:
+    """The factors of allocated memory of every formula, group by group."""
+    yield f"## Factors ({' and '.join(factors.fitted_on.device_kinds)})\n\n{_FACTORS}"
+    for name, own in factors.formulas.items():
+        yield f"### {code(name)}\n\n{escape(own.allocated.reason)}.\n"
+        rows = [
+            [_describe_where(group.where), code(term), *_cells(factor)]
+            for group in own.allocated.factors
+            for term, factor in group.factors.items()
+        ]
+        yield table(["jobs", "term", "note", "factor", "90 % interval"], rows, num_left=3)
+        far = [text for group in own.allocated.factors for text in _far(group)]
+        if far:
+            yield f"Outside {_NEAR[0]} to {_NEAR[1]}: {', '.join(far)}.\n"
+
+
+def _describe_where(where: Where) -> str:
+    """`all`, or what the jobs of a group share."""
+    texts = []
+    for name, value in where.items():
+        match value:
+            case bool():
+                texts.append(name if value else f"no {name}")
+            case _:
+                texts.append(f"{value} attention" if name == "attention" else value)
+    return escape(", ".join(texts)) or "all"
+
+
+def _cells(factor: Factor) -> list[str]:
+    interval = f"{factor.low:.3f} to {factor.high:.3f}" if factor.status == "fitted" else "-"
+    return [escape(factor.reason), f"{factor.value:.3f}", interval]
+
+
+def _far(group: FactorGroup) -> Iterator[str]:
+    for term, factor in group.factors.items():
+        if not _NEAR[0] <= factor.value <= _NEAR[1]:
+            yield f"{code(term)} of {_describe_where(group.where)} jobs ({factor.value:.2f})"

@@ -13,6 +13,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from profiler import __version__
+from profiler.report.base.text import shown
+from profiler.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -42,7 +44,7 @@ def fill_page(template: str, data: Json, *, scripts: Sequence[str], **texts: obj
         template: the name of its template, without the ending.
         data: what its scripts draw from.
         scripts: the names of its own, in the order they need one another.
-        texts: what the template names; all of it is escaped.
+        texts: what the template names; all of it is escaped, control characters are made visible.
     """
     from jinja2 import Environment, FunctionLoader, StrictUndefined  # noqa: PLC0415 - for this alone
     from markupsafe import Markup  # noqa: PLC0415
@@ -53,7 +55,9 @@ def fill_page(template: str, data: Json, *, scripts: Sequence[str], **texts: obj
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else shown(str(value)),
     )
+    environment.filters["bytes"] = format_bytes
     style, script = _asset("style.css"), script_of(scripts)
     return environment.get_template(f"{template}.html.j2").render(
         **texts,

@@ -21,7 +21,6 @@ from profiler.report.base.describe import (
 )
 from profiler.report.base.parts import COLOURS, parts_of
 from profiler.report.base.study_view import describe_fitted_on, find_example
-from profiler.report.base.text import shown
 from profiler.report.base.verdict import is_fitting, outcome_label
 from profiler.report.page.browser_formula import FORMULA, browser_formula, kind_of
 from profiler.report.page.shell import Numbered, fill_page
@@ -57,8 +56,8 @@ def study_page(view: StudyView) -> str:
         "study",
         page_data(view),
         scripts=SCRIPTS,
-        name=shown(view.name),
-        descriptions=[shown(text) for text in descriptions_of(view.notes)],
+        name=view.name,
+        descriptions=descriptions_of(view.notes),
         counts=count_outcomes(view.records),
         cards=[
             {
@@ -69,7 +68,7 @@ def study_page(view: StudyView) -> str:
             for source in view.cards
         ],
         virtual_note=VIRTUAL_FIGURES.replace("**", "") if view.has_virtual else "",
-        commands=[shown(note.command) for note in view.notes],
+        commands=[note.command for note in view.notes],
     )
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from profiler.follow.result import CommandResult, CommandStatus, Mark, ProcessReport
 from profiler.report.base.describe import VIRTUAL_CARD
-from profiler.report.base.text import UNKNOWN, literal, plain_table, size, titled
+from profiler.report.base.text import UNKNOWN, left, literal, right, show_blocks, size, titled_table
 from profiler.report.base.verdict import device_label
 from profiler.units import format_bytes
 
@@ -40,65 +40,47 @@ _STYLES = {
 
 def show_command(console: Console, result: CommandResult, *, path: Path | None = None) -> None:
     """Prints a followed command: its card, its parts, the verdict, what to doubt, and what was written."""
-    for line in _heading(result):
-        console.print(line, soft_wrap=True)
-    if result.largest is not None and result.largest.marks:
-        console.print()
-        console.print(marks_table(result.largest))
-    if len(result.processes) > 1:
-        console.print()
-        console.print(processes_table(result))
-    console.print()
-    for line in _closing(result):
-        console.print(line, soft_wrap=True)
-    if path is not None:
-        console.print(literal(f"Wrote {path}"), soft_wrap=True)
+    largest = result.largest
+    show_blocks(
+        console,
+        _heading(result),
+        marks_table(largest) if largest is not None and largest.marks else (),
+        processes_table(result) if len(result.processes) > 1 else (),
+        [*_closing(result), *([literal(f"Wrote {path}")] if path is not None else [])],
+    )
 
 
 def marks_table(report: ProcessReport) -> Group:
     """One row a part of the script: what was allocated at its end, and the peaks until then."""
-    table = plain_table(
-        {
-            "part": "left",
-            "step": "right",
-            "allocated": "right",
-            "peak allocated so far": "right",
-            "peak reserved so far": "right",
-        }
-    )
-    for mark in report.marks:
-        table.add_row(
-            literal(_PARTS[mark.part]),
-            Text("" if mark.part in ("setup", "rest") else str(mark.step)),
+    rows = (
+        [
+            _PARTS[mark.part],
+            "" if mark.part in ("setup", "rest") else str(mark.step),
             size(mark.allocated_bytes),
             size(mark.allocated_peak_bytes),
             size(mark.reserved_peak_bytes),
-        )
-    return titled("Parts of the script", table)
+        ]
+        for mark in report.marks
+    )
+    sizes = right("step", "allocated", "peak allocated so far", "peak reserved so far")
+    return titled_table("Parts of the script", left("part") | sizes, rows)
 
 
 def processes_table(result: CommandResult) -> Group:
     """One row a process that used CUDA."""
-    table = plain_table(
-        {
-            "process": "left",
-            "steps": "right",
-            "peak allocated": "right",
-            "peak reserved": "right",
-            "peak device": "right",
-            "exit status": "right",
-        }
-    )
-    for report in result.processes:
-        table.add_row(
-            literal(f"{report.pid} {shlex.join(report.command)}"[:60]),
-            Text(str(report.num_steps)),
+    rows = (
+        [
+            f"{report.pid} {shlex.join(report.command)}"[:60],
+            str(report.num_steps),
             size(report.allocated_peak_bytes),
             size(report.reserved_peak_bytes),
             size(report.device_used_bytes),
-            literal(UNKNOWN if report.exit_status is None else str(report.exit_status)),
-        )
-    return titled("Processes that used CUDA", table)
+            UNKNOWN if report.exit_status is None else str(report.exit_status),
+        ]
+        for report in result.processes
+    )
+    figures = right("steps", "peak allocated", "peak reserved", "peak device", "exit status")
+    return titled_table("Processes that used CUDA", left("process") | figures, rows)
 
 
 def command_verdict(result: CommandResult) -> str:

@@ -16,7 +16,16 @@ from profiler.report.base.explanation import (
     when_of,
     worth_telling,
 )
-from profiler.report.base.text import literal, plain_table, size, titled
+from profiler.report.base.text import (
+    left,
+    literal,
+    plain_table,
+    right,
+    show_blocks,
+    size,
+    titled,
+    titled_table,
+)
 from profiler.report.base.verdict import verdict_line
 from profiler.report.terminal.record import heading_lines
 
@@ -40,28 +49,23 @@ def show_explanation(
     console: Console, record: Record, explanation: Explanation, *, effects: tuple[Effect, ...] | None
 ) -> None:
     """Prints the instant, the tree, the lines and what changes do; `effects` is None if none was tried."""
-    for heading in heading_lines(record):
-        console.print(heading, soft_wrap=True)
-    console.print()
-    for line in instant_lines(explanation.instant, kind_of(record)):
-        console.print(literal(line, "bold" if line[0] != " " else ""), soft_wrap=True)
-    console.print()
-    console.print(_tree(explanation))
-    console.print()
-    console.print(_lines(explanation))
-    if effects is not None:
-        console.print()
-        _show_effects(console, record, effects)
-    console.print()
-    console.print(literal(verdict_line(record)), soft_wrap=True)
-    for note in (*explanation.notes, *record.notes):
-        console.print(literal(f"note: {note}"), soft_wrap=True)
+    instant = instant_lines(explanation.instant, kind_of(record))
+    notes = (literal(f"note: {note}") for note in (*explanation.notes, *record.notes))
+    show_blocks(
+        console,
+        heading_lines(record),
+        [literal(line, "bold" if line[0] != " " else "") for line in instant],
+        _tree(explanation),
+        _lines(explanation),
+        () if effects is None else _effects(record, effects),
+        [literal(verdict_line(record)), *notes],
+    )
 
 
 def _tree(explanation: Explanation) -> Group:
     total = explanation.instant.allocated_bytes
-    columns = {"component": "left", "bytes": "right", "share": "right", "blocks": "right"}
-    table = plain_table(columns | {"mostly allocated by": "left"})
+    columns = left("component") | right("bytes", "share", "blocks")
+    table = plain_table(columns | left("mostly allocated by"))
     for component in explanation.components:
         _add_component(table, component, total)
     num_blocks = sum(component.num_blocks for component in explanation.components)
@@ -95,24 +99,26 @@ def _add_component(table: Table, component: Component, total: int) -> None:
 
 def _lines(explanation: Explanation) -> Group:
     total = explanation.instant.allocated_bytes
-    columns = {"line": "left", "bytes": "right", "share": "right", "blocks": "right", "of": "left"}
-    table = plain_table(columns)
-    for line, size_bytes, num_blocks, components in lines_by_size(explanation)[:_MAX_LINES]:
-        cells = (size(size_bytes), Text(share_of(size_bytes, total)), Text(f"{num_blocks:,}"))
-        table.add_row(literal(line), *cells, literal(components))
-    return titled("The lines that allocated most of it", table)
+    rows = (
+        [line, size(size_bytes), share_of(size_bytes, total), f"{num_blocks:,}", components]
+        for line, size_bytes, num_blocks, components in lines_by_size(explanation)[:_MAX_LINES]
+    )
+    columns = left("line") | right("bytes", "share", "blocks") | left("of")
+    return titled_table("The lines that allocated most of it", columns, rows)
 
 
-def _show_effects(console: Console, record: Record, effects: Iterable[Effect]) -> None:
-    rows = worth_telling(effects, record)
-    if not rows:
-        console.print(Text("No change that was tried lowers the peak", style="bold"))
-        return
-    columns = {"change": "left", "peak allocated": "right", "peak reserved": "right", "effect": "left"}
-    table = plain_table(columns | {"what it costs": "left"})
-    for effect in rows:
-        cells = (size(effect.allocated_bytes), size(effect.reserved_bytes))
-        table.add_row(
-            literal(effect.flags), *cells, literal(effect_text(effect, record)), literal(effect.cost)
-        )
-    console.print(titled(effects_title(record), table))
+def _effects(record: Record, effects: Iterable[Effect]) -> Group | list[Text]:
+    if not (telling := worth_telling(effects, record)):
+        return [Text("No change that was tried lowers the peak", style="bold")]
+    rows = (
+        [
+            effect.flags,
+            size(effect.allocated_bytes),
+            size(effect.reserved_bytes),
+            effect_text(effect, record),
+            effect.cost,
+        ]
+        for effect in telling
+    )
+    columns = left("change") | right("peak allocated", "peak reserved") | left("effect", "what it costs")
+    return titled_table(effects_title(record), columns, rows)

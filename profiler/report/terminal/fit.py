@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiler.fit.validate import FigureName, Stage
-from profiler.report.base.text import UNKNOWN, literal, percent, plain_table, titled
+from profiler.report.base.text import UNKNOWN, left, literal, percent, right, titled_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,25 +17,16 @@ if TYPE_CHECKING:
     from profiler.fit.score import Score
     from profiler.fit.validate import Validation
 
-_COLUMNS = {
-    "formula": "left",
-    "jobs": "right",
-    "median, as published": "right",
-    "95th": "right",
-    "median, fitted": "right",
-    "95th, fitted": "right",
-    "held": "right",
-    "reserved": "right",
-}
+_COLUMNS = left("formula") | right(
+    "jobs", "median, as published", "95th", "median, fitted", "95th, fitted", "held", "reserved"
+)
 
 
 def fit_table(validations: Sequence[Validation], factors: FactorFile) -> Group:
     """Errors of the peak of allocated memory, and of reserved memory at the end, models left out."""
-    table = plain_table(_COLUMNS)
-    for one in validations:
-        table.add_row(*(literal(cell) for cell in _cells(one)))
     kinds = " and ".join(factors.fitted_on.device_kinds)
-    return titled(f"Error of the peak of allocated memory, {kinds} records, models left out", table)
+    title = f"Error of the peak of allocated memory, {kinds} records, models left out"
+    return titled_table(title, _COLUMNS, map(_cells, validations))
 
 
 def fit_lines(validations: Sequence[Validation], factors: FactorFile) -> Iterator[Text]:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from profiler.records.schema import Components, Device, OutcomeStatus, PhaseReading, Record
 from profiler.report.base.describe import VIRTUAL_CARD, describe_job
-from profiler.report.base.text import UNKNOWN, literal, plain_table, size, titled
+from profiler.report.base.text import UNKNOWN, left, literal, plain_table, right, show_blocks, size, titled
 from profiler.report.base.verdict import device_label, verdict_line
 from profiler.units import format_bytes
 
@@ -23,33 +23,22 @@ _VERDICT_STYLES = {OutcomeStatus.OK: "bold green", OutcomeStatus.OOM: "bold yell
 
 def show_record(console: Console, record: Record, *, path: Path | None = None) -> None:
     """Prints a record: the job, its card, phases, components, the verdict, notes and where it was written."""
-    for line in heading_lines(record):
-        console.print(line, soft_wrap=True)
-    if record.phases:
-        console.print()
-        console.print(phases_table(record))
-    if record.components is not None:
-        console.print()
-        console.print(components_table(record, record.components))
-    console.print()
-    for line in _closing(record):
-        console.print(line, soft_wrap=True)
-    if path is not None:
-        console.print(literal(f"Wrote {path}"), soft_wrap=True)
+    show_blocks(
+        console,
+        heading_lines(record),
+        phases_table(record) if record.phases else (),
+        components_table(record, record.components) if record.components is not None else (),
+        [*_closing(record), *([literal(f"Wrote {path}")] if path is not None else [])],
+    )
 
 
 def phases_table(record: Record) -> Group:
     """One row a phase; peaks are of that phase alone. Times are shown where a real card gave any."""
-    columns = {
-        "phase": "left",
-        "step": "right",
-        "allocated": "right",
-        "peak allocated": "right",
-        "peak reserved": "right",
-        _device_heading(record.device): "right",
-    }
+    columns = left("phase") | right(
+        "step", "allocated", "peak allocated", "peak reserved", _device_heading(record.device)
+    )
     is_timed = any(phase.elapsed_s is not None for phase in record.phases)
-    table = plain_table(columns | ({"time": "right"} if is_timed else {}))
+    table = plain_table(columns | (right("time") if is_timed else {}))
     for phase in record.phases:
         table.add_row(*_phase_row(phase), *([_time(phase.elapsed_s)] if is_timed else []))
     return titled("Phases", table)
@@ -59,7 +48,7 @@ def components_table(record: Record, components: Components) -> Group:
     """One row a component that holds anything, largest first, and their sum."""
     at = record.components_at
     where = f" at the end of {_phase_label(at.phase, at.step)}" if at else ""
-    table = plain_table({"component": "left", "bytes": "right", "share": "right"})
+    table = plain_table(left("component") | right("bytes", "share"))
     total = components.total_bytes
     for name, count in sorted(components.model_dump().items(), key=lambda item: -item[1]):
         if count:

@@ -1,9 +1,17 @@
-"""How a real card and its virtual twin compare, in Markdown: the page of a contributed folder."""
+"""How two studies, and a real card and its virtual twin, compare in Markdown."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from profiler.report.base.changes import (
+    CHANGE_HEADINGS,
+    change_cells,
+    change_lines,
+    described,
+    one_sided,
+    verdict,
+)
 from profiler.report.base.describe import versions_of
 from profiler.report.base.text import shown
 from profiler.report.base.twins import TWIN_HEADINGS, card_lines, detail_lines, job_label, twin_cells
@@ -12,9 +20,27 @@ from profiler.verify.compare import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from fractions import Fraction
 
+    from profiler.records.compare import Comparison, FigureName
     from profiler.verify.compare import JobComparison
-    from profiler.verify.folder import Comparison
+    from profiler.verify.folder import Comparison as TwinComparison
+
+
+def changes_markdown(comparison: Comparison, *, limit: Fraction | None, figure: FigureName) -> str:
+    """How the environments differ, every job that changed, and a verdict."""
+    lines = [f"- {escape(line)}" for line in change_lines(comparison)]
+    parts = ["# What changed\n", "\n".join(lines) + "\n"]
+    if comparison.changed:
+        rows = ([escape(text) for text in change_cells(pair)] for pair in comparison.changed)
+        parts += ["## Changed jobs\n", table(list(CHANGE_HEADINGS), rows, num_left=1)]
+    for heading, records in one_sided(comparison):
+        jobs = "\n".join(f"- {escape(line)}" for line in described(records))
+        parts += [f"## {escape(heading)}\n", jobs + "\n"]
+    if limit is not None:
+        parts.append(f"**{escape(verdict(comparison, limit=limit, figure=figure))}**\n")
+    return "\n".join(parts)
+
 
 _VERSIONS = ("torch", "cuda", "transformers", "peft", "bitsandbytes", "driver")
 _FILES = """\
@@ -29,7 +55,7 @@ Times in these records are not those of an ordinary run: the history was recorde
 """
 
 
-def comparison_readme(comparison: Comparison) -> str:
+def twins_readme(comparison: TwinComparison) -> str:
     """The page of a contributed folder."""
     card = comparison.card
     parts = [
