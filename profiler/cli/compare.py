@@ -100,16 +100,14 @@ def _read_percent(text: str) -> Fraction:
 def _show(
     comparison: Comparison, *, limit: Fraction | None, figure: FigureName, is_markdown: bool, as_json: bool
 ) -> None:
-    from profiler.report.terminal.compare import (  # noqa: PLC0415 - not for --help
-        comparison_markdown,
-        comparison_tree,
-        show_comparison,
-    )
+    from profiler.report.base.changes import comparison_tree  # noqa: PLC0415 - not for --help
+    from profiler.report.markdown.comparisons import changes_markdown  # noqa: PLC0415
+    from profiler.report.terminal.comparisons import show_changes  # noqa: PLC0415
 
     if as_json:
         print_json_value(comparison_tree(comparison, limit=limit, figure=figure))
     elif is_markdown:
-        print_json(comparison_markdown(comparison, limit=limit, figure=figure))
+        print_json(changes_markdown(comparison, limit=limit, figure=figure))
     else:
         with data_output() as console:
-            show_comparison(console, comparison, limit=limit, figure=figure)
+            show_changes(console, comparison, limit=limit, figure=figure)

@@ -18,10 +18,11 @@ from profiler.errors import ConfigError
 from profiler.files import check_directory, write_file
 from profiler.records.schema import OutcomeStatus
 from profiler.records.store import read_record
+from profiler.report.base.describe import describe_job
 from profiler.report.base.text import literal
 from profiler.report.terminal.explain import show_explanation
 from profiler.report.terminal.output import data_output, message_console, notice, print_json_value, progress
-from profiler.report.terminal.record import describe_job, show_record
+from profiler.report.terminal.record import show_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

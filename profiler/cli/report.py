@@ -51,7 +51,7 @@ def report(
 
     Exit codes: 0 done, 2 there is no record, 3 a file cannot be written.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.report.files.report import write_report  # noqa: PLC0415 - not for --help
+    from profiler.report.files.study import write_report  # noqa: PLC0415 - not for --help
 
     store = RecordStore(directory)
     report_problems(store)

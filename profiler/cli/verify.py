@@ -13,8 +13,8 @@ from profiler.cli.run import read_timeout
 from profiler.cli.study import RESULTS, read_study
 from profiler.files import check_directory, write_file
 from profiler.report.base.text import literal
+from profiler.report.base.twins import job_label
 from profiler.report.terminal.output import data_output, message_console, notice, print_json
-from profiler.report.terminal.verify import job_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,8 @@ def verify(  # noqa: PLR0913 - one parameter a flag
     Exit codes: 0 every peak is the same, 1 some job differs or failed, 2 usage, 3 there is no real GPU or it
     is in use, 130 interrupted.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.report.terminal.verify import comparison_readme, show_comparison  # noqa: PLC0415 - not for --help
+    from profiler.report.markdown.comparisons import twins_readme  # noqa: PLC0415 - not for --help
+    from profiler.report.terminal.comparisons import show_twins  # noqa: PLC0415
     from profiler.verify.compare import Verdict  # noqa: PLC0415
     from profiler.verify.folder import ComparisonFolder  # noqa: PLC0415
     from profiler.verify.run import find_pair, verify_jobs  # noqa: PLC0415
@@ -91,13 +92,13 @@ def verify(  # noqa: PLR0913 - one parameter a flag
     with _events(len(study.jobs)) as events:
         for job in verify_jobs(study.jobs, pair, events, timeout_s=timeout_s, allow_busy=allow_busy):
             events.compared(folder.add(job))
-            write_file(directory / "README.md", comparison_readme(folder.comparison))
+            write_file(directory / "README.md", twins_readme(folder.comparison))
     if json:
         print_json(folder.comparison.model_dump_json(indent=2))
         notice(f"Wrote {directory}")
     else:
         with data_output(pipe_width=_PIPE_WIDTH) as console:
-            show_comparison(console, folder.comparison)
+            show_twins(console, folder.comparison)
             console.print()
             console.print(literal(f"Wrote {directory}"), soft_wrap=True)
     failed = (Verdict.DIFFERS, Verdict.NOT_COMPARED)

@@ -16,10 +16,12 @@ from profiler.jobs.sweep import Sweep
 from profiler.records.store import RecordStore
 from profiler.records.study import SweepNote, note_sweep
 from profiler.report.base.study_view import view_study
-from profiler.report.page.calculator import make_calculator
-from profiler.report.page.render import render_page
+from profiler.report.page.browser_formula import browser_formula
+from profiler.report.page.explain import explanation_page
+from profiler.report.page.study import study_page
 from tests.builders import ROOT, a_device, a_job, a_record, a_report
 from tests.studies import RAN_OUT, a_study, study_records
+from tests.unit.explain.traces import an_effect, an_explained_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +35,7 @@ HOSTILE = '</script><script>window.hit = 1</script><img src=x onerror="window.hi
 
 def written(store: RecordStore, directory: Path, *, gpu: str | None = None) -> Path:
     path = directory / "report.html"
-    path.write_text(render_page(view_study(store, factors_path=None, gpu=gpu)), encoding="utf-8")
+    path.write_text(study_page(view_study(store, factors_path=None, gpu=gpu)), encoding="utf-8")
     return path
 
 
@@ -56,7 +58,7 @@ def test_the_calculator_agrees_with_an_estimate_at_200_points(chromium: Browser,
     for changes in settings:
         store.put(a_record(spec=a_job(**changes)))
     jobs = [stored.record.spec for stored in store.scan().records]
-    places = make_calculator(jobs, default_factors()).places
+    places = browser_formula(jobs, default_factors()).places
     draw, points = random.Random(6), []
     for _ in range(NUM_POINTS):
         kind, place = draw.choice(list(places.items()))
@@ -251,3 +253,20 @@ def test_a_large_study_stays_small_and_quick(chromium: Browser, tmp_path: Path, 
     chromium.open(path)
     drawn_ms = chromium.run("return performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
     assert drawn_ms < 5000  # a third of a second on two idle cores
+
+
+def test_the_page_of_an_explained_run_draws_itself_and_follows_the_arrow_keys(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    path = tmp_path / "explained.html"
+    path.write_text(explanation_page(an_explained_run(), (an_effect(),)), encoding="utf-8")
+    chromium.open(path, width=390)
+    assert chromium.run("return document.documentElement.scrollWidth") <= 390
+    chromium.run("document.getElementById('chart').focus()")
+    chromium.press(Keys.HOME)
+    first = chromium.texts("#told")
+    chromium.press(Keys.END)
+    assert chromium.texts("#told") != first
+    assert chromium.run("return [...document.querySelectorAll('#windows [aria-pressed=true]')].length") == 1

@@ -49,6 +49,10 @@ FLOORS = [
     ("__main__",),
 ]
 """The rooms of the package from the ground up: each imports what lies below it, and nothing else."""
+INNER_FLOORS = {
+    "report": [("base",), ("terminal", "markdown", "figures", "page"), ("files",)],
+}
+"""The same within a room."""
 WITHOUT_TORCH = {
     *("units", "errors", "resources", "values", "files", "jobs", "hardware", "records", "formula"),
     *("estimate", "fit", "report", "evidence", "cli"),
@@ -136,6 +140,21 @@ def test_every_import_goes_down() -> None:
         for line, target in imports_of(path)
         if target in MODULES and target.split(".")[1] != name.split(".")[1]
         if floor_of(target) >= floor_of(name)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("room", INNER_FLOORS)
+def test_every_import_within_a_room_goes_down(room: str) -> None:
+    floors = {name: floor for floor, names in enumerate(INNER_FLOORS[room]) for name in names}
+    inside = {name: path for name, path in MODULES.items() if name.startswith(f"profiler.{room}.")}
+    assert {name.split(".")[2] for name in inside} == set(floors)
+    wrong = [
+        f"{path.relative_to(PACKAGE.parent)}:{line} imports {target}"
+        for name, path in inside.items()
+        for line, target in imports_of(path)
+        if target in inside and target.split(".")[2] != name.split(".")[2]
+        if floors[target.split(".")[2]] >= floors[name.split(".")[2]]
     ]
     assert wrong == []
 

@@ -11,9 +11,9 @@ from profiler.evidence.claims.documents import DEFAULT_TOLERANCE, Arithmetic, Ru
 from profiler.evidence.claims.figures import Unit
 from profiler.evidence.claims.judge import ClaimVerdict, Judgement
 from profiler.report.base.arrange import by_card
-from profiler.report.base.markdown import code, escape, table
+from profiler.report.base.describe import describe_card, describe_versions
 from profiler.report.base.text import UNKNOWN, literal, plain_table
-from profiler.report.markdown.tables import describe_card, describe_versions
+from profiler.report.markdown.write import code, escape, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

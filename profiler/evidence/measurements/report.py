@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from profiler.evidence.measurements.figures import metric_label
 from profiler.jobs.settings import method_label, settings_of
-from profiler.report.base.markdown import code, escape, table
 from profiler.report.base.text import literal, plain_table
+from profiler.report.markdown.write import code, escape, table
 from profiler.units import MIB, format_bytes
 
 if TYPE_CHECKING:

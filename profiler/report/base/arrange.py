@@ -1,4 +1,4 @@
-"""Which records of a study belong in one table: grids, comparisons of one setting, and the rest."""
+"""Which records of a study belong in one table: grids, contrasts of one setting, and the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from profiler.records.store import short_model
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from profiler.records.schema import Record
+    from profiler.records.schema import Device, Environment, Record
 
 Row: TypeAlias = tuple[str, str]
 """A model and a method."""
@@ -31,10 +31,24 @@ _LIBRARIES = ("torch", "cuda", "transformers", "peft", "bitsandbytes", "accelera
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """A card under certain versions, and the records of it; figures of two such are never in one table."""
+class CardRecords:
+    """The records of one card under certain versions; figures of two such are never in one table."""
 
     records: tuple[Record, ...]
+
+    @property
+    def device(self) -> Device:
+        """The card."""
+        device = self.records[0].device
+        assert device is not None, "a card's records name it"
+        return device
+
+    @property
+    def environment(self) -> Environment:
+        """The versions, as its first record has them."""
+        environment = self.records[0].environment
+        assert environment is not None, "a card's records name their versions"
+        return environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +69,7 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Contrast:
     """Records that differ in one setting alone.
 
     Attributes:
@@ -74,11 +88,11 @@ class Arrangement:
     """Every record of a card in at least one table."""
 
     grids: tuple[Grid, ...]
-    comparisons: tuple[Comparison, ...]
+    contrasts: tuple[Contrast, ...]
     others: tuple[Record, ...]
 
 
-def by_card(records: Iterable[Record]) -> tuple[Card, ...]:
+def by_card(records: Iterable[Record]) -> tuple[CardRecords, ...]:
     """Tells records of different cards and versions apart; those that name no card are left out."""
     groups: dict[tuple[object, ...], list[Record]] = defaultdict(list)
     for record in records:
@@ -88,10 +102,10 @@ def by_card(records: Iterable[Record]) -> tuple[Card, ...]:
             groups[(device.kind, device.id, device.total_bytes, device.context_bytes, *versions)].append(
                 record
             )
-    return tuple(Card(records=tuple(groups[key])) for key in sorted(groups, key=str))
+    return tuple(CardRecords(records=tuple(groups[key])) for key in sorted(groups, key=str))
 
 
-def arrange(card: Card) -> Arrangement:
+def arrange(card: CardRecords) -> Arrangement:
     """Puts a card's records into tables: a row of a grid has two cells or more, others are compared."""
     groups: dict[tuple[tuple[str, str], ...], list[Record]] = defaultdict(list)
     for record in card.records:
@@ -101,11 +115,11 @@ def arrange(card: Card) -> Arrangement:
     grids = [grid for grid in made if grid.cells]
     in_grids = {record.key for grid in grids for record in grid.cells.values()}
     singles = [record for record in card.records if record.key not in in_grids]
-    comparisons = _compare(card.records, singles)
-    compared = {record.key for comparison in comparisons for record in comparison.records.values()}
+    contrasts = _compare(card.records, singles)
+    compared = {record.key for contrast in contrasts for record in contrast.records.values()}
     return Arrangement(
         grids=tuple(sorted(grids, key=_usual_first)),
-        comparisons=comparisons,
+        contrasts=contrasts,
         others=tuple(record for record in singles if record.key not in compared),
     )
 
@@ -162,8 +176,8 @@ def _without_lone_cells(rows: Mapping[Row, dict[Column, Record]]) -> dict[Row, d
     return {row: cells for row, cells in kept.items() if len(cells) > 1}
 
 
-def _compare(records: Sequence[Record], singles: Sequence[Record]) -> tuple[Comparison, ...]:
-    """As few comparisons as show every single record beside one that differs in one setting alone."""
+def _compare(records: Sequence[Record], singles: Sequence[Record]) -> tuple[Contrast, ...]:
+    """As few contrasts as show every single record beside one that differs in one setting alone."""
     families: dict[_Signature, dict[str, Record]] = defaultdict(dict)
     for record in records:
         for signature, value in _signatures(record):
@@ -174,15 +188,15 @@ def _compare(records: Sequence[Record], singles: Sequence[Record]) -> tuple[Comp
     while left:
         counts = Counter(signature for own in left.values() for signature in own)
         # One setting of a method says more than the method as a whole; of equals the name decides.
-        best = max(counts, key=lambda one: (one[0] != _METHOD, counts[one], len(families[one]), one[0]))
+        best = max(counts, key=lambda own: (own[0] != _METHOD, counts[own], len(families[own]), own[0]))
         chosen.append(best)
         left = {key: own for key, own in left.items() if best not in own}
-    return tuple(_comparison(key, families[key, shared]) for key, shared in chosen)
+    return tuple(_contrast(key, families[key, shared]) for key, shared in chosen)
 
 
-def _comparison(key: str, records: Mapping[str, Record]) -> Comparison:
+def _contrast(key: str, records: Mapping[str, Record]) -> Contrast:
     ordered = dict(sorted(records.items(), key=lambda item: natural(item[0])))
-    return Comparison(key=key, settings=settings_of(next(iter(ordered.values())).spec), records=ordered)
+    return Contrast(key=key, settings=settings_of(next(iter(ordered.values())).spec), records=ordered)
 
 
 def _signatures(record: Record) -> list[tuple[_Signature, str]]:

@@ -13,7 +13,7 @@ from profiler.records.card import device_peak_bytes
 from profiler.records.frame import to_frame
 from profiler.records.schema import OutcomeStatus
 from profiler.report.base.at_hand import is_at_hand
-from profiler.report.base.study_view import provenance
+from profiler.report.base.describe import provenance
 from profiler.report.base.verdict import outcome_label
 from profiler.units import GIB
 
@@ -91,10 +91,8 @@ def _by_formula(view: StudyView, grid: Grid, gpu_id: str) -> FitTable:
     cells = dict.fromkeys(grid.cells, Cell(fits=None, text="?"))
     for place, (_, row) in zip(known, estimates.iterrows(), strict=True):
         fits, used = row["estimate.fits"], row["estimate.device_used_bytes"]
-        is_known = isinstance(fits, str) and isinstance(used, int)
-        cells[place] = (
-            Cell(fits=Fits(fits), text=f"{used / GIB:.1f}") if is_known else Cell(fits=None, text="?")
-        )
+        if isinstance(fits, str) and isinstance(used, int):
+            cells[place] = Cell(fits=Fits(fits), text=f"{used / GIB:.1f}")
     return FitTable(
         grid=grid,
         title=f"{gpu.name}, {gpu.total_bytes / GIB:.2f} GiB",

@@ -12,7 +12,8 @@ from profiler.hardware.catalogue import find_gpu
 from profiler.records.schema import OutcomeStatus
 from profiler.records.store import short_model
 from profiler.records.study import read_notes
-from profiler.report.base.arrange import Arrangement, Card, Grid, arrange, by_card
+from profiler.report.base.arrange import Arrangement, CardRecords, Grid, arrange, by_card
+from profiler.report.base.describe import provenance
 from profiler.report.base.formula_errors import FormulaError, formula_errors
 
 if TYPE_CHECKING:
@@ -33,15 +34,13 @@ FACTORS_NAME = "factors.json"
 class CardView:
     """One card of a study, under one set of versions."""
 
-    card: Card
+    card: CardRecords
     arrangement: Arrangement
 
     @property
     def device(self) -> Device:
         """The card."""
-        device = self.card.records[0].device
-        assert device is not None, "a card's records name it"
-        return device
+        return self.card.device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +84,33 @@ class StudyView:
     errors: tuple[FormulaError, ...]
     gpu: str | None
 
+    @property
+    def provenances(self) -> str:
+        """What the figures of all cards are, in a line."""
+        return ", ".join(dict.fromkeys(provenance(source.device) for source in self.cards))
+
+    @property
+    def has_virtual(self) -> bool:
+        """Whether any of the cards is virtual."""
+        return any(source.device.kind == "virtual" for source in self.cards)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """One figure of a study in its files.
+
+    Attributes:
+        name: of the files.
+        caption: what it shows.
+        origin: what its figures are: virtual, measured or estimated.
+        paths: its PNG, then its SVG.
+    """
+
+    name: str
+    caption: str
+    origin: str
+    paths: tuple[Path, ...]
+
 
 def view_study(store: RecordStore, *, factors_path: Path | None, gpu: str | None) -> StudyView:
     """Reads a study.
@@ -117,11 +143,6 @@ def view_study(store: RecordStore, *, factors_path: Path | None, gpu: str | None
     )
 
 
-def provenance(device: Device) -> str:
-    """What stands beside every group of figures: `virtual (rtx-4090)`, or what they were measured on."""
-    return f"virtual ({device.id})" if device.kind == "virtual" else f"measured on {device.name}"
-
-
 def find_example(view: StudyView) -> Example | None:
     """The model with most records, at the largest batch that most methods finished; None without grids."""
     for source in view.cards:
@@ -130,8 +151,8 @@ def find_example(view: StudyView) -> Example | None:
             continue
         counts = Counter(short_model(record.spec.model) for record in source.card.records)
         model = max((model for model, _ in cells), key=lambda name: counts[name])
-        own = {column: found for (name, column), found in cells.items() if name == model}
-        column = max(own, key=lambda one: (len({row for _, row, _ in own[one]}), one[0] * one[1], one[0]))
+        own = {column: rows for (name, column), rows in cells.items() if name == model}
+        column = max(own, key=lambda at: (len({row for _, row, _ in own[at]}), at[0] * at[1], at[0]))
         return Example(source=source, model=model, column=column, records=tuple(own[column]))
     return None
 

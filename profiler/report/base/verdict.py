@@ -14,6 +14,13 @@ def verdict_line(record: Record) -> str:
     return ": ".join(part for part in (_peaks(record), _ending(record)) if part)
 
 
+def is_fitting(record: Record) -> bool:
+    """Whether a job ran, and held no more than its card has: some drivers lend it the host's memory."""
+    used = device_peak_bytes(record)
+    is_within = used is None or record.device is None or used <= record.device.total_bytes
+    return record.outcome.status is OutcomeStatus.OK and is_within
+
+
 def _peaks(record: Record) -> str:
     if record.peak is None or record.device is None:
         return ""

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from profiler.files import write_file
+from profiler.units import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from profiler.records.schema import Device
 
 PALETTE: Final = MappingProxyType(
     {
@@ -68,13 +71,31 @@ def save(figure: Figure, directory: Path, *, name: str) -> tuple[Path, ...]:
     return tuple(paths)
 
 
-def mark_capacity(axes: Axes, gib: float, *, is_vertical: bool) -> None:
+def mark_card(axes: Axes, device: Device, *, is_vertical: bool) -> None:
     """A dashed line at what the card has, with its figure."""
-    colour = PALETTE["red"]
-    if is_vertical:
-        axes.axvline(gib, color=colour, linewidth=1.2, linestyle=(0, (5, 3)))
-    else:
-        axes.axhline(gib, color=colour, linewidth=1.2, linestyle=(0, (5, 3)))
+    gib, colour = device.total_bytes / GIB, PALETTE["red"]
+    draw_line = axes.axvline if is_vertical else axes.axhline
+    draw_line(gib, color=colour, linewidth=1.2, linestyle=(0, (5, 3)))
+    places: dict[str, Any] = (
+        {
+            "xy": (gib, 0.5),
+            "xycoords": ("data", "axes fraction"),
+            "xytext": (3, 0),
+            "rotation": 90,
+            "va": "center",
+        }
+        if is_vertical
+        else {"xy": (0.003, gib), "xycoords": ("axes fraction", "data"), "xytext": (0, 2), "va": "bottom"}
+    )
+    label = f"the card: {gib:.2f} GiB"
+    axes.annotate(
+        label,
+        **places,
+        textcoords="offset points",
+        fontsize=8,
+        color=colour,
+        annotation_clip=None if is_vertical else True,
+    )
 
 
 def add_note(figure: Figure, text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from profiler.report.base.study_view import describe_fitted_on, provenance
+from profiler.report.base.study_view import describe_fitted_on
 from profiler.report.figures.draw import PALETTE, add_note, new_figure
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def draw_errors(view: StudyView) -> Figure:
     figure.legend(
         handles.values(), handles.keys(), ncols=2, frameon=False, loc="outside upper right", fontsize=8
     )
-    kinds = ", ".join(dict.fromkeys(provenance(source.device) for source in view.cards))
-    add_note(figure, f"{kinds}. Factors {describe_fitted_on(view)}.")
+    add_note(figure, f"{view.provenances}. Factors {describe_fitted_on(view)}.")
     return figure
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from profiler.estimate.estimate import Fits
+from profiler.report.base.describe import describe_settings
 from profiler.report.figures.draw import FAINT, add_note, new_figure
-from profiler.report.markdown.tables import describe_settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from profiler.report.base.describe import provenance
 from profiler.report.base.fits import fit_table
-from profiler.report.base.study_view import find_example, provenance
-from profiler.report.figures.components import draw_components
+from profiler.report.base.study_view import Drawn, find_example
 from profiler.report.figures.draw import save, style
 from profiler.report.figures.errors import draw_errors
+from profiler.report.figures.example import draw_components, draw_phases
 from profiler.report.figures.fits import draw_fits
-from profiler.report.figures.phases import draw_phases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,23 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from profiler.report.base.study_view import StudyView
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
-    """One figure in its files.
-
-    Attributes:
-        name: of the files.
-        caption: what it shows.
-        origin: what its figures are: virtual, measured or estimated.
-        paths: its PNG, then its SVG.
-    """
-
-    name: str
-    caption: str
-    origin: str
-    paths: tuple[Path, ...]
 
 
 def write_figures(view: StudyView, directory: Path) -> tuple[Drawn, ...]:
@@ -63,5 +45,5 @@ def _figures(view: StudyView) -> Iterator[tuple[str, str, str, Figure]]:
         yield "components", f"What is in memory: {job}, by method", origin, draw_components(example)
         yield "phases", f"Phase by phase: {job}", origin, draw_phases(example)
     if view.errors:
-        kinds = ", ".join(dict.fromkeys(provenance(source.device) for source in view.cards))
-        yield "errors", "Formulas beside the records, as published and corrected", kinds, draw_errors(view)
+        caption = "Formulas beside the records, as published and corrected"
+        yield "errors", caption, view.provenances, draw_errors(view)

@@ -7,11 +7,10 @@ import io
 import math
 from typing import TYPE_CHECKING
 
-from profiler.errors import ConfigError
-from profiler.files import reason_of, write_file
-from profiler.report.base.markdown import code
-from profiler.report.markdown.factors import factor_rows
+from profiler.files import write_file
+from profiler.report.files.own_text import text_below
 from profiler.report.markdown.formulas import FORMULAS_END_MARK, formulas_readme
+from profiler.report.markdown.write import code
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -55,7 +54,7 @@ def publish_formulas(
         EnvironmentUnfitError: if a file cannot be written.
     """
     readme = directory / "README.md"
-    own_text = _own_text(readme)  # read before anything is written
+    own_text = text_below(FORMULAS_END_MARK, readme)  # read before anything is written
     files = (*_FILES, f"{code(factors_path)}: the factors as `peakvram estimate` reads them.")
     write_file(readme, formulas_readme(validations, factors, command=command, files=files) + own_text)
     tables = {
@@ -67,18 +66,6 @@ def publish_formulas(
     for name, (headings, rows) in tables.items():
         write_file(directory / name, _csv(headings, rows))
     return (readme, *(directory / name for name in tables))
-
-
-def _own_text(readme: Path) -> str:
-    """What somebody wrote below the mark of the README that is there."""
-    try:
-        return readme.read_text(encoding="utf-8").partition(FORMULAS_END_MARK)[2].lstrip("\n")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else "it is not UTF-8 text"
-        hint = "move it away to have it written anew"
-        raise ConfigError(f"cannot read {readme}: {reason}", hint=hint) from None
 
 
 def _score_rows(validations: Iterable[Validation]) -> Iterator[list[str]]:
@@ -109,8 +96,14 @@ def _term_rows(validations: Iterable[Validation]) -> Iterator[list[str]]:
 
 
 def _factor_rows(factors: FactorFile) -> Iterator[list[str]]:
-    for name, found in factors.formulas.items():
-        yield from factor_rows(name, found)
+    for name, own in factors.formulas.items():
+        figures = {"allocated": own.allocated, "reserved gap": own.reserved_gap, "device gap": own.device_gap}
+        for figure, part in figures.items():
+            for group in part.factors if part else ():
+                where = " ".join(f"{key}={value}" for key, value in group.where.items())
+                for term, factor in group.factors.items():
+                    interval = [str(factor.value), str(factor.low), str(factor.high)]
+                    yield [name, figure, where, term, *interval, factor.status, factor.reason]
 
 
 def _share(value: float) -> str:

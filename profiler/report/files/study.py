@@ -1,19 +1,25 @@
-"""Which files a study is published as: all of them are made from its records, and can be made again."""
+"""Which files a study and its report are: all of them are made from its records, and can be made again."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
-from profiler.files import reason_of, write_file
+from profiler.files import check_directory, write_file
 from profiler.records.frame import write_table
 from profiler.records.study import read_notes
-from profiler.report.markdown.readme import keep_own_text, study_readme
+from profiler.report.base.study_view import view_study
+from profiler.report.figures.study import write_figures
+from profiler.report.files.own_text import text_below
+from profiler.report.markdown.study import END_MARK, FIGURES_NAME, PAGE_NAME, report_markdown, study_readme
 from profiler.report.markdown.tables import study_tables
+from profiler.report.page.study import study_page
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from profiler.records.schema import Record
     from profiler.records.store import RecordStore
 
 
@@ -31,26 +37,44 @@ def publish(store: RecordStore) -> tuple[Path, ...]:
     name = directory.resolve().name
     tables, readme = directory / "tables.md", directory / "README.md"
     write_file(tables, study_tables(records, name=name, place=_place(directory)))
-    generated = study_readme(records, notes, name=name)
-    write_file(readme, keep_own_text(generated, _read_text(readme)))
+    write_file(readme, study_readme(records, notes, name=name) + text_below(END_MARK, readme))
+    return (readme, tables, *_write_frames(records, directory))
+
+
+def write_report(
+    store: RecordStore, *, out: Path | None, factors_path: Path | None, gpu: str | None
+) -> tuple[Path, ...]:
+    """Writes the report; returns the files' paths, the page first.
+
+    Args:
+        store: the study.
+        out: where it goes; None for the study's directory.
+        factors_path: correction factors; None for the study's own or else the shipped ones.
+        gpu: the card to answer "does it fit?" for; None for the study's own.
+
+    Raises:
+        ConfigError: if the study has no record, there is no such card, or a file is not what it must be.
+        EnvironmentUnfitError: if a file cannot be written.
+    """
+    directory = store.directory if out is None else out
+    check_directory(directory)
+    view = view_study(store, factors_path=factors_path, gpu=gpu)
+    page, text, tables = (directory / name for name in (PAGE_NAME, "report.md", "tables.md"))
+    write_file(page, study_page(view))
+    figures = write_figures(view, directory / FIGURES_NAME)
+    write_file(text, report_markdown(view, figures))
+    write_file(tables, study_tables(view.records, name=view.name, place=view.name))
+    frames = _write_frames(view.records, directory)
+    return (page, text, tables, *frames, *(path for figure in figures for path in figure.paths))
+
+
+def _write_frames(records: Sequence[Record], directory: Path) -> tuple[Path, ...]:
     frames = (directory / "records.csv", directory / "records.parquet")
     for path in frames:
         write_table(records, path)
-    return (readme, tables, *frames)
+    return frames
 
 
 def _place(directory: Path) -> str:
     """Where the records are for a reader of the repository; where on this machine is nobody's business."""
     return directory.name if directory.is_absolute() or ".." in directory.parts else str(directory)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError(
-            f"cannot read {path}: {reason}", hint="move it away to have it written anew"
-        ) from None

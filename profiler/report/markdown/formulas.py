@@ -1,23 +1,21 @@
-"""What the test of formulas looks like in Markdown: how far each is off, before and after correction."""
+"""What the test of formulas looks like in Markdown: how far each is off, and what corrects it."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from profiler.fit.validate import FigureName, Stage
-from profiler.report.base.markdown import code, escape, table
-from profiler.report.markdown.factors import describe_records, factor_parts
-from profiler.report.markdown.tables import VIRTUAL
+from profiler.report.base.describe import VIRTUAL_FIGURES
+from profiler.report.base.text import UNKNOWN, percent
+from profiler.report.markdown.write import code, escape, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from profiler.estimate.factors import FactorFile
+    from profiler.estimate.factors import Factor, FactorFile, FactorGroup, Where
     from profiler.fit.score import Score
     from profiler.fit.validate import Validation
 
-NONE = "-"
 FORMULAS_END_MARK = "<!-- What is above this line is written by `peakvram fit`; what is below is kept. -->"
 
 _ALLOCATED = """\
@@ -68,8 +66,8 @@ def formulas_readme(
     kinds = " and ".join(factors.fitted_on.device_kinds)
     parts = [
         f"# Formulas, tested and corrected ({kinds})\n",
-        describe_records(factors),
-        f"{VIRTUAL}\n" if "virtual" in factors.fitted_on.device_kinds else "",
+        _describe_records(factors),
+        f"{VIRTUAL_FIGURES}\n" if "virtual" in factors.fitted_on.device_kinds else "",
         f"## Peak allocated ({kinds})\n\n{_ALLOCATED}",
         _allocated_table(validations),
         *_silent_parts(validations),
@@ -79,7 +77,7 @@ def formulas_readme(
         f"## If the estimate were believed ({kinds})\n\n{_TRUST}",
         _trust_table(validations),
         *_term_parts(validations, kinds=kinds),
-        *factor_parts(factors),
+        *_factor_parts(factors),
         f"## How it was made\n\n    {command}\n",
         "\n".join(["## Files\n", *(f"- {line}" for line in files)]) + "\n",
         f"{FORMULAS_END_MARK}\n",
@@ -87,18 +85,10 @@ def formulas_readme(
     return "\n".join(part for part in parts if part)
 
 
-def percent(value: float | None, *, has_sign: bool = False) -> str:
-    """A share as a reader wants it: two digits below 1 %, one below 100 %."""
-    if value is None or math.isnan(value):  # there was nothing to count
-        return NONE
-    digits = 2 if abs(value) < 0.01 else 1
-    return f"{value:+.{digits}%}" if has_sign else f"{value:.{digits}%}"
-
-
-def errors_of(score: Score | None) -> list[str]:
+def _errors(score: Score | None) -> list[str]:
     """The cells of a score: median, 90th and 95th percentile, and bias."""
     if score is None:
-        return [NONE] * 4
+        return [UNKNOWN] * 4
     return [
         percent(score.median),
         percent(score.p90),
@@ -115,7 +105,7 @@ def _allocated_table(validations: Sequence[Validation]) -> str:
         bare, fitted = (one.score(FigureName.ALLOCATED, stage) for stage in (Stage.BARE, Stage.MODELS))
         num_jobs = str(bare.num_jobs) if bare else "0"
         held = percent(fitted.coverage if fitted else None)
-        rows.append([code(one.formula.id), num_jobs, *errors_of(bare), *errors_of(fitted), held])
+        rows.append([code(one.formula.id), num_jobs, *_errors(bare), *_errors(fitted), held])
     return table(headings, rows, num_left=1)
 
 
@@ -131,7 +121,7 @@ def _card_parts(validations: Sequence[Validation], *, kinds: str) -> Iterator[st
     for one in validations:
         scores = [one.score(figure, Stage.CARDS) for figure in (FigureName.ALLOCATED, FigureName.RESERVED)]
         if any(scores):
-            cells = [cell for score in scores for cell in (*errors_of(score), _held(score))]
+            cells = [cell for score in scores for cell in (*_errors(score), _held(score))]
             rows.append([code(one.formula.id), *cells])
     if rows:
         headings = [
@@ -149,11 +139,11 @@ def _gap_table(validations: Sequence[Validation]) -> str:
     rows = []
     for one in validations:
         figures = (FigureName.RESERVED, FigureName.DEVICE_USED)
-        bare = [errors_of(one.score(figure, Stage.BARE))[0] for figure in figures]
+        bare = [_errors(one.score(figure, Stage.BARE))[0] for figure in figures]
         cells = []
         for figure in figures:
             fitted = one.score(figure, Stage.MODELS)
-            cells += [errors_of(fitted)[0], errors_of(fitted)[2], _held(fitted)]
+            cells += [_errors(fitted)[0], _errors(fitted)[2], _held(fitted)]
         rows.append([code(one.formula.id), *bare, *cells])
     return table(headings, rows, num_left=1)
 
@@ -167,7 +157,7 @@ def _trust_table(validations: Sequence[Validation]) -> str:
             str(trust.num_jobs),
             percent(trust.out_of_memory),
             percent(trust.too_large),
-            f"{percent(trust.let_through)} of {trust.num_failed}" if trust.num_failed else NONE,
+            f"{percent(trust.let_through)} of {trust.num_failed}" if trust.num_failed else UNKNOWN,
         ]
         for one in validations
         for believed, trust in one.trusted.items()
@@ -197,3 +187,63 @@ def _term_parts(validations: Sequence[Validation], *, kinds: str) -> Iterator[st
 
 def _held(score: Score | None) -> str:
     return percent(score.coverage if score else None)
+
+
+_FACTORS = """\
+What each term is multiplied by to give allocated memory, with its 90 % interval from resampling whole
+models. A factor that the records do not determine is left at 1. Terms with equal factors and intervals
+stand in one ratio in all records, and are one quantity to a fit.
+"""
+_NEAR = (0.9, 1.1)
+
+
+def _describe_records(factors: FactorFile) -> str:
+    """What a factor file was fitted on, in a paragraph."""
+    on = factors.fitted_on
+    kinds = " and ".join(on.device_kinds)
+    versions = ", ".join(f"{name} {' and '.join(values)}" for name, values in on.versions.items() if values)
+    return (
+        f"From {on.num_records} {kinds} records of finished jobs, of {len(on.models)} models "
+        f"({escape(', '.join(on.models))}) on {escape(' and '.join(on.cards))}, "
+        f"studies {escape(' and '.join(on.studies))}: {escape(versions)}. "
+        f"SHA-256 of their keys: {code(on.keys_sha256)}.\n"
+    )
+
+
+def _factor_parts(factors: FactorFile) -> Iterator[str]:
+    """The factors of allocated memory of every formula, group by group."""
+    yield f"## Factors ({' and '.join(factors.fitted_on.device_kinds)})\n\n{_FACTORS}"
+    for name, own in factors.formulas.items():
+        yield f"### {code(name)}\n\n{escape(own.allocated.reason)}.\n"
+        rows = [
+            [_describe_where(group.where), code(term), *_cells(factor)]
+            for group in own.allocated.factors
+            for term, factor in group.factors.items()
+        ]
+        yield table(["jobs", "term", "note", "factor", "90 % interval"], rows, num_left=3)
+        far = [text for group in own.allocated.factors for text in _far(group)]
+        if far:
+            yield f"Outside {_NEAR[0]} to {_NEAR[1]}: {', '.join(far)}.\n"
+
+
+def _describe_where(where: Where) -> str:
+    """`all`, or what the jobs of a group share."""
+    texts = []
+    for name, value in where.items():
+        match value:
+            case bool():
+                texts.append(name if value else f"no {name}")
+            case _:
+                texts.append(f"{value} attention" if name == "attention" else value)
+    return escape(", ".join(texts)) or "all"
+
+
+def _cells(factor: Factor) -> list[str]:
+    interval = f"{factor.low:.3f} to {factor.high:.3f}" if factor.status == "fitted" else "-"
+    return [escape(factor.reason), f"{factor.value:.3f}", interval]
+
+
+def _far(group: FactorGroup) -> Iterator[str]:
+    for term, factor in group.factors.items():
+        if not _NEAR[0] <= factor.value <= _NEAR[1]:
+            yield f"{code(term)} of {_describe_where(group.where)} jobs ({factor.value:.2f})"

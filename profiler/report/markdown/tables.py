@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from profiler.jobs.settings import Settings, method_label, unusual
+from profiler.jobs.settings import method_label
 from profiler.records.card import device_peak_bytes
 from profiler.records.schema import OutcomeStatus, Peak, Record
 from profiler.records.store import short_model
-from profiler.report.base.arrange import Arrangement, Card, Comparison, Grid, Row, arrange, by_card
-from profiler.report.base.markdown import code, escape, table
-from profiler.report.base.verdict import device_label, outcome_label
-from profiler.report.terminal.record import describe_job
-from profiler.units import GIB, format_bytes
+from profiler.report.base.arrange import Arrangement, CardRecords, Contrast, Grid, Row, arrange, by_card
+from profiler.report.base.describe import (
+    VIRTUAL_FIGURES,
+    count_outcomes,
+    describe_card,
+    describe_kinds,
+    describe_settings,
+    describe_versions,
+    short_job,
+)
+from profiler.report.base.verdict import is_fitting, outcome_label
+from profiler.report.markdown.write import code, escape, table
+from profiler.units import GIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from profiler.records.schema import Device, Environment
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _NOT_RUN = "-"
 _INFERRED = "OOM\\*"
-VIRTUAL = (
-    "These figures are **virtual**: PyTorch's own CUDA caching allocator ran over a card that is not there. "
-    "Nothing in them was measured on hardware."
-)
 _LEGEND = (
     "`OOM`: the job ran out of the card's memory. `OOM*`: inferred, not run, because the same job with a "
     "smaller batch or length ran out of memory. `-`: not in the study. All figures are peaks over a whole "
@@ -36,21 +36,15 @@ _LEGEND = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Figure:
-    name: str
-    read: Callable[[Record], int | None]
-
-
 def _of_peak(read: Callable[[Peak], int]) -> Callable[[Record], int | None]:
     return lambda record: None if record.peak is None else read(record.peak)
 
 
-_FIGURES = (
-    _Figure(name="device", read=device_peak_bytes),
-    _Figure(name="reserved", read=_of_peak(lambda peak: peak.reserved_bytes)),
-    _Figure(name="allocated", read=_of_peak(lambda peak: peak.allocated_bytes)),
-)
+_PEAKS: Mapping[str, Callable[[Record], int | None]] = {
+    "device": device_peak_bytes,
+    "reserved": _of_peak(lambda peak: peak.reserved_bytes),
+    "allocated": _of_peak(lambda peak: peak.allocated_bytes),
+}
 
 
 def study_tables(records: Sequence[Record], *, name: str, place: str) -> str:
@@ -75,51 +69,18 @@ def study_tables(records: Sequence[Record], *, name: str, place: str) -> str:
     return "\n".join(parts)
 
 
-def count_outcomes(records: Iterable[Record]) -> str:
-    """`612 records: 431 ok, 81 OOM, 100 OOM (inferred)`."""
-    counts = Counter(outcome_label(record.outcome) for record in records)
-    return f"{counts.total()} records: " + ", ".join(
-        f"{number} {label}" for label, number in sorted(counts.items())
-    )
-
-
-def describe_kinds(cards: Iterable[Card]) -> str:
-    """`(virtual)` or `(real)` for a heading, both where there are both."""
-    kinds = sorted({_device(card).kind for card in cards})
-    return f" ({' and '.join(kinds)})" if kinds else ""
-
-
-def describe_card(card: Card) -> str:
-    """`virtual NVIDIA GeForce RTX 4090 (rtx-4090), 23.52 GiB`; a real card is called real."""
-    device = _device(card)
-    kind = "" if device.kind == "virtual" else "real "
-    return f"{kind}{device_label(device)} ({device.id}), {format_bytes(device.total_bytes)}"
-
-
-def describe_versions(card: Card) -> str:
-    """The versions the figures hold for."""
-    first = _environment(card)
-    peakvram = sorted({record.environment.peakvram for record in card.records if record.environment})
-    versions = [
-        (name, getattr(first, name)) for name in ("torch", "transformers", "peft", "bitsandbytes", "driver")
-    ]
-    return ", ".join(
-        f"{name} {value}" for name, value in (*versions, ("peakvram", " and ".join(peakvram))) if value
-    )
-
-
-def _card_parts(card: Card, *, place: str) -> Iterator[str]:
-    device = _device(card)
+def _card_parts(card: CardRecords, *, place: str) -> Iterator[str]:
+    device = card.device
     yield f"## {escape(describe_card(card))}\n"
     if device.kind == "virtual":
-        yield f"{VIRTUAL}\n"
+        yield f"{VIRTUAL_FIGURES}\n"
     source = f"Records: {code(place)}. {escape(describe_versions(card))}.\n"
     short = f"{device.kind} {device.id}"
     arrangement = arrange(card)
     for grid in arrangement.grids:
         yield from _grid_parts(grid, card=short, source=source)
-    for comparison in arrangement.comparisons:
-        yield from _comparison_parts(comparison, card=short, source=source)
+    for contrast in arrangement.contrasts:
+        yield from _contrast_parts(contrast, card=short, source=source)
     yield from _other_parts(arrangement, card=short, source=source)
 
 
@@ -134,8 +95,8 @@ def _grid_parts(grid: Grid, *, card: str, source: str) -> Iterator[str]:
     )
     yield table(["model", "method", *map(str, lengths)], fits, num_left=2)
     headings = ["model", "method", *(f"{length} x {batch}" for length, batch in grid.columns)]
-    for figure in _FIGURES:
-        yield f"#### {escape(f'Peak {figure.name}, GiB, {card}')}\n"
+    for figure in _PEAKS:
+        yield f"#### {escape(f'Peak {figure}, GiB, {card}')}\n"
         yield f"By length x batch. {source}"
         rows = (
             [*_row_cells(row), *(_cell(grid.cells.get((row, column)), figure) for column in grid.columns)]
@@ -144,32 +105,15 @@ def _grid_parts(grid: Grid, *, card: str, source: str) -> Iterator[str]:
         yield table(headings, rows, num_left=2)
 
 
-def describe_settings(settings: Settings, *, besides: Sequence[str] = ()) -> str:
-    """What jobs share: the settings most asked about, others where no default; not `besides`."""
-    words = {
-        "gradient_checkpointing.enabled": "gradient checkpointing {}",
-        "precision": "{}",
-        "optimizer": "{}",
-        "attention": "{} attention",
-    }
-    # Inference has neither checkpointing nor an optimizer.
-    named = {key: text.format(settings[key]) for key, text in words.items() if key in settings}
-    told = ["model", "seq_len", "batch_size", "gpu", "gpu_memory_bytes", *named, *besides]
-    told += [key for key in settings if key.startswith("method.")]
-    return ", ".join(
-        [text for key, text in named.items() if key not in besides] + unusual(settings, besides=told)
-    )
-
-
-def _comparison_parts(comparison: Comparison, *, card: str, source: str) -> Iterator[str]:
-    yield f"### {escape(f'By {comparison.key}, GiB, {card}: {_describe_shared(comparison)}')}\n"
+def _contrast_parts(contrast: Contrast, *, card: str, source: str) -> Iterator[str]:
+    yield f"### {escape(f'By {contrast.key}, GiB, {card}: {_describe_shared(contrast)}')}\n"
     yield source
-    rows = ([escape(value), *_figures(record)] for value, record in comparison.records.items())
-    yield table([escape(comparison.key), *_headings()], rows, num_left=1)
+    rows = ([escape(value), *_figures(record)] for value, record in contrast.records.items())
+    yield table([escape(contrast.key), *_headings()], rows, num_left=1)
 
 
-def _describe_shared(comparison: Comparison) -> str:
-    settings, key = comparison.settings, comparison.key
+def _describe_shared(contrast: Contrast) -> str:
+    settings, key = contrast.settings, contrast.key
     parts = {
         "model": short_model(settings["model"]),
         "method": method_label(settings, besides=key),
@@ -184,62 +128,39 @@ def _other_parts(arrangement: Arrangement, *, card: str, source: str) -> Iterato
     if arrangement.others:
         yield f"### {escape(f'Other jobs, GiB, {card}')}\n"
         yield source
-        rows = ([escape(_describe_whole(record)), *_figures(record)] for record in arrangement.others)
+        rows = ([escape(short_job(record.spec)), *_figures(record)] for record in arrangement.others)
         yield table(["job", *_headings()], rows, num_left=1)
 
 
-def _describe_whole(record: Record) -> str:
-    return describe_job(record.spec.model_copy(update={"model": short_model(record.spec.model)}))
-
-
 def _headings() -> list[str]:
-    return [f"peak {figure.name}" for figure in _FIGURES]
+    return [f"peak {figure}" for figure in _PEAKS]
 
 
 def _figures(record: Record) -> list[str]:
-    return [_cell(record, figure) for figure in _FIGURES]
+    return [_cell(record, figure) for figure in _PEAKS]
 
 
 def _row_cells(row: Row) -> list[str]:
     return [escape(text) for text in row]
 
 
-def _cell(record: Record | None, figure: _Figure) -> str:
+def _cell(record: Record | None, figure: str) -> str:
     if record is None:
         return _NOT_RUN
     if record.outcome.status is not OutcomeStatus.OK:
         return _INFERRED if record.outcome.inferred_from else outcome_label(record.outcome)
-    size = figure.read(record)
+    size = _PEAKS[figure](record)
     return "?" if size is None else f"{size / GIB:.2f}"
 
 
 def _largest_batch(grid: Grid, row: Row, length: int) -> str:
-    found = {
+    by_batch = {
         batch: grid.cells[row, (seq, batch)]
         for seq, batch in grid.columns
         if seq == length and (row, (seq, batch)) in grid.cells
     }
-    fitting = [batch for batch, record in found.items() if _is_fitting(record)]
+    fitting = [batch for batch, record in by_batch.items() if is_fitting(record)]
     if fitting:
         return str(max(fitting))
-    labels = [_cell(record, _FIGURES[0]) for record in found.values()]
+    labels = [_cell(record, "device") for record in by_batch.values()]
     return labels[0] if labels else _NOT_RUN
-
-
-def _is_fitting(record: Record) -> bool:
-    """Whether a job ran, and held no more than its card has: some drivers lend it the host's memory."""
-    used = device_peak_bytes(record)
-    is_within = used is None or record.device is None or used <= record.device.total_bytes
-    return record.outcome.status is OutcomeStatus.OK and is_within
-
-
-def _device(card: Card) -> Device:
-    device = card.records[0].device
-    assert device is not None, "a card's records name it"
-    return device
-
-
-def _environment(card: Card) -> Environment:
-    environment = card.records[0].environment
-    assert environment is not None, "a card's records name their versions"
-    return environment

@@ -1,17 +1,13 @@
-"""The page of an explained run: one HTML file that needs no network and runs no script but its own."""
+"""The page of an explained run: what was in memory at its peak, over time and by line."""
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import TYPE_CHECKING, Final
 
-from profiler import __version__
 from profiler.explain.owners import Part
 from profiler.records.store import short_model
-from profiler.report.base.html import embed_json, policy_hash
-from profiler.report.base.text import shown
-from profiler.report.base.verdict import device_label, verdict_line
-from profiler.report.terminal.explain import (
+from profiler.report.base.describe import short_job, versions_of
+from profiler.report.base.explanation import (
     effect_text,
     effects_title,
     instant_lines,
@@ -19,27 +15,29 @@ from profiler.report.terminal.explain import (
     lines_by_size,
     phase_label,
     share_of,
+    when_of,
     worth_telling,
 )
-from profiler.report.terminal.record import describe_job
-from profiler.units import format_bytes
+from profiler.report.base.text import shown
+from profiler.report.base.verdict import device_label, verdict_line
+from profiler.report.page.shell import Numbered, fill_page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from profiler.explain.effects import Effect
-    from profiler.explain.explanation import Component, Explanation, Group
+    from profiler.explain.explanation import Explanation
     from profiler.explain.run import ExplainedRun
     from profiler.explain.timeline import TimelinePoint
-    from profiler.records.schema import Record
+    from profiler.report.page.shell import Json
 
 _COLOURS: Final = {
     **{Part.WEIGHTS: "blue", Part.QUANTIZATION_STATE: "navy", Part.ADAPTERS: "sky", Part.BUFFERS: "dark"},
     **{Part.OPTIMIZER: "orange", Part.GRADIENTS: "red", Part.KV_CACHE: "violet", Part.BATCH: "dark"},
-    **{Part.WORKSPACE: "brown", Part.OTHER: "grey", Part.ACTIVATIONS: "green", Part.LOGITS: "yellow"},
+    **{Part.WORKSPACE: "brown", Part.OTHER: "grey", Part.ACTIVATIONS: "green", Part.LOGITS: "gold"},
     **{Part.TEMPORARIES: "pink"},
 }
 """The study's page has the same for the same."""
+SCRIPTS: Final = ("explain",)
+_VERSIONS = ("torch", "cuda", "transformers", "peft", "bitsandbytes", "driver")
 _NUM_OPEN = 2
 _MAX_GROUPS = 12
 _MAX_LINES_OF_A_GROUP = 4
@@ -52,126 +50,40 @@ _VIRTUAL_NOTE = (
 
 def explanation_page(run: ExplainedRun, effects: tuple[Effect, ...] | None) -> str:
     """The page of a run that has an explanation; the same run gives the same page."""
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - for this alone
-    from markupsafe import Markup  # noqa: PLC0415
-
     assert run.explanation is not None, "the caller has looked"
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    record, explanation, kind = run.record, run.explanation, kind_of(run.record)
+    device, total = record.device, explanation.instant.allocated_bytes
+    return fill_page(
+        "explain",
+        _data(run, explanation),
+        scripts=SCRIPTS,
+        model=short_model(record.spec.model),
+        job=short_job(record.spec),
+        provenance=f"virtual ({device.id})" if device and kind == "virtual" else "real card",
+        card=device_label(device) if device else "",
+        versions=", ".join(versions_of(record.environment, _VERSIONS)),
+        virtual_note=_VIRTUAL_NOTE if kind == "virtual" else "",
+        instant=explanation.instant,
+        instant_lines=[line.strip() for line in instant_lines(explanation.instant, kind)],
+        notes=(*explanation.notes, *record.notes),
+        verdict=verdict_line(record),
+        when=when_of(explanation.instant),
+        components=explanation.components,
+        colours={str(part): colour for part, colour in _COLOURS.items()},
+        share=lambda size_bytes: share_of(size_bytes, total),
+        lines=lines_by_size(explanation)[:_MAX_LINES],
+        effects_title=effects_title(record),
+        effects=None if effects is None else worth_telling(effects, record),
+        effect_text=lambda effect: effect_text(effect, record),
+        limits={"open": _NUM_OPEN, "groups": _MAX_GROUPS, "lines": _MAX_LINES_OF_A_GROUP},
     )
-    style, script = _asset("page.css"), _asset("page.js")
-    return environment.from_string(_asset("page.html.j2")).render(
-        **_header(run.record, run.explanation),
-        **_body(run.record, run.explanation, effects),
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=policy_hash(style),
-        script_hash=policy_hash(script),
-        data=Markup(embed_json(_data(run, run.explanation))),
-    )
 
 
-def _header(record: Record, explanation: Explanation) -> dict[str, object]:
-    device, environment = record.device, record.environment
-    names = ("torch", "cuda", "transformers", "peft", "bitsandbytes", "driver")
-    versions = [f"{name} {getattr(environment, name)}" for name in names if getattr(environment, name, None)]
-    is_virtual = kind_of(record) == "virtual"
-    return {
-        "model": shown(short_model(record.spec.model)),
-        "job": shown(describe_job(record.spec.model_copy(update={"model": short_model(record.spec.model)}))),
-        "provenance": f"virtual ({device.id})" if device and is_virtual else "real card",
-        "card": shown(device_label(device)) if device else "",
-        "versions": shown(", ".join(versions)),
-        "virtual_note": _VIRTUAL_NOTE if is_virtual else "",
-        "is_failure": explanation.instant.is_failure,
-        "instant": [shown(line.strip()) for line in instant_lines(explanation.instant, kind_of(record))],
-        "notes": [shown(note) for note in (*explanation.notes, *record.notes)],
-        "verdict": shown(verdict_line(record)),
-        "version": __version__,
-    }
-
-
-def _body(record: Record, explanation: Explanation, effects: tuple[Effect, ...] | None) -> dict[str, object]:
-    total = explanation.instant.allocated_bytes
-    return {
-        "when": "when memory ran out" if explanation.instant.is_failure else "at the peak",
-        "total": format_bytes(total),
-        "total_bytes": f"{total:,}",
-        "components": [
-            _component(component, total, is_open=place < _NUM_OPEN)
-            for place, component in enumerate(explanation.components)
-        ],
-        "lines": [
-            {
-                "line": shown(line),
-                "size": format_bytes(size_bytes),
-                "share": share_of(size_bytes, total),
-                "count": f"{count:,}",
-                "components": components,
-            }
-            for line, size_bytes, count, components in lines_by_size(explanation)[:_MAX_LINES]
-        ],
-        "effects_title": effects_title(record),
-        "effects": None
-        if effects is None
-        else [_effect(effect, record) for effect in worth_telling(effects, record)],
-    }
-
-
-def _component(component: Component, total: int, *, is_open: bool) -> dict[str, object]:
-    groups, rest = component.groups[:_MAX_GROUPS], component.groups[_MAX_GROUPS:]
-    return {
-        "name": component.name,
-        "colour": _COLOURS[Part(component.name)],
-        "size": format_bytes(component.size_bytes),
-        "share": share_of(component.size_bytes, total),
-        "width": f"{100 * component.size_bytes / max(total, 1):.2f}",
-        "is_open": is_open,
-        "groups": [{"name": shown(group.name), "lines": list(_lines(group, total))} for group in groups],
-        "more": f"{len(rest)} more parts" if rest else "",
-        "more_size": format_bytes(sum(group.size_bytes for group in rest)),
-    }
-
-
-def _lines(group: Group, total: int) -> Iterator[dict[str, str]]:
-    """The largest lines; the smallest ones as one."""
-    for line in group.lines[:_MAX_LINES_OF_A_GROUP]:
-        yield {
-            "size": format_bytes(line.size_bytes),
-            "share": share_of(line.size_bytes, total),
-            "count": f"{line.num_blocks:,}",
-            "line": shown(line.line),
-            "caller": shown(line.caller) if line.caller != line.line else "",
-            "stack": shown("\n".join(line.stack)),
-        }
-    rest = group.lines[_MAX_LINES_OF_A_GROUP:]
-    if rest:
-        rest_bytes = sum(line.size_bytes for line in rest)
-        yield {
-            "size": format_bytes(rest_bytes),
-            "share": share_of(rest_bytes, total),
-            "count": f"{sum(line.num_blocks for line in rest):,}",
-            "line": f"{len(rest)} more lines",
-            "caller": "",
-            "stack": "",
-        }
-
-
-def _effect(effect: Effect, record: Record) -> dict[str, str]:
-    return {
-        "flags": effect.flags,
-        "allocated": format_bytes(effect.allocated_bytes),
-        "reserved": format_bytes(effect.reserved_bytes),
-        "text": effect_text(effect, record),
-        "cost": effect.cost,
-    }
-
-
-def _data(run: ExplainedRun, explanation: Explanation) -> dict[str, object]:
+def _data(run: ExplainedRun, explanation: Explanation) -> Json:
     """What the chart is drawn from: each text once, an instant as a list of numbers."""
-    texts = _Numbered()
-    owners = _Numbered()
-    windows = [
+    texts: Numbered[str] = Numbered()
+    owners: Numbered[tuple[str, str]] = Numbered()
+    windows: list[Json] = [
         {
             "name": timeline.name,
             "start": timeline.start,
@@ -202,15 +114,7 @@ def _data(run: ExplainedRun, explanation: Explanation) -> dict[str, object]:
     }
 
 
-class _Numbered(dict[object, int]):
-    """Numbers things in the order they come; the same thing has the same number."""
-
-    def __missing__(self, key: object) -> int:
-        self[key] = len(self)
-        return self[key]
-
-
-def _row(instant: TimelinePoint, texts: _Numbered, owners: _Numbered) -> list[int]:
+def _row(instant: TimelinePoint, texts: Numbered[str], owners: Numbered[tuple[str, str]]) -> list[int]:
     owner = instant.owner
     return [
         instant.event,
@@ -220,8 +124,3 @@ def _row(instant: TimelinePoint, texts: _Numbered, owners: _Numbered) -> list[in
         texts[shown(instant.line)],
         *instant.part_bytes,
     ]
-
-
-def _asset(name: str) -> str:
-    found = resources.files("profiler.report.page").joinpath("explain_assets", name)
-    return found.read_text(encoding="utf-8")

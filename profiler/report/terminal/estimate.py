@@ -8,8 +8,18 @@ from rich.text import Text
 
 from profiler.estimate.estimate import Estimate, Fits, Refusal, room_text, single
 from profiler.estimate.factors import conditions_of, most_specific
-from profiler.report.base.text import UNKNOWN, literal, plain_table, size, titled
-from profiler.report.terminal.record import describe_job
+from profiler.report.base.describe import describe_job
+from profiler.report.base.text import (
+    UNKNOWN,
+    left,
+    literal,
+    plain_table,
+    right,
+    show_blocks,
+    size,
+    titled,
+    titled_table,
+)
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
@@ -36,38 +46,30 @@ _SAYS = {
 def show_estimate(console: Console, estimate: Estimate, *, factors: FactorFile | None) -> None:
     """Prints an estimate: the job, its peak, the terms of the instant that wins, the others, the verdict."""
     own = factors.formulas.get(estimate.formula.id) if factors else None
-    for line in _heading(estimate.spec, estimate.card):
-        console.print(line, soft_wrap=True)
-    console.print(literal(f"formula {estimate.formula.id}: {_title(estimate.formula)}"), soft_wrap=True)
-    console.print()
-    console.print(literal(_headline(estimate), "bold"), soft_wrap=True)
-    console.print()
     used = most_specific(own.allocated.factors, conditions_of(estimate.spec)).factors if own else None
-    console.print(terms_table(estimate, factors=used))
-    if len(estimate.breakdown.instants) > 1:
-        console.print()
-        console.print(instants_table(estimate))
-    console.print()
-    console.print(literal(_origin(estimate, factors)), soft_wrap=True)
-    console.print(literal(verdict_line(estimate), _STYLES[estimate.verdict.fits]), soft_wrap=True)
+    formula = literal(f"formula {estimate.formula.id}: {_title(estimate.formula)}")
+    verdict = literal(verdict_line(estimate), _STYLES[estimate.verdict.fits])
+    show_blocks(
+        console,
+        [*_heading(estimate.spec, estimate.card), formula],
+        [literal(_headline(estimate), "bold")],
+        terms_table(estimate, factors=used),
+        instants_table(estimate) if len(estimate.breakdown.instants) > 1 else (),
+        [literal(_origin(estimate, factors)), verdict],
+    )
 
 
 def show_comparison(
     console: Console, estimates: Sequence[Estimated], *, card: Card, factors: FactorFile | None
 ) -> None:
     """Prints what every formula says of one job, side by side."""
-    for line in _heading(estimates[0].spec, card):
-        console.print(line, soft_wrap=True)
-    console.print()
-    console.print(comparison_table(estimates))
     refused = [estimate for estimate in estimates if isinstance(estimate, Refusal)]
-    if refused:
-        console.print()
-        console.print(refusals_table(refused))
-    console.print()
-    console.print(
-        literal(fitted_text(factors.fitted_on) if factors else "no correction factors were used"),
-        soft_wrap=True,
+    show_blocks(
+        console,
+        _heading(estimates[0].spec, card),
+        comparison_table(estimates),
+        refusals_table(refused) if refused else (),
+        [literal(fitted_text(factors.fitted_on) if factors else "no correction factors were used")],
     )
 
 
@@ -75,10 +77,8 @@ def terms_table(estimate: Estimate, *, factors: Mapping[str, Factor] | None) -> 
     """One row a term of the instant that wins, largest first; without factors its own bytes alone."""
     corrected = estimate.corrected.breakdown.peak
     own = next(instant for instant in estimate.breakdown.instants if instant.name == corrected.name)
-    columns = {"term": "left", "formula": "right"}
-    table = plain_table(
-        columns | ({"factor": "right", "corrected": "right"} if factors else {}) | {"share": "right"}
-    )
+    columns = left("term") | right("formula")
+    table = plain_table(columns | (right("factor", "corrected") if factors else {}) | right("share"))
     total = single(corrected.total_bytes)
     for name, quantity in sorted(corrected.terms.items(), key=lambda item: -single(item[1])):
         count, own_count = single(quantity), single(own.terms[name])
@@ -93,9 +93,7 @@ def terms_table(estimate: Estimate, *, factors: Mapping[str, Factor] | None) -> 
 def instants_table(estimate: Estimate) -> Group:
     """One row an instant, in the order of the run, with the one that wins marked."""
     is_corrected = estimate.corrected.breakdown is not estimate.breakdown
-    table = plain_table(
-        {"instant": "left", "formula": "right"} | ({"corrected": "right"} if is_corrected else {})
-    )
+    table = plain_table(left("instant") | right("formula") | (right("corrected") if is_corrected else {}))
     peak = estimate.corrected.breakdown.peak
     for own, corrected in zip(
         estimate.breakdown.instants, estimate.corrected.breakdown.instants, strict=True
@@ -113,7 +111,7 @@ def instants_table(estimate: Estimate) -> Group:
 def comparison_table(estimates: Iterable[Estimated]) -> Group:
     """One row a formula that speaks of the job, with its own figure and the corrected one."""
     columns = ("own figure", "corrected", "90 % interval", "reserved", "device")
-    table = plain_table({"formula": "left"} | dict.fromkeys(columns, "right") | {"fits": "left"})
+    table = plain_table(left("formula") | dict.fromkeys(columns, "right") | left("fits"))
     for estimate in estimates:
         if isinstance(estimate, Estimate):
             corrected = estimate.corrected
@@ -132,10 +130,9 @@ def comparison_table(estimates: Iterable[Estimated]) -> Group:
 
 def refusals_table(refusals: Iterable[Refusal]) -> Group:
     """One row a formula that says nothing of the job, and why."""
-    table = plain_table({"formula": "left", "says nothing because": "left"})
-    for refusal in refusals:
-        table.add_row(literal(refusal.formula.id), literal(refusal.reason))
-    return titled("Formulas that do not speak of it", table)
+    rows = ([refusal.formula.id, refusal.reason] for refusal in refusals)
+    columns = left("formula", "says nothing because")
+    return titled_table("Formulas that do not speak of it", columns, rows)
 
 
 def verdict_line(estimate: Estimate) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, assert_never
 from rich.text import Text
 
 from profiler.follow.result import CommandResult, CommandStatus, Mark, ProcessReport
-from profiler.report.base.text import UNKNOWN, literal, plain_table, size, titled
+from profiler.report.base.describe import VIRTUAL_CARD
+from profiler.report.base.text import UNKNOWN, left, literal, right, show_blocks, size, titled_table
 from profiler.report.base.verdict import device_label
 from profiler.units import format_bytes
 
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console, Group
 
-_VIRTUAL = (
-    "VIRTUAL GPU: PyTorch's own CUDA allocator ran over a card that is not there; "
-    "nothing here was measured on hardware"
-)
 _PARTS = {
     "setup": "before the first forward pass",
     "forward": "forward",
@@ -43,65 +40,47 @@ _STYLES = {
 
 def show_command(console: Console, result: CommandResult, *, path: Path | None = None) -> None:
     """Prints a followed command: its card, its parts, the verdict, what to doubt, and what was written."""
-    for line in _heading(result):
-        console.print(line, soft_wrap=True)
-    if result.largest is not None and result.largest.marks:
-        console.print()
-        console.print(marks_table(result.largest))
-    if len(result.processes) > 1:
-        console.print()
-        console.print(processes_table(result))
-    console.print()
-    for line in _closing(result):
-        console.print(line, soft_wrap=True)
-    if path is not None:
-        console.print(literal(f"Wrote {path}"), soft_wrap=True)
+    largest = result.largest
+    show_blocks(
+        console,
+        _heading(result),
+        marks_table(largest) if largest is not None and largest.marks else (),
+        processes_table(result) if len(result.processes) > 1 else (),
+        [*_closing(result), *([literal(f"Wrote {path}")] if path is not None else [])],
+    )
 
 
 def marks_table(report: ProcessReport) -> Group:
     """One row a part of the script: what was allocated at its end, and the peaks until then."""
-    table = plain_table(
-        {
-            "part": "left",
-            "step": "right",
-            "allocated": "right",
-            "peak allocated so far": "right",
-            "peak reserved so far": "right",
-        }
-    )
-    for mark in report.marks:
-        table.add_row(
-            literal(_PARTS[mark.part]),
-            Text("" if mark.part in ("setup", "rest") else str(mark.step)),
+    rows = (
+        [
+            _PARTS[mark.part],
+            "" if mark.part in ("setup", "rest") else str(mark.step),
             size(mark.allocated_bytes),
             size(mark.allocated_peak_bytes),
             size(mark.reserved_peak_bytes),
-        )
-    return titled("Parts of the script", table)
+        ]
+        for mark in report.marks
+    )
+    sizes = right("step", "allocated", "peak allocated so far", "peak reserved so far")
+    return titled_table("Parts of the script", left("part") | sizes, rows)
 
 
 def processes_table(result: CommandResult) -> Group:
     """One row a process that used CUDA."""
-    table = plain_table(
-        {
-            "process": "left",
-            "steps": "right",
-            "peak allocated": "right",
-            "peak reserved": "right",
-            "peak device": "right",
-            "exit status": "right",
-        }
-    )
-    for report in result.processes:
-        table.add_row(
-            literal(f"{report.pid} {shlex.join(report.command)}"[:60]),
-            Text(str(report.num_steps)),
+    rows = (
+        [
+            f"{report.pid} {shlex.join(report.command)}"[:60],
+            str(report.num_steps),
             size(report.allocated_peak_bytes),
             size(report.reserved_peak_bytes),
             size(report.device_used_bytes),
-            literal(UNKNOWN if report.exit_status is None else str(report.exit_status)),
-        )
-    return titled("Processes that used CUDA", table)
+            UNKNOWN if report.exit_status is None else str(report.exit_status),
+        ]
+        for report in result.processes
+    )
+    figures = right("steps", "peak allocated", "peak reserved", "peak device", "exit status")
+    return titled_table("Processes that used CUDA", left("process") | figures, rows)
 
 
 def command_verdict(result: CommandResult) -> str:
@@ -115,7 +94,7 @@ def _heading(result: CommandResult) -> Iterator[Text]:
     yield literal(f"{device_label(device)} ({device.id}), {format_bytes(device.total_bytes)}")
     yield literal(f"chosen because: {device.reason}")
     if device.kind == "virtual":
-        yield Text(_VIRTUAL, style="bold magenta")
+        yield Text(VIRTUAL_CARD, style="bold magenta")
     elif device.device_used_source == "sampled":
         yield Text("the device's figure was sampled every 10 ms: a shorter peak may be missing")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiler.fit.validate import FigureName, Stage
-from profiler.report.base.text import literal, plain_table, titled
-from profiler.report.markdown.formulas import NONE, percent
+from profiler.report.base.text import UNKNOWN, left, literal, percent, right, titled_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,25 +17,16 @@ if TYPE_CHECKING:
     from profiler.fit.score import Score
     from profiler.fit.validate import Validation
 
-_COLUMNS = {
-    "formula": "left",
-    "jobs": "right",
-    "median, as published": "right",
-    "95th": "right",
-    "median, fitted": "right",
-    "95th, fitted": "right",
-    "held": "right",
-    "reserved": "right",
-}
+_COLUMNS = left("formula") | right(
+    "jobs", "median, as published", "95th", "median, fitted", "95th, fitted", "held", "reserved"
+)
 
 
 def fit_table(validations: Sequence[Validation], factors: FactorFile) -> Group:
     """Errors of the peak of allocated memory, and of reserved memory at the end, models left out."""
-    table = plain_table(_COLUMNS)
-    for one in validations:
-        table.add_row(*(literal(cell) for cell in _cells(one)))
     kinds = " and ".join(factors.fitted_on.device_kinds)
-    return titled(f"Error of the peak of allocated memory, {kinds} records, models left out", table)
+    title = f"Error of the peak of allocated memory, {kinds} records, models left out"
+    return titled_table(title, _COLUMNS, map(_cells, validations))
 
 
 def fit_lines(validations: Sequence[Validation], factors: FactorFile) -> Iterator[Text]:
@@ -60,10 +50,10 @@ def _cells(validation: Validation) -> list[str]:
         str(bare.num_jobs) if bare else "0",
         *_median_and_95th(bare),
         *_median_and_95th(fitted),
-        percent(fitted.coverage) if fitted else NONE,
+        percent(fitted.coverage) if fitted else UNKNOWN,
         _median_and_95th(reserved)[0],
     ]
 
 
 def _median_and_95th(score: Score | None) -> tuple[str, str]:
-    return (percent(score.median), percent(score.p95)) if score else (NONE, NONE)
+    return (percent(score.median), percent(score.p95)) if score else (UNKNOWN, UNKNOWN)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from profiler.estimate.estimate import Estimate, Fits, single
 from profiler.jobs.settings import Settings, method_label, settings_of, show_value, unusual, varying_keys
-from profiler.report.base.text import UNKNOWN, literal, plain_table, titled
+from profiler.report.base.text import UNKNOWN, left, literal, plain_table, titled, titled_table
 from profiler.report.base.verdict import outcome_label
 from profiler.report.terminal.estimate import interval
 from profiler.units import format_bytes
@@ -109,8 +109,8 @@ def _settings(spec: JobSpec) -> Settings:
 
 def invalid_table(invalid: Iterable[InvalidJob]) -> Group:
     """One row a combination that is no job, and why."""
-    table = plain_table({"combination": "left", "why it is no job": "left"})
-    for point in invalid:
-        values = ", ".join(f"{key} {show_value(key, value)}" for key, value in point.values.items())
-        table.add_row(literal(values), literal(point.reason))
-    return titled("Combinations that are no job", table)
+    rows = (
+        [", ".join(f"{key} {show_value(key, value)}" for key, value in job.values.items()), job.reason]
+        for job in invalid
+    )
+    return titled_table("Combinations that are no job", left("combination", "why it is no job"), rows)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from profiler.records.schema import OutcomeStatus
+from profiler.report.base.describe import describe_job
 from profiler.report.base.text import literal
 from profiler.report.base.verdict import outcome_label
 from profiler.report.terminal.output import message_console
-from profiler.report.terminal.record import describe_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from profiler.jobs.choices import Loop
-from profiler.jobs.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, Method, QLora
 from profiler.records.schema import Components, Device, OutcomeStatus, PhaseReading, Record
-from profiler.report.base.text import UNKNOWN, literal, plain_table, size, titled
+from profiler.report.base.describe import VIRTUAL_CARD, describe_job
+from profiler.report.base.text import UNKNOWN, left, literal, plain_table, right, show_blocks, size, titled
 from profiler.report.base.verdict import device_label, verdict_line
 from profiler.units import format_bytes
 
@@ -20,41 +19,26 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
 
 _VERDICT_STYLES = {OutcomeStatus.OK: "bold green", OutcomeStatus.OOM: "bold yellow"}
-_VIRTUAL = (
-    "VIRTUAL GPU: PyTorch's own CUDA allocator ran over a card that is not there; "
-    "nothing here was measured on hardware"
-)
 
 
 def show_record(console: Console, record: Record, *, path: Path | None = None) -> None:
     """Prints a record: the job, its card, phases, components, the verdict, notes and where it was written."""
-    for line in heading_lines(record):
-        console.print(line, soft_wrap=True)
-    if record.phases:
-        console.print()
-        console.print(phases_table(record))
-    if record.components is not None:
-        console.print()
-        console.print(components_table(record, record.components))
-    console.print()
-    for line in _closing(record):
-        console.print(line, soft_wrap=True)
-    if path is not None:
-        console.print(literal(f"Wrote {path}"), soft_wrap=True)
+    show_blocks(
+        console,
+        heading_lines(record),
+        phases_table(record) if record.phases else (),
+        components_table(record, record.components) if record.components is not None else (),
+        [*_closing(record), *([literal(f"Wrote {path}")] if path is not None else [])],
+    )
 
 
 def phases_table(record: Record) -> Group:
     """One row a phase; peaks are of that phase alone. Times are shown where a real card gave any."""
-    columns = {
-        "phase": "left",
-        "step": "right",
-        "allocated": "right",
-        "peak allocated": "right",
-        "peak reserved": "right",
-        _device_heading(record.device): "right",
-    }
+    columns = left("phase") | right(
+        "step", "allocated", "peak allocated", "peak reserved", _device_heading(record.device)
+    )
     is_timed = any(phase.elapsed_s is not None for phase in record.phases)
-    table = plain_table(columns | ({"time": "right"} if is_timed else {}))
+    table = plain_table(columns | (right("time") if is_timed else {}))
     for phase in record.phases:
         table.add_row(*_phase_row(phase), *([_time(phase.elapsed_s)] if is_timed else []))
     return titled("Phases", table)
@@ -64,7 +48,7 @@ def components_table(record: Record, components: Components) -> Group:
     """One row a component that holds anything, largest first, and their sum."""
     at = record.components_at
     where = f" at the end of {_phase_label(at.phase, at.step)}" if at else ""
-    table = plain_table({"component": "left", "bytes": "right", "share": "right"})
+    table = plain_table(left("component") | right("bytes", "share"))
     total = components.total_bytes
     for name, count in sorted(components.model_dump().items(), key=lambda item: -item[1]):
         if count:
@@ -89,55 +73,9 @@ def heading_lines(record: Record) -> Iterator[Text]:
     yield literal(f"{device_label(device)} ({device.id}), {format_bytes(device.total_bytes)}, {capability}")
     yield literal(f"chosen because: {device.reason}")
     if device.kind == "virtual":
-        yield Text(_VIRTUAL, style="bold magenta")
+        yield Text(VIRTUAL_CARD, style="bold magenta")
     elif device.device_used_source == "sampled":
         yield Text("device figures were sampled every 10 ms: a shorter peak may be missing")
-
-
-def describe_job(spec: JobSpec) -> str:
-    """One line that tells a job from its neighbours."""
-    parts = [spec.model, _method(spec.method), str(spec.precision)]
-    size = f"batch {spec.batch_size} x {spec.seq_len} tokens"
-    if isinstance(spec.method, Inference):
-        parts.append(f"{size} + {spec.method.new_tokens} new")
-    else:
-        parts += [str(spec.optimizer), size, _checkpointing(spec.gradient_checkpointing)]
-    parts.append(f"{spec.attention} attention")
-    if spec.loop is not Loop.PLAIN:
-        parts.append(f"{spec.loop} loop")
-    if spec.alloc_conf:
-        parts.append(spec.alloc_conf)
-    return ", ".join(parts)
-
-
-def _method(method: Method) -> str:
-    match method:
-        case Full():
-            return "full fine-tuning"
-        case QLora():
-            return f"qlora ({method.quant}{_twice(method)}, {_adapter(method)})"
-        case Lora() | Int8Lora():
-            return f"{method.kind} ({_adapter(method)})"
-        case Inference():
-            twice = _twice(method) if method.is_4bit else ""
-            return f"inference ({'not quantized' if method.quant == 'none' else method.quant}{twice})"
-        case _:
-            assert_never(method)
-
-
-def _twice(method: QLora | Inference) -> str:
-    return ", double quantization" if method.double_quant else ""
-
-
-def _adapter(method: Lora | QLora | Int8Lora) -> str:
-    kinds = [name for name, is_used in (("dora", method.use_dora), ("rslora", method.use_rslora)) if is_used]
-    return ", ".join([f"rank {method.rank}", *kinds])
-
-
-def _checkpointing(value: GradientCheckpointing) -> str:
-    if not value.enabled:
-        return "no gradient checkpointing"
-    return "reentrant gradient checkpointing" if value.reentrant else "gradient checkpointing"
 
 
 def _device_heading(device: Device | None) -> str:

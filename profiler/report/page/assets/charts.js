@@ -3,7 +3,8 @@
 const CHARTS = new Map();
 const watcher = new ResizeObserver((entries) => entries.forEach(({ target }) => redraw(target)));
 
-// `paint(width)` gives the height and the parts of a picture; `label` says in words what it shows.
+// `paint(width)` gives the height and the parts of a picture; `label` says in words what it shows, where its place
+// does not.
 function chart(id, label, paint, ...after) {
   const frame = make("div");
   show(id, frame, ...after);
@@ -21,7 +22,8 @@ function redraw(frame) {
   } else if (width && width !== own.width) {
     own.width = width;
     const [height, ...parts] = own.paint(width);
-    frame.replaceChildren(draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": own.label }, parts));
+    const name = own.label ? { role: "img", "aria-label": own.label } : { "aria-hidden": "true" };
+    frame.replaceChildren(draw("svg", { viewBox: `0 0 ${width} ${height}`, ...name }, parts));
   }
 }
 

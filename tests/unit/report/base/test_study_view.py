@@ -7,7 +7,8 @@ import pytest
 from profiler.errors import ConfigError
 from profiler.estimate.factors import default_factors, write_factors
 from profiler.records.store import RecordStore
-from profiler.report.base.study_view import describe_fitted_on, find_example, provenance, view_study
+from profiler.report.base.describe import provenance
+from profiler.report.base.study_view import describe_fitted_on, find_example, view_study
 from tests.builders import a_device, a_job, a_real_device, a_record, a_report
 from tests.studies import a_study
 

@@ -14,7 +14,7 @@ from tests.studies import a_study
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from profiler.report.figures.study import Drawn
+    from profiler.report.base.study_view import Drawn
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,7 +9,8 @@ from profiler.errors import ConfigError, EnvironmentUnfitError
 from profiler.records.pack import pack_study
 from profiler.records.store import RecordStore
 from profiler.report.base.study_view import view_study
-from profiler.report.files.report import report_markdown, write_report
+from profiler.report.files.study import write_report
+from profiler.report.markdown.study import report_markdown
 from tests.builders import a_record, no_room
 from tests.studies import a_study
 

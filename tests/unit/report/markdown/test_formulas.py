@@ -20,8 +20,8 @@ from profiler.fit.components import TermError
 from profiler.fit.score import Score
 from profiler.fit.trust import Trust
 from profiler.fit.validate import Believed, FigureName, ScoreLine, Stage, Validation
+from profiler.report.base.text import percent
 from profiler.report.files.formulas import publish_formulas
-from profiler.report.markdown.formulas import percent
 from profiler.report.terminal.fit import fit_lines, fit_table
 from tests.unit.fit.made_up import MADE_UP, SILENT
 

@@ -124,7 +124,7 @@ def test_the_place_of_a_local_model_is_not_told() -> None:
 
 def test_one_changed_setting_is_shown_beside_the_usual_one() -> None:
     (card,) = by_card(a_study())
-    by_key = {comparison.key: list(comparison.records) for comparison in arrange(card).comparisons}
+    by_key = {contrast.key: list(contrast.records) for contrast in arrange(card).contrasts}
     assert by_key == {"optimizer": ["adafactor", "adamw_torch", "sgd"], "method.rank": ["8", "16", "128"]}
 
 
@@ -163,7 +163,7 @@ def test_every_record_is_in_a_table_and_none_shares_a_cell(jobs: list[dict[str, 
     (card,) = by_card(records)
     arrangement = arrange(card)
     in_grids = [record.key for grid in arrangement.grids for record in grid.cells.values()]
-    compared = {record.key for one in arrangement.comparisons for record in one.records.values()}
+    compared = {record.key for contrast in arrangement.contrasts for record in contrast.records.values()}
     others = {record.key for record in arrangement.others}
     assert len(set(in_grids)) == len(in_grids)
     assert set(in_grids) | compared | others == {record.key for record in records}

@@ -8,14 +8,9 @@ import pytest
 from rich.console import Console
 
 from profiler.records.compare import compare_sides
-from profiler.report.terminal.compare import (
-    MAX_SHOWN,
-    comparison_markdown,
-    comparison_tree,
-    show_change,
-    show_comparison,
-    verdict,
-)
+from profiler.report.base.changes import MAX_SHOWN, comparison_tree, show_change, verdict
+from profiler.report.markdown.comparisons import changes_markdown
+from profiler.report.terminal.comparisons import show_changes
 from profiler.units import GIB
 from tests.unit.records.test_compare import a_failure, a_run_of, sides
 
@@ -39,7 +34,7 @@ def comparison() -> Comparison:
 
 def shown(comparison: Comparison, *, limit: Fraction | None = None) -> str:
     console = Console(file=io.StringIO(), width=140, highlight=False, markup=False, emoji=False)
-    show_comparison(console, comparison, limit=limit, figure="allocated")
+    show_changes(console, comparison, limit=limit, figure="allocated")
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -49,7 +44,7 @@ def test_a_comparison_on_a_terminal(comparison: Comparison, snapshot: SnapshotAs
 
 
 def test_a_comparison_in_markdown(comparison: Comparison, snapshot: SnapshotAssertion) -> None:
-    assert comparison_markdown(comparison, limit=Fraction("0.02"), figure="allocated") == snapshot
+    assert changes_markdown(comparison, limit=Fraction("0.02"), figure="allocated") == snapshot
 
 
 def test_a_comparison_as_data(comparison: Comparison) -> None:
@@ -72,7 +67,7 @@ def test_a_long_list_says_how_much_is_left_out() -> None:
     after = [a_run_of(2 * GIB, seq_len=length) for length in range(1, MAX_SHOWN + 4)]
     comparison = compare_sides(*sides(before, after))
     assert "and 3 more: --json lists all" in shown(comparison)
-    markdown = comparison_markdown(comparison, limit=None, figure="allocated")
+    markdown = changes_markdown(comparison, limit=None, figure="allocated")
     assert markdown.count("+100.00 %") == 2 * len(before)
 
 

@@ -129,6 +129,12 @@ def test_a_page_of_a_long_run_with_long_names_stays_small() -> None:
     assert len(explanation_page(an_explained_run(made.trace()), None)) < 3 << 20
 
 
+def test_the_page_names_no_caller_where_there_is_none() -> None:
+    page = explanation_page(an_explained_run(), None)
+    assert "autograd engine, no Python line</td>" in page
+    assert "<small>from </small>" not in page
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 def test_a_hostile_name_does_nothing_in_a_browser(tmp_path: Path) -> None:
     made = TraceMaker()

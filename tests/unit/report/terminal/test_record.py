@@ -11,7 +11,8 @@ from rich.console import Console
 
 from profiler.records.build import build_record
 from profiler.records.schema import Outcome, OutcomeStatus, PhaseName, Record, ValueReads
-from profiler.report.terminal.record import describe_job, show_record
+from profiler.report.base.describe import describe_job
+from profiler.report.terminal.record import show_record
 from profiler.units import GIB
 from tests.builders import AT, a_job, a_real_device, a_record, a_report, a_run
 

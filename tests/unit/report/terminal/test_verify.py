@@ -7,7 +7,9 @@ import pytest
 from rich.console import Console
 
 from profiler.records.schema import PhaseName
-from profiler.report.terminal.verify import comparison_readme, job_label, show_comparison
+from profiler.report.base.twins import job_label
+from profiler.report.markdown.comparisons import twins_readme
+from profiler.report.terminal.comparisons import show_twins
 from profiler.units import GIB
 from profiler.verify.compare import compare_runs, refused
 from profiler.verify.folder import Comparison
@@ -45,12 +47,12 @@ def comparison() -> Comparison:
 
 def test_a_comparison_on_a_terminal(comparison: Comparison, snapshot: SnapshotAssertion) -> None:
     written = StringIO()
-    show_comparison(Console(file=written, width=140), comparison)
+    show_twins(Console(file=written, width=140), comparison)
     assert "\n".join(line.rstrip() for line in written.getvalue().splitlines()) == snapshot
 
 
 def test_the_page_of_a_contributed_folder(comparison: Comparison, snapshot: SnapshotAssertion) -> None:
-    assert comparison_readme(comparison) == snapshot
+    assert twins_readme(comparison) == snapshot
 
 
 def test_a_job_is_named_by_what_sets_it_apart() -> None:

@@ -1,12 +1,13 @@
-"""The figure of a run: allocated memory at each phase's start, peak and end, and reserved memory."""
+"""The figures of one model in one batch: what is in memory by method, and a run phase by phase."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from profiler.report.base.study_view import provenance
-from profiler.report.figures.draw import FAINT, PALETTE, add_note, mark_capacity, new_figure
-from profiler.report.markdown.tables import describe_settings
+from profiler.jobs.settings import settings_of
+from profiler.report.base.describe import describe_settings, provenance
+from profiler.report.base.parts import COLOURS, parts_of
+from profiler.report.figures.draw import FAINT, PALETTE, add_note, mark_card, new_figure
 from profiler.units import GIB
 
 if TYPE_CHECKING:
@@ -18,6 +19,58 @@ if TYPE_CHECKING:
     from profiler.records.schema import Record
     from profiler.report.base.study_view import Example
 
+_MAX_BARS = 10
+
+
+def draw_components(example: Example) -> Figure:
+    """Bars by method and setting, shared settings in the title, the card's size where it is near."""
+    chosen = example.records[:_MAX_BARS]
+    figure = new_figure(8.5, 1.9 + 0.42 * len(chosen))
+    axes = figure.subplots()
+    labels = _labels(example, len(chosen))
+    for number, (_, _, record) in enumerate(chosen):
+        left = 0.0
+        for name, size in parts_of(record).items():
+            axes.barh(number, size / GIB, left=left, color=PALETTE[COLOURS[name]], height=0.62, label=name)
+            left += size / GIB
+        labels[number] += f"\n{left:.2f} GiB"
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    length, batch = example.column
+    axes.set_title(f"{example.model}, batch {batch} x {length} tokens: device memory at the peak", loc="left")
+    axes.set_xlabel("GiB")
+    _mark_card(axes, example)
+    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    names = [name for name in COLOURS if name in handles]
+    figure.legend(
+        [handles[name] for name in names], names, frameon=False, loc="outside right upper", fontsize=8
+    )
+    add_note(figure, f"{provenance(example.source.device)}. Components as counted at the end of a phase.")
+    return figure
+
+
+def _labels(example: Example, number: int) -> list[str]:
+    """A method, and how its other settings differ from those of the first bar."""
+    first, *others = [settings_of(record.spec) for _, _, record in example.records[:number]]
+    labels = [example.records[0][1][1]]
+    for (_, row, _), job in zip(example.records[1:number], others, strict=True):
+        own = [key for key in job if not key.startswith("method.") and first.get(key) != job[key]]
+        labels.append("\n".join([row[1], *(f"{_short(key)} {job[key]}" for key in own)]))
+    return labels
+
+
+def _short(key: str) -> str:
+    return {"gradient_checkpointing.enabled": "checkpointing"}.get(key, key.replace("_", " "))
+
+
+def _mark_card(axes: Axes, example: Example) -> None:
+    capacity = example.source.device.total_bytes / GIB
+    low, high = axes.get_xlim()
+    if capacity < 2 * high:
+        mark_card(axes, example.source.device, is_vertical=True)
+        axes.set_xlim(low, max(high, capacity) * 1.06)
+
+
 _MAX_PANELS = 3
 
 
@@ -28,9 +81,9 @@ def draw_phases(example: Example) -> Figure:
     figure = new_figure(9.5, 1.2 + 2.3 * len(chosen))
     panels = figure.subplots(len(chosen), 1, sharey=True, squeeze=False)
     for (axes,), ((_, method), record) in zip(panels, chosen, strict=True):
-        _draw(axes, record)
+        _draw_run(axes, record)
         axes.set_title(method, loc="left")
-        _mark_card(axes, example)
+        mark_card(axes, example.source.device, is_vertical=False)
     _set_height(panels[0][0], example, [record for _, record in chosen])
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=3, frameon=False, loc="outside upper right", fontsize=8)
@@ -42,7 +95,7 @@ def draw_phases(example: Example) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, record: Record) -> None:
+def _draw_run(axes: Axes, record: Record) -> None:
     phases = record.phases
     places = [place + offset for place in range(len(phases)) for offset in (0.0, 0.5, 1.0)]
     allocated = [
@@ -77,19 +130,3 @@ def _set_height(axes: Axes, example: Example, records: Sequence[Record]) -> None
     capacity = example.source.device.total_bytes
     top = max(largest, capacity) if capacity < 2 * largest else largest
     axes.set_ylim(0, top / GIB * 1.14)  # room for a line of text above the card's size
-
-
-def _mark_card(axes: Axes, example: Example) -> None:
-    capacity = example.source.device.total_bytes / GIB
-    mark_capacity(axes, capacity, is_vertical=False)
-    axes.annotate(
-        f"the card: {capacity:.2f} GiB",
-        (0.003, capacity),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 2),
-        textcoords="offset points",
-        va="bottom",
-        fontsize=8,
-        color=PALETTE["red"],
-        annotation_clip=True,
-    )

@@ -6,7 +6,7 @@ from typing import Any
 from profiler.estimate.factors import default_factors
 from profiler.hardware.catalogue import load_catalogue
 from profiler.report.base.at_hand import NOT_AT_HAND
-from profiler.report.page.calculator import kind_of, make_calculator
+from profiler.report.page.browser_formula import browser_formula, kind_of
 from tests.builders import a_job
 from tests.studies import METHODS, MODELS, study_records
 
@@ -14,11 +14,11 @@ JOBS = [record.spec for record in study_records()]
 
 
 def data_of(*jobs: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(make_calculator(jobs, default_factors()).data))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(browser_formula(jobs, default_factors()).data))  # type: ignore[no-any-return]
 
 
 def test_jobs_that_differ_in_batch_length_and_card_are_one_kind() -> None:
-    calculator = make_calculator(JOBS, default_factors())
+    calculator = browser_formula(JOBS, default_factors())
     assert len(calculator.places) == len(MODELS) * len(METHODS)
     assert kind_of(a_job(batch_size=7, seq_len=9, gpu="l4")) == kind_of(a_job())
 
@@ -34,7 +34,7 @@ def test_every_card_of_the_catalogue_can_be_chosen() -> None:
 
 def test_a_kind_that_the_formula_refuses_is_left_out_with_the_reason() -> None:
     jobs = [a_job(), a_job(model="no-such-model"), a_job(model="some/model")]
-    calculator = make_calculator(jobs, default_factors())
+    calculator = browser_formula(jobs, default_factors())
     assert list(calculator.places) == [kind_of(jobs[0])]
     assert "no-such-model" in calculator.refused[kind_of(jobs[1])]
     assert calculator.refused[kind_of(jobs[2])] == NOT_AT_HAND
@@ -50,5 +50,5 @@ def test_nothing_is_said_twice() -> None:
 
 def test_without_factors_the_bare_formula_is_there() -> None:
     bare = default_factors().model_copy(update={"formulas": {}})
-    data = json.loads(json.dumps(make_calculator([a_job()], bare).data))
+    data = json.loads(json.dumps(browser_formula([a_job()], bare).data))
     assert data["kinds"][0]["factors"] == [-1, -1, -1]

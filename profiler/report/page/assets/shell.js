@@ -1,17 +1,9 @@
-// The data, and how elements and figures are made. Text is always set as text: nothing from a record is markup.
+// What every page has: its data, and how elements and figures are made. Text is always set as text: nothing in the
+// data is markup.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const GIB = 2 ** 30;
 const SVG = "http://www.w3.org/2000/svg";
-
-// One object a record, with the texts in place of their numbers.
-const RECORDS = DATA.records.map((row, place) => {
-  const record = { place };
-  DATA.columns.forEach((name, number) => { record[name] = row[number]; });
-  for (const name of ["model", "method", "settings", "outcome", "message"]) record[name] = DATA.texts[record[name]];
-  record.is_finished = record.outcome === "ok";
-  return record;
-});
 
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
@@ -37,7 +29,6 @@ const percent = (share) => {
 };
 
 const badge = (text) => make("span", { class: "badge" }, text);
-const provenance = (record) => DATA.sources[record.source].provenance;
 
 // Names with numbers in them sort as people expect: r8 before r16.
 const collator = new Intl.Collator("en", { numeric: true });
@@ -68,3 +59,18 @@ function table(caption, headings, rows, left = 1) {
 }
 
 const asTable = (...given) => make("details", {}, make("summary", {}, "As a table"), table(...given));
+
+// Lets the reader choose light or dark, draws each part of the page once, and says so.
+function start(...parts) {
+  const button = place("theme");
+  const set = (theme) => {
+    document.documentElement.dataset.theme = theme;
+    button.textContent = theme === "dark" ? "Light" : "Dark";
+    button.setAttribute("aria-label", `${button.textContent} colours`);
+  };
+  button.textContent = window.matchMedia("(prefers-color-scheme: dark)").matches ? "Light" : "Dark";
+  button.hidden = false;
+  button.addEventListener("click", () => set(button.textContent.toLowerCase()));
+  parts.forEach((part) => part());
+  document.documentElement.dataset.ready = "true";
+}

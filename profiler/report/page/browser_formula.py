@@ -1,4 +1,4 @@
-"""What the page's calculator is given: our formula of each kind of job, as numbers that a browser can add up.
+"""Our formula of each kind of job, as numbers that a browser can add up: what a calculator is given.
 
 The formula itself is not written a second time. `profiler.formula.pieces` follows it through all batch sizes
 and lengths; the page gets the polynomials that come out, and the correction factors.
@@ -7,7 +7,7 @@ and lengths; the page gets the polynomials that come out, and the correction fac
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from profiler.errors import ConfigError
 from profiler.estimate.factors import conditions_of, most_specific
@@ -20,24 +20,22 @@ from profiler.hardware.catalogue import load_catalogue
 from profiler.jobs.settings import method_label, settings_of
 from profiler.records.store import short_model
 from profiler.report.base.at_hand import NOT_AT_HAND, is_at_hand
-from profiler.report.markdown.tables import describe_settings
+from profiler.report.base.describe import describe_settings
+from profiler.report.page.shell import Numbered
 from profiler.units import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from profiler.estimate.factors import Correction, FactorFile, Where
     from profiler.formula.architecture import Architecture
     from profiler.formula.breakdown import Quantity
     from profiler.formula.pieces import Section
     from profiler.jobs.job import JobSpec
-
-Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
-"""What JSON can say."""
+    from profiler.report.page.shell import Json
 
 Written: TypeAlias = "int | tuple[tuple[int | float, ...], ...]"
 """A number; or a tuple a polynomial: place and coefficient in turn, those of 0 left out."""
-Key = TypeVar("Key", bound="Hashable")
 
 FORMULA: Final = PEAKVRAM
 _PROBE = Shape(batch_size=2, seq_len=1024)
@@ -45,18 +43,9 @@ _PROBE = Shape(batch_size=2, seq_len=1024)
 _SHAPE_AND_CARD = {"batch_size": 1, "seq_len": 2048, "gpu": "auto", "gpu_memory_bytes": None}
 
 
-class Numbered(dict[Key, int]):
-    """Numbers things in the order they come; the same thing has the same number."""
-
-    def __missing__(self, key: Key) -> int:
-        """Gives a new thing the next number."""
-        self[key] = len(self)
-        return self[key]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calculator:
-    """What the page can calculate.
+class BrowserFormula:
+    """What a page can calculate.
 
     Attributes:
         data: what the page is given.
@@ -69,21 +58,21 @@ class Calculator:
     refused: Mapping[JobSpec, str]
 
 
-def make_calculator(jobs: Iterable[JobSpec], factors: FactorFile) -> Calculator:
+def browser_formula(jobs: Iterable[JobSpec], factors: FactorFile) -> BrowserFormula:
     """Follows the formula through every kind of job among some jobs."""
     kinds = dict.fromkeys(map(kind_of, jobs))
     cards = _alike_cards(kinds)
-    found: dict[JobSpec, list[tuple[Section, ...]]] = {}
+    followed: dict[JobSpec, list[tuple[Section, ...]]] = {}
     refused: dict[JobSpec, str] = {}
     for kind in kinds:
         sections = _follow(kind, cards.values())
         if isinstance(sections, str):
             refused[kind] = sections
         else:
-            found[kind] = sections
-    return Calculator(
-        data=_Writer().write(found, cards, factors),
-        places={kind: place for place, kind in enumerate(found)},
+            followed[kind] = sections
+    return BrowserFormula(
+        data=_Writer().write(followed, cards, factors),
+        places={kind: place for place, kind in enumerate(followed)},
         refused=refused,
     )
 
@@ -159,12 +148,12 @@ class _Writer:
 
     def write(
         self,
-        found: Mapping[JobSpec, Sequence[tuple[Section, ...]]],
+        followed: Mapping[JobSpec, Sequence[tuple[Section, ...]]],
         cards: Mapping[str, str],
         factors: FactorFile,
     ) -> Json:
         distinct = list(dict.fromkeys(cards.values()))
-        kinds = [self._kind(kind, sections, factors) for kind, sections in found.items()]
+        kinds = [self._kind(kind, sections, factors) for kind, sections in followed.items()]
         catalogue = load_catalogue()
         return {
             "formula": FORMULA.id,

@@ -1,4 +1,4 @@
-"""What the page is told of a study: its records, tables and formulas as plain data, each text once."""
+"""The page of a study: its words, and its records, tables and formulas as plain data, each text once."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ from profiler.hardware.catalogue import load_catalogue
 from profiler.jobs.settings import method_label, settings_of
 from profiler.records.card import device_peak_bytes
 from profiler.records.fingerprint import identity_of
-from profiler.records.schema import OutcomeStatus
 from profiler.records.store import short_model
+from profiler.report.base.describe import (
+    VIRTUAL_FIGURES,
+    count_outcomes,
+    describe_card,
+    describe_job,
+    describe_settings,
+    describe_versions,
+    descriptions_of,
+    provenance,
+)
 from profiler.report.base.parts import COLOURS, parts_of
-from profiler.report.base.study_view import describe_fitted_on, find_example, provenance
-from profiler.report.base.verdict import outcome_label
-from profiler.report.markdown.tables import describe_card, describe_settings, describe_versions
-from profiler.report.page.calculator import FORMULA, Json, Numbered, kind_of, make_calculator
-from profiler.report.terminal.record import describe_job
+from profiler.report.base.study_view import describe_fitted_on, find_example
+from profiler.report.base.verdict import is_fitting, outcome_label
+from profiler.report.page.browser_formula import FORMULA, browser_formula, kind_of
+from profiler.report.page.shell import Numbered, fill_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -26,27 +34,55 @@ if TYPE_CHECKING:
     from profiler.report.base.arrange import Grid
     from profiler.report.base.formula_errors import FormulaError
     from profiler.report.base.study_view import CardView, StudyView
-    from profiler.report.page.calculator import Calculator
+    from profiler.report.page.browser_formula import BrowserFormula
+    from profiler.report.page.shell import Json
 
 COLUMNS: Final = (
     *("source", "model", "method", "settings", "batch_size", "seq_len", "outcome", "fits"),
     *("allocated_bytes", "reserved_bytes", "device_bytes", "kind", "parts", "phases", "message", "key"),
 )
 """What each number of a record's row is; texts are numbers into `texts`, 0 bytes are not known."""
+SCRIPTS: Final = (
+    *("data", "estimate", "matrix", "calculator", "closer", "components", "phases", "growth"),
+    *("records", "formulas", "start"),
+)
+"""In the order they need one another."""
 _NOT_CALCULATED = -1
+
+
+def study_page(view: StudyView) -> str:
+    """The page. The same study gives the same page."""
+    return fill_page(
+        "study",
+        page_data(view),
+        scripts=SCRIPTS,
+        name=view.name,
+        descriptions=descriptions_of(view.notes),
+        counts=count_outcomes(view.records),
+        cards=[
+            {
+                "provenance": provenance(source.device),
+                "name": describe_card(source.card),
+                "versions": describe_versions(source.card),
+            }
+            for source in view.cards
+        ],
+        virtual_note=VIRTUAL_FIGURES.replace("**", "") if view.has_virtual else "",
+        commands=[note.command for note in view.notes],
+    )
 
 
 def page_data(view: StudyView) -> Json:
     """Everything the page needs, as JSON can say it."""
-    shown = [(place, record) for place, source in enumerate(view.cards) for record in source.card.records]
-    calculator = make_calculator([record.spec for _, record in shown], view.factors)
+    rows = [(place, record) for place, source in enumerate(view.cards) for record in source.card.records]
+    calculator = browser_formula([record.spec for _, record in rows], view.factors)
     texts: Numbered[str] = Numbered()
-    places = {(source, record.key): place for place, (source, record) in enumerate(shown)}
+    places = {(source, record.key): place for place, (source, record) in enumerate(rows)}
     return {
         "study": view.name,
         "sources": [_source(source) for source in view.cards],
         "columns": COLUMNS,
-        "records": [_row(source, record, texts, calculator) for source, record in shown],
+        "records": [_row(source, record, texts, calculator) for source, record in rows],
         "parts": list(COLOURS.items()),
         "grids": [
             _grid(number, grid, places, calculator)
@@ -54,7 +90,7 @@ def page_data(view: StudyView) -> Json:
             for grid in source.arrangement.grids
         ],
         "errors": [_error(error) for error in view.errors],
-        "points": _points(view, shown),
+        "points": _points(view, rows),
         "factors": {"name": view.factors_name, "fitted_on": describe_fitted_on(view)},
         "start": _start(view),
         "calculator": calculator.data,
@@ -82,7 +118,7 @@ def _in_catalogue(device: Device) -> str | None:
     return next((gpu.id for gpu in catalogue.values() if gpu.name == device.name), None)
 
 
-def _row(source: int, record: Record, texts: Numbered[str], calculator: Calculator) -> Json:
+def _row(source: int, record: Record, texts: Numbered[str], calculator: BrowserFormula) -> Json:
     settings, peak = settings_of(record.spec), record.peak
     return [
         source,
@@ -92,7 +128,7 @@ def _row(source: int, record: Record, texts: Numbered[str], calculator: Calculat
         record.spec.batch_size,
         record.spec.seq_len,
         texts[outcome_label(record.outcome)],
-        int(_is_fitting(record)),
+        int(is_fitting(record)),
         peak.allocated_bytes if peak else 0,
         peak.reserved_bytes if peak else 0,
         device_peak_bytes(record) or 0,
@@ -102,13 +138,6 @@ def _row(source: int, record: Record, texts: Numbered[str], calculator: Calculat
         texts[record.outcome.message or ""],
         record.key,
     ]
-
-
-def _is_fitting(record: Record) -> bool:
-    """Whether a job ran, and held no more than its card has."""
-    used, device = device_peak_bytes(record), record.device
-    is_within = used is None or device is None or used <= device.total_bytes
-    return record.outcome.status is OutcomeStatus.OK and is_within
 
 
 def _components(record: Record, texts: Numbered[str]) -> Json:
@@ -133,7 +162,7 @@ def _phase(phase: PhaseReading, texts: Numbered[str]) -> Json:
     ]
 
 
-def _grid(source: int, grid: Grid, places: dict[tuple[int, str], int], calculator: Calculator) -> Json:
+def _grid(source: int, grid: Grid, places: dict[tuple[int, str], int], calculator: BrowserFormula) -> Json:
     """One table: a row has a model, a method, its kind of job for the calculator, and its cells' records."""
     return {
         "source": source,
@@ -153,7 +182,7 @@ def _grid(source: int, grid: Grid, places: dict[tuple[int, str], int], calculato
     }
 
 
-def _kind_of_row(grid: Grid, row: tuple[str, str], calculator: Calculator) -> int:
+def _kind_of_row(grid: Grid, row: tuple[str, str], calculator: BrowserFormula) -> int:
     record = next(record for (own, _), record in grid.cells.items() if own == row)
     return calculator.places.get(kind_of(record.spec), _NOT_CALCULATED)
 
@@ -173,9 +202,9 @@ def _score(score: Score) -> Json:
     return [score.median, score.p90, score.p95, score.bias]
 
 
-def _points(view: StudyView, shown: Sequence[tuple[int, Record]]) -> Json:
+def _points(view: StudyView, rows: Sequence[tuple[int, Record]]) -> Json:
     """The calculator's formula beside each record: the record, what the bare formula says, and corrected."""
-    places = {identity_of(record): place for place, (_, record) in enumerate(shown)}
+    places = {identity_of(record): place for place, (_, record) in enumerate(rows)}
     return [point for error in view.errors if error.formula is FORMULA for point in _own(error, places)]
 
 

@@ -1,75 +1,30 @@
-"""What a comparison of two studies looks like: on a terminal, in Markdown, and as plain data."""
+"""What is said of a study that was made again, whatever shows it: the jobs that changed, and a verdict."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Group
-from rich.text import Text
-
 from profiler.records.compare import FIGURES
-from profiler.records.store import short_model
-from profiler.report.base.markdown import escape
-from profiler.report.base.markdown import table as markdown_table
-from profiler.report.base.text import UNKNOWN, literal, plain_table
+from profiler.report.base.describe import short_job
+from profiler.report.base.text import UNKNOWN, left
 from profiler.report.base.verdict import outcome_label
-from profiler.report.terminal.record import describe_job
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from fractions import Fraction
-
-    from rich.console import Console
 
     from profiler.records.compare import Comparison, FigureName, Pair
     from profiler.records.schema import Record
 
 MAX_SHOWN = 20
-_HEADINGS = {"job": "left", "allocated": "right", "before": "right", "after": "right", "reserved": "right"}
-
-
-def show_comparison(
-    console: Console, comparison: Comparison, *, limit: Fraction | None, figure: FigureName
-) -> None:
-    """Prints how the environments differ, the jobs that changed, most changed first, and a verdict."""
-    for line in _lines(comparison):
-        console.print(literal(line), soft_wrap=True)
-    changed = comparison.changed
-    if changed:
-        console.print()
-        console.print(_changes(changed[:MAX_SHOWN]))
-    if len(changed) > MAX_SHOWN:
-        console.print(Text(f"and {len(changed) - MAX_SHOWN} more: --json lists all"))
-    for heading, records in _one_sided(comparison):
-        console.print()
-        console.print(Group(literal(heading, "bold"), *map(literal, _described(records))))
-    if limit is not None:
-        console.print()
-        num_over = len(comparison.over(limit, figure))
-        style = "bold red" if num_over else "bold green"
-        console.print(literal(verdict(comparison, limit=limit, figure=figure), style), soft_wrap=True)
-
-
-def comparison_markdown(comparison: Comparison, *, limit: Fraction | None, figure: FigureName) -> str:
-    """The same as Markdown, with every job that changed."""
-    lines = [f"- {escape(line)}" for line in _lines(comparison)]
-    parts = ["# What changed\n", "\n".join(lines) + "\n"]
-    if comparison.changed:
-        rows = ([escape(text) for text in _cells(pair)] for pair in comparison.changed)
-        parts += ["## Changed jobs\n", markdown_table(list(_HEADINGS), rows, num_left=1)]
-    for heading, records in _one_sided(comparison):
-        described = "\n".join(f"- {escape(line)}" for line in _described(records))
-        parts += [f"## {escape(heading)}\n", described + "\n"]
-    if limit is not None:
-        parts.append(f"**{escape(verdict(comparison, limit=limit, figure=figure))}**\n")
-    return "\n".join(parts)
+CHANGE_HEADINGS = left("job") | dict.fromkeys(("allocated", "before", "after", "reserved"), "right")
 
 
 def comparison_tree(
     comparison: Comparison, *, limit: Fraction | None, figure: FigureName
 ) -> dict[str, object]:
-    """The same as plain data: sizes in bytes, changes as shares."""
+    """A comparison as plain data: sizes in bytes, changes as shares."""
     over = {id(pair) for pair in comparison.over(limit, figure)} if limit is not None else set()
     return {
         "before": comparison.before.name,
@@ -104,7 +59,8 @@ def show_change(share: float | None) -> str:
     return f"{share * 100:+.2f} %" if abs(share) >= 0.0001 else f"{share * 100:+.1g} %"
 
 
-def _lines(comparison: Comparison) -> Iterator[str]:
+def change_lines(comparison: Comparison) -> Iterator[str]:
+    """How the environments differ, and how many jobs changed."""
     pairs, changed = comparison.pairs, comparison.changed
     yield f"{comparison.before.name} -> {comparison.after.name}"
     for name, (before, after) in comparison.environment().items():
@@ -117,46 +73,38 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     )
 
 
-def _changes(pairs: Iterable[Pair]) -> Group:
-    table = plain_table(_HEADINGS)
-    for pair in pairs:
-        table.add_row(*map(literal, _cells(pair)))
-    return Group(literal("Changed jobs", "bold"), table)
-
-
-def _cells(pair: Pair) -> list[str]:
+def change_cells(pair: Pair) -> list[str]:
+    """A job that changed, in the columns of `CHANGE_HEADINGS`."""
     before, after = (outcome_label(record.outcome) for record in (pair.before, pair.after))
     if pair.has_other_outcome:
-        return [_describe(pair.after), "outcome", before, after, UNKNOWN]
+        return [short_job(pair.after.spec), "outcome", before, after, UNKNOWN]
     sizes = pair.sizes("allocated")
     assert sizes is not None, "a pair that changed, with the same outcome, has figures"
     allocated, reserved = (show_change(pair.change(figure)) for figure in FIGURES)
-    return [_describe(pair.after), allocated, *map(format_bytes, sizes), reserved]
+    return [short_job(pair.after.spec), allocated, *map(format_bytes, sizes), reserved]
 
 
-def _one_sided(comparison: Comparison) -> Iterator[tuple[str, tuple[Record, ...]]]:
+def one_sided(comparison: Comparison) -> Iterator[tuple[str, tuple[Record, ...]]]:
+    """The jobs of one study alone, under a heading."""
     if comparison.missing:
         yield f"Missing in {comparison.after.name}: {len(comparison.missing)}", comparison.missing
     if comparison.new:
         yield f"New in {comparison.after.name}: {len(comparison.new)}", comparison.new
 
 
-def _described(records: tuple[Record, ...]) -> list[str]:
-    lines = [_describe(record) for record in records[:MAX_SHOWN]]
+def described(records: tuple[Record, ...]) -> list[str]:
+    """One line a job, not without end."""
+    lines = [short_job(record.spec) for record in records[:MAX_SHOWN]]
     left = len(records) - len(lines)
     return [*lines, *([f"and {left} more"] if left else [])]
-
-
-def _describe(record: Record) -> str:
-    return describe_job(record.spec.model_copy(update={"model": short_model(record.spec.model)}))
 
 
 def _pair_tree(pair: Pair) -> dict[str, object]:
     sizes = {figure: pair.sizes(figure) for figure in FIGURES}
     return {
         "key": pair.after.key,
-        "job": _describe(pair.after),
+        "job": short_job(pair.after.spec),
         "outcome": [str(pair.before.outcome.status), str(pair.after.outcome.status)],
-        **{f"{figure}_bytes": list(found) if found else None for figure, found in sizes.items()},
+        **{f"{figure}_bytes": list(both) if both else None for figure, both in sizes.items()},
         **{f"{figure}_change": pair.change(figure) for figure in FIGURES},
     }

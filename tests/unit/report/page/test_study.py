@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.records.store import RecordStore
-from profiler.report.base.html import embed_json
 from profiler.report.base.study_view import view_study
-from profiler.report.page.render import render_page
+from profiler.report.page.shell import embed_json
+from profiler.report.page.study import study_page
 from tests.builders import a_job, a_record
 from tests.studies import a_study
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def page(tmp_path: Path) -> str:
-    return render_page(view_study(a_study(tmp_path / "my-study"), factors_path=None, gpu=None))
+    return study_page(view_study(a_study(tmp_path / "my-study"), factors_path=None, gpu=None))
 
 
 def data_in(page: str) -> str:
@@ -54,7 +54,7 @@ def test_the_page_names_no_other_place(page: str) -> None:
 
 def test_the_same_study_gives_the_same_page(tmp_path: Path) -> None:
     store = a_study(tmp_path / "my-study")
-    pages = {render_page(view_study(store, factors_path=None, gpu=None)) for _ in range(2)}
+    pages = {study_page(view_study(store, factors_path=None, gpu=None)) for _ in range(2)}
     assert len(pages) == 1
 
 
@@ -69,7 +69,7 @@ def test_text_from_a_study_is_escaped(tmp_path: Path) -> None:
     hostile = "</script><script>alert(1)</script>&\u2028"
     store = RecordStore(tmp_path / "<img src=x onerror=alert(1)>")
     store.put(a_record(spec=a_job(model=f"some/{hostile}")))
-    page = render_page(view_study(store, factors_path=None, gpu=None))
+    page = study_page(view_study(store, factors_path=None, gpu=None))
     assert page.count("</script>") == 2
     assert "<img" not in page
     assert f"some/{hostile}" in json.loads(data_in(page))["texts"]
