@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli.job import Gpu, GpuMemory  # noqa: TC001
 from profiler.cli.run import read_timeout
 from profiler.errors import ConfigError
 from profiler.report.terminal.output import message_console, notice, print_json
@@ -43,8 +44,8 @@ JsonLine = Annotated[
 def exec(  # noqa: PLR0913 - one parameter a flag
     *,
     command: Command,
-    gpu: o.Gpu = None,
-    gpu_memory: o.GpuMemory = None,
+    gpu: Gpu = None,
+    gpu_memory: GpuMemory = None,
     stop_after: StopAfter = None,
     routing: Routing = "even",
     timeout: o.Timeout = None,

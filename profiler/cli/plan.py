@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli.job import Gpu  # noqa: TC001
 from profiler.cli.study import read_study, report_problems
 from profiler.report.terminal.output import data_output, notice, print_json_value
 
@@ -18,7 +19,7 @@ _PIPE_WIDTH = 1000  # a job's settings in one line each, whatever varies
 def plan(
     *,
     file: o.SweepFile,
-    gpu: o.Gpu = None,
+    gpu: Gpu = None,
     set_: o.SweepSet = None,
     out: o.SweepOut = None,
     json: o.Json = False,

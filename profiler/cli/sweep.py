@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli.job import Gpu  # noqa: TC001
 from profiler.cli.run import read_timeout
 from profiler.cli.study import read_study, report_problems
 from profiler.errors import ConfigError, PeakvramError
@@ -37,7 +38,7 @@ class InterruptedSweepError(PeakvramError):
 def sweep(  # noqa: PLR0913 - one parameter a flag
     *,
     file: o.SweepFile,
-    gpu: o.Gpu = None,
+    gpu: Gpu = None,
     set_: o.SweepSet = None,
     out: o.SweepOut = None,
     rerun: o.Rerun = None,

@@ -12,8 +12,8 @@ import typer
 import yaml
 
 from profiler.cli.app import build_app
-from profiler.cli.job import read_job
 from profiler.hardware.catalogue import find_gpu
+from profiler.jobs.flags import read_job
 from profiler.jobs.identity import job_key
 from profiler.jobs.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, QLora
 from profiler.jobs.load import job_from
@@ -120,11 +120,8 @@ def group_or_command(arguments: list[str]) -> Any:
 
 
 def check_run(given: dict[str, Any]) -> None:
-    others = {"config", "set_", "out", "json", "allow_busy", "timeout"}
-    flags = {name: value for name, value in given.items() if name not in others}
-    if given["config"] is not None and flags["model"] is None:
-        flags["model"] = list_presets()[0].id
-    spec, _ = read_job(config=None, flags=flags, settings=given["set_"] or [], environ={})
+    data = {} if given["config"] is None else {"model": list_presets()[0].id}
+    spec, _ = read_job(given, data=data, settings=given["set_"] or [], environ={})
     if spec.gpu != "auto" and not spec.is_real_gpu_asked:
         find_gpu(spec.gpu)
     if not spec.model.startswith(("./", "/")):

@@ -10,7 +10,8 @@ from rich.text import Text
 from profiler.records.schema import OutcomeStatus, PhaseName
 from profiler.report.base.text import literal, plain_table, size, titled
 from profiler.report.base.verdict import verdict_line
-from profiler.report.terminal.record import heading_lines
+from profiler.report.terminal.output import notice
+from profiler.report.terminal.record import describe_job, heading_lines
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.table import Table
 
+    from profiler.errors import PeakvramError
     from profiler.explain.effects import Effect
     from profiler.explain.explanation import Component, ExplainedInstant, Explanation
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import Record
 
 _MIN_SHARE = 0.01
@@ -49,6 +52,21 @@ def show_explanation(
     console.print(literal(verdict_line(record)), soft_wrap=True)
     for note in (*explanation.notes, *record.notes):
         console.print(literal(f"note: {note}"), soft_wrap=True)
+
+
+class ChangesTold:
+    """Tells on stderr which changes are run."""
+
+    def started(self, spec: JobSpec, worker: str) -> None:  # noqa: ARG002 - which worker does not matter
+        """A changed job has been started."""
+        notice(f"trying {describe_job(spec)}")
+
+    def finished(self, record: Record) -> None:
+        """A changed job is over."""
+
+    def refused(self, spec: JobSpec, error: PeakvramError) -> None:
+        """A changed job cannot be run."""
+        notice(f"not run: {describe_job(spec)}: {error}")
 
 
 def kind_of(record: Record) -> str:

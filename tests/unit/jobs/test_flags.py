@@ -1,14 +1,13 @@
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from profiler.cli.job import _PATHS, read_job
-from profiler.cli.run import _NOT_OF_THE_JOB, run
 from profiler.errors import ConfigError
+from profiler.jobs.flags import JOB_FLAGS, read_job
 from profiler.jobs.job import METHODS, Full, JobSpec, Lora, QLora
+from profiler.jobs.load import read_yaml
 from tests.builders import a_job
 
 if TYPE_CHECKING:
@@ -16,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def job_of(*settings: str, config: Path | None = None, **flags: Any) -> JobSpec:
-    return read_job(config=config, flags=flags, settings=settings, environ={})[0]
+    data = read_yaml(config) if config else {}
+    return read_job(flags, data=data, source=str(config or ""), settings=settings, environ={})[0]
 
 
 def a_file(text: str, directory: Path) -> Path:
@@ -122,7 +122,7 @@ def test_checkpointing_flags_that_contradict_are_refused() -> None:
 
 def test_allocator_settings_of_the_environment_are_adopted_with_the_reason() -> None:
     environ = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
-    job, reason = read_job(config=None, flags={"model": "x"}, settings=[], environ=environ)
+    job, reason = read_job({"model": "x"}, data={}, environ=environ)
     assert job.alloc_conf == "expandable_segments:True"
     assert reason == "alloc_conf adopted from PYTORCH_ALLOC_CONF in the environment"
 
@@ -130,22 +130,17 @@ def test_allocator_settings_of_the_environment_are_adopted_with_the_reason() -> 
 def test_allocator_settings_that_disagree_with_the_environment_are_refused() -> None:
     with pytest.raises(ConfigError, match="PYTORCH_CUDA_ALLOC_CONF"):
         read_job(
-            config=None,
-            flags={"model": "x", "alloc_conf": "expandable_segments:True"},
-            settings=[],
+            {"model": "x", "alloc_conf": "expandable_segments:True"},
+            data={},
             environ={"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False"},
         )
-
-
-def test_every_flag_of_run_has_its_place_in_a_job() -> None:
-    assert set(inspect.signature(run).parameters) - _NOT_OF_THE_JOB == set(_PATHS)
 
 
 def test_every_field_of_a_job_has_a_flag() -> None:
     fields = {name for name in JobSpec.model_fields if name not in {"method", "gradient_checkpointing"}}
     fields |= {f"method.{name}" for method in METHODS.values() for name in method.model_fields}
     fields |= {"gradient_checkpointing.enabled", "gradient_checkpointing.reentrant"}
-    assert set(_PATHS.values()) == fields
+    assert {flag.path for flag in JOB_FLAGS} == fields
 
 
 def test_a_job_is_the_same_from_a_file_and_from_flags(tmp_path: Path) -> None:
