@@ -10,7 +10,7 @@ import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
 from profiler.cli.run import read_timeout
-from profiler.cli.study import RESULTS, read_study
+from profiler.execute.study import RESULTS, read_study
 from profiler.files import check_directory, write_file
 from profiler.report.base.text import literal
 from profiler.report.terminal.output import data_output, message_console, notice, print_json

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from pydantic import BaseModel, create_model
 
 from profiler.errors import ConfigError
-from profiler.jobs.flags import JOB_FLAGS, read_job
+from profiler.jobs.choices import Loop
+from profiler.jobs.flags import JOB_FLAGS, JobFlag, job_flags, read_job
 from profiler.jobs.job import METHODS, Full, JobSpec, Lora, QLora
 from profiler.jobs.load import read_yaml
 from tests.builders import a_job
@@ -147,3 +149,75 @@ def test_a_job_is_the_same_from_a_file_and_from_flags(tmp_path: Path) -> None:
     config = a_file("model: llama-3.1-8b\ngpu: rtx-4090\nmethod: {kind: lora, targets: [q, v]}\n", tmp_path)
     from_flags = job_of(model="llama-3.1-8b", gpu="rtx-4090", method="lora", targets="v,q")
     assert job_of(config=config) == from_flags == a_job(method={"kind": "lora", "targets": "q,v"})
+
+
+def test_no_two_keys_have_the_same_flag() -> None:
+    names = [flag.name for flag in JOB_FLAGS]
+    assert len(set(names)) == len(names)
+
+
+def flag_of(annotation: Any, default: Any, said: str) -> JobFlag:
+    """The flag of the only key of a job."""
+    fields: dict[str, Any] = {"some_key": (annotation, default)}
+    model = create_model("Job", __doc__=f"A job.\n\n    Attributes:\n        some_key{said}\n", **fields)
+    (flag,) = job_flags(model)
+    return flag
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "said", "metavar", "help_"),
+    [
+        (int, 4, ": how many.", "N", "How many (default 4)"),
+        (int, 4, " (K): how\n            many.", "K", "How many (default 4)"),
+        (bool, False, ": do it.", "", "Do it (default off)"),
+        (str, "auto", ": auto, or a name.", "NAME", "auto, or a name (default auto)"),
+        (str | None, None, ": a name.", "NAME", "A name."),
+        (Loop, Loop.PLAIN, " (KIND): whose loop.", "KIND", "Whose loop: plain or trainer (default plain)"),
+        (Loop, Loop.PLAIN, ": plain, or trainer's.", "NAME", "plain, or trainer's (default plain)"),
+        (Loop, Loop.PLAIN, "_of_another: it.", "NAME", "plain or trainer (default plain)"),
+    ],
+)
+def test_a_flag_says_what_its_key_says(
+    annotation: Any, default: Any, said: str, metavar: str, help_: str
+) -> None:
+    flag = flag_of(annotation, default, said)
+    assert (flag.label, flag.metavar, flag.help) == ("--some-key", metavar, help_)
+
+
+class Nothing(BaseModel):
+    kind: Literal["nothing"] = "nothing"
+    rank: int = 8
+
+
+class Adapters(BaseModel):
+    """What is trained.
+
+    Attributes:
+        rank: rank of the adapters.
+    """
+
+    kind: Literal["adapters"] = "adapters"
+    rank: int = 16
+
+
+class TwoMethods(BaseModel):
+    method: Adapters | Nothing = Adapters()
+
+
+def test_a_key_of_two_methods_says_where_its_default_differs() -> None:
+    kind, rank = job_flags(TwoMethods)
+    assert (kind.name, kind.help) == ("method", "adapters or nothing (default adapters)")
+    assert (rank.path, rank.help) == ("method.rank", "Rank of the adapters (default 16); nothing has 8")
+
+
+def test_a_choice_of_two_methods_says_what_the_other_takes_too() -> None:
+    (quant,) = (flag for flag in JOB_FLAGS if flag.name == "quant")
+    assert quant.help == (
+        "4-bit type of the weights: nf4 or fp4 (default nf4); inference also takes none, its default, "
+        "and int8"
+    )
+    assert set(quant.choices) == {"nf4", "fp4", "none", "int8"}
+
+
+def test_every_key_has_a_help() -> None:
+    assert [flag.label for flag in JOB_FLAGS if not flag.help.rstrip(".")] == []
