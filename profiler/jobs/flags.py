@@ -7,6 +7,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Literal, Union, get_args, get_origin
 
@@ -149,11 +150,15 @@ def _flag(path: str, owners: Mapping[type[BaseModel], FieldInfo], top: FieldInfo
 
 def _said_of(path: str, owners: Iterable[type[BaseModel]]) -> tuple[str, str]:
     """What stands for a key's value, and what the first docstring that speaks of the key says."""
-    for model in (model for owner in owners for model in owner.__mro__ if model.__doc__):
-        for name, metavar, text in _ATTRIBUTE.findall(inspect.cleandoc(model.__doc__ or "")):
-            if name == path.rpartition(".")[2]:
-                return metavar, " ".join(text.split())
-    return "", ""
+    name = path.rpartition(".")[2]
+    said = (_attributes(model).get(name) for owner in owners for model in owner.__mro__)
+    return next((entry for entry in said if entry), ("", ""))
+
+
+@cache
+def _attributes(model: type) -> Mapping[str, tuple[str, str]]:
+    entries = _ATTRIBUTE.findall(inspect.cleandoc(model.__doc__ or ""))
+    return {name: (metavar, " ".join(text.split())) for name, metavar, text in entries}
 
 
 def _help(

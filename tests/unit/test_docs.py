@@ -13,7 +13,7 @@ import yaml
 
 from profiler.cli.app import build_app
 from profiler.hardware.catalogue import find_gpu
-from profiler.jobs.flags import read_job
+from profiler.jobs.flags import JOB_FLAGS, read_job
 from profiler.jobs.identity import job_key
 from profiler.jobs.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, QLora
 from profiler.jobs.load import job_from
@@ -280,6 +280,19 @@ def test_every_field_of_a_record_is_explained(part: type[BaseModel]) -> None:
     text = _FENCE.sub("", (ROOT / "docs" / "records.md").read_text(encoding="utf-8"))
     spans = {match["text"] for match in _SPAN.finditer(text)}
     assert [name for name in part.model_fields if name not in spans] == []
+
+
+def test_every_flag_of_a_job_is_listed_with_its_key(request: pytest.FixtureRequest) -> None:
+    """`--snapshot-update` writes the table anew."""
+    page, head = ROOT / "docs" / "records.md", "| key | flag | meaning |\n|---|---|---|\n"
+    before, _, after = page.read_text(encoding="utf-8").partition(head)
+    stale = re.match(r"(\|.*\n)*", after)
+    assert stale is not None
+    table = "".join(f"| `{flag.path}` | `{flag.label}` | {flag.help} |\n" for flag in JOB_FLAGS)
+    if request.config.option.update_snapshots:
+        page.write_text(f"{before}{head}{table}{after[stale.end() :]}", encoding="utf-8")
+    else:
+        assert stale[0] == table
 
 
 def test_the_recorded_variables_are_listed() -> None:
