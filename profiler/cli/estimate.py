@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli import options as o
 from profiler.cli.job import JobFlags, takes_job
 from profiler.errors import ConfigError
 from profiler.estimate.card import card_of
@@ -25,16 +25,12 @@ if TYPE_CHECKING:
 FormulaId = Annotated[
     str | None, typer.Option("--formula", metavar="NAME", help="The formula to ask (default peakvram)")
 ]
-AllFormulas = Annotated[
-    bool, typer.Option("--all-formulas", metavar="", help="Ask every formula, and show them side by side.")
-]
+AllFormulas = Annotated[bool, o.switch("--all-formulas", "Ask every formula, and show them side by side.")]
 Factors = Annotated[
     Path | None,
     typer.Option("--factors", metavar="FILE", help="Correction factors to use (default: the shipped ones)"),
 ]
-NoFactors = Annotated[
-    bool, typer.Option("--no-factors", metavar="", help="The bare formula, as its author gives it.")
-]
+NoFactors = Annotated[bool, o.switch("--no-factors", "The bare formula, as its author gives it.")]
 
 
 @takes_job()

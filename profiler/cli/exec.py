@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli import options as o
 from profiler.cli.job import Gpu, GpuMemory  # noqa: TC001
 from profiler.cli.run import read_timeout
 from profiler.errors import ConfigError
@@ -37,7 +37,7 @@ OutFile = Annotated[
 ]
 JsonLine = Annotated[
     bool,
-    typer.Option("--json", metavar="", help="Print the result as one line of JSON, the last of stdout."),
+    o.switch("--json", "Print the result as one line of JSON, the last of stdout."),
 ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli import options as o
 from profiler.cli.job import JobFlags, takes_job
 from profiler.cli.run import exit_code_of, read_timeout
 from profiler.errors import ConfigError
@@ -30,9 +30,7 @@ _MODEL_OR_RECORD = (
     "A preset (`peakvram models`), a Hub id or a local directory; or a record (.json), for its job.",
 )
 
-NoSuggest = Annotated[
-    bool, typer.Option("--no-suggest", metavar="", help="Do not look for changes that lower the peak.")
-]
+NoSuggest = Annotated[bool, o.switch("--no-suggest", "Do not look for changes that lower the peak.")]
 Html = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Write the page of this run: one file, offline.")
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli import options as o
 from profiler.report.base.text import literal
 from profiler.report.terminal.output import data_output, message_console, notice, print_json_value
 
@@ -36,13 +36,9 @@ FormulaIds = Annotated[
 ]
 Validate = Annotated[
     bool,
-    typer.Option(
-        "--validate", metavar="", help="Write the tables of the tests too, for people and programs."
-    ),
+    o.switch("--validate", "Write the tables of the tests too, for people and programs."),
 ]
-Mix = Annotated[
-    bool, typer.Option("--mix", metavar="", help="Let virtual and real records be fitted together.")
-]
+Mix = Annotated[bool, o.switch("--mix", "Let virtual and real records be fitted together.")]
 _MAX_SKIPPED = 10
 
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
+
+
+def switch(name: str, text: str) -> Any:
+    """A flag that takes no value; `--name/--no-name` has an opposite."""
+    return typer.Option(name, metavar="", help=text, show_default=False)
+
 
 Out: TypeAlias = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Where results go; records in DIR/records.")
 ]
-Json: TypeAlias = Annotated[
-    bool, typer.Option("--json", metavar="", help="Print JSON on stdout instead of tables.")
-]
+Json: TypeAlias = Annotated[bool, switch("--json", "Print JSON on stdout instead of tables.")]
 
-AllowBusy: TypeAlias = Annotated[
-    bool,
-    typer.Option("--allow-busy", metavar="", help="Run on a real card that others use."),
-]
+AllowBusy: TypeAlias = Annotated[bool, switch("--allow-busy", "Run on a real card that others use.")]
 Timeout: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="SECONDS", help="Stop the job after this time."),
+    str | None, typer.Option(metavar="SECONDS", help="Stop the job after this time.")
 ]
 
 SweepFile: TypeAlias = Annotated[
@@ -54,19 +54,13 @@ Rerun: TypeAlias = Annotated[
 Limit: TypeAlias = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Run at most so many jobs this time.")
 ]
-FailFast: TypeAlias = Annotated[
-    bool, typer.Option("--fail-fast", metavar="", help="Stop at the first job that fails.")
-]
+FailFast: TypeAlias = Annotated[bool, switch("--fail-fast", "Stop at the first job that fails.")]
 Prune: TypeAlias = Annotated[
     bool,
-    typer.Option(
-        "--prune/--no-prune",
-        metavar="",
-        help="Infer that a job runs out of memory from a smaller one that did (default on)",
-        show_default=False,
+    switch(
+        "--prune/--no-prune", "Infer that a job runs out of memory from a smaller one that did (default on)"
     ),
 ]
 Workers: TypeAlias = Annotated[
-    int | None,
-    typer.Option(metavar="N", min=1, help="Virtual jobs at a time (default: one a core)"),
+    int | None, typer.Option(metavar="N", min=1, help="Virtual jobs at a time (default: one a core)")
 ]

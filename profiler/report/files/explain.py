@@ -32,19 +32,17 @@ class ExplanationFiles:
 
     def check(self) -> None:
         """Finds out before the job is run what cannot be written."""
-        for path in (self.html, self.out / "explanation.html" if self.out else None, self.snapshot):
-            if path is not None:
-                check_directory(path.parent)
+        for path in (*self._pages(), *([self.snapshot] if self.snapshot else [])):
+            check_directory(path.parent)
 
     def write(self, run: ExplainedRun, effects: tuple[Effect, ...] | None) -> list[Path]:
         """Writes everything; what a run without an explanation does not have is left out."""
         written: list[Path] = []
-        pages = [path for path in (self.html, self.out / "explanation.html" if self.out else None) if path]
-        if pages and run.explanation is not None:
+        if self._pages() and run.explanation is not None:
             page = explanation_page(run, effects)
-            for path in pages:
+            for path in self._pages():
                 write_file(path, page)
-            written += pages
+                written.append(path)
         if self.out is not None:
             tree = self.out / "explanation.json"
             write_file(tree, json.dumps(explanation_tree(run, effects), indent=2) + "\n")
@@ -52,6 +50,9 @@ class ExplanationFiles:
         if self.snapshot is not None and self.snapshot.is_file():
             written.append(self.snapshot)
         return written
+
+    def _pages(self) -> list[Path]:
+        return [path for path in (self.html, self.out / "explanation.html" if self.out else None) if path]
 
 
 def explanation_tree(run: ExplainedRun, effects: tuple[Effect, ...] | None) -> dict[str, object]:
