@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import signal
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _INTERRUPTED = 130
+_COMPLETE = "_PEAKVRAM_COMPLETE"  # what a shell that completes a line sets, by typer's rule
 
 COMMANDS = (
     "run",
@@ -58,7 +62,7 @@ def _leave(number: int, _frame: FrameType | None) -> NoReturn:
 def run_command(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code; every foreseen error is one line and a hint on stderr."""
     first = next((argument for argument in arguments if not argument.startswith("-")), "")
-    app = build_app([first] if first in COMMANDS else COMMANDS)
+    app = build_app([first]) if first in COMMANDS else build_app(is_listed=_COMPLETE not in os.environ)
     try:
         code = app(list(arguments), prog_name="peakvram", standalone_mode=False)
     except typer.TyperException as error:
@@ -70,8 +74,13 @@ def run_command(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The command line with some of its commands: what the others import need not be waited for."""
+def build_app(names: Iterable[str] = COMMANDS, *, is_listed: bool = False) -> typer.Typer:
+    """The command line with some of its commands: what the others import need not be waited for.
+
+    Args:
+        names: the commands.
+        is_listed: whether they are only listed: then nothing of theirs is imported.
+    """
     app = typer.Typer(
         name="peakvram",
         rich_markup_mode=None,
@@ -80,8 +89,22 @@ def build_app(names: Iterable[str] = COMMANDS) -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_peakvram)
     for name in names:
-        app.command()(getattr(import_module(f"profiler.cli.{name}"), name))
+        if is_listed:
+            app.command(name, help=_help_of(name))(_listed)
+        else:
+            app.command()(getattr(import_module(f"profiler.cli.{name}"), name))
     return app
+
+
+def _help_of(name: str) -> str | None:
+    """What a command's function says of itself, read from its file."""
+    tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
+    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    return ast.get_docstring(next(functions))
+
+
+def _listed() -> None:
+    """Stands for a command in a list."""
 
 
 def _peakvram(

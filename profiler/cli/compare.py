@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli import options as o
 from profiler.errors import ConfigError
-from profiler.records.compare import compare_sides, read_side
+from profiler.records.compare import FigureName, compare_sides, read_side
+from profiler.report.terminal.compare import comparison_tree
 from profiler.report.terminal.output import data_output, notice, print_json, print_json_value
 
 if TYPE_CHECKING:
-    from profiler.records.compare import Comparison, FigureName
+    from profiler.records.compare import Comparison
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*%", re.ASCII)
 _MAX_PROBLEMS = 5
-
-
-class GuardedFigure(StrEnum):
-    """The figure that --fail-over looks at."""
-
-    ALLOCATED = "allocated"
-    RESERVED = "reserved"
 
 
 Before = Annotated[
@@ -44,14 +37,14 @@ FailOver = Annotated[
     ),
 ]
 Figure = Annotated[
-    GuardedFigure,
+    FigureName,
     typer.Option("--figure", metavar="NAME", help="Which peak --fail-over looks at: allocated or reserved"),
 ]
 AnyCard = Annotated[
     bool,
-    typer.Option("--any-card", metavar="", help="Take jobs that differ in their card alone as the same."),
+    o.switch("--any-card", "Take jobs that differ in their card alone as the same."),
 ]
-Markdown = Annotated[bool, typer.Option("--markdown", metavar="", help="Print Markdown, with every change.")]
+Markdown = Annotated[bool, o.switch("--markdown", "Print Markdown, with every change.")]
 
 
 def compare(  # noqa: PLR0913 - one parameter a flag
@@ -59,7 +52,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     before: Before,
     after: After,
     fail_over: FailOver = None,
-    figure: Figure = GuardedFigure.ALLOCATED,
+    figure: Figure = "allocated",
     any_card: AnyCard = False,
     markdown: Markdown = False,
     json: o.Json = False,
@@ -80,9 +73,8 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     for problem in [problem for side in sides for problem in side.problems][:_MAX_PROBLEMS]:
         notice(f"skipped {problem.path}: {problem.reason}")
     comparison = compare_sides(*sides, is_card_ignored=any_card)
-    guarded: FigureName = "reserved" if figure is GuardedFigure.RESERVED else "allocated"
-    _show(comparison, limit=limit, figure=guarded, is_markdown=markdown, as_json=json)
-    return 1 if limit is not None and comparison.over(limit, guarded) else 0
+    _show(comparison, limit=limit, figure=figure, is_markdown=markdown, as_json=json)
+    return 1 if limit is not None and comparison.over(limit, figure) else 0
 
 
 def _read_percent(text: str) -> Fraction:
@@ -100,10 +92,6 @@ def _read_percent(text: str) -> Fraction:
 def _show(
     comparison: Comparison, *, limit: Fraction | None, figure: FigureName, is_markdown: bool, as_json: bool
 ) -> None:
-    from profiler.report.base.changes import comparison_tree  # noqa: PLC0415 - not for --help
-    from profiler.report.markdown.comparisons import changes_markdown  # noqa: PLC0415
-    from profiler.report.terminal.comparisons import show_changes  # noqa: PLC0415
-
     if as_json:
         print_json_value(comparison_tree(comparison, limit=limit, figure=figure))
     elif is_markdown:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli import options as o
+from profiler.cli.job import Gpu, GpuMemory  # noqa: TC001
 from profiler.cli.run import read_timeout
 from profiler.errors import ConfigError
 from profiler.report.terminal.output import message_console, notice, print_json
@@ -36,15 +37,15 @@ OutFile = Annotated[
 ]
 JsonLine = Annotated[
     bool,
-    typer.Option("--json", metavar="", help="Print the result as one line of JSON, the last of stdout."),
+    o.switch("--json", "Print the result as one line of JSON, the last of stdout."),
 ]
 
 
 def exec(  # noqa: PLR0913 - one parameter a flag
     *,
     command: Command,
-    gpu: o.Gpu = None,
-    gpu_memory: o.GpuMemory = None,
+    gpu: Gpu = None,
+    gpu_memory: GpuMemory = None,
     stop_after: StopAfter = None,
     routing: Routing = "even",
     timeout: o.Timeout = None,

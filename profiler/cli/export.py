@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
 from profiler.cli.study import report_problems
 from profiler.records.store import RecordStore
-from profiler.report.base.text import literal
-from profiler.report.terminal.output import data_output, print_json_value
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from profiler.report.terminal.output import print_written
 
 
 def export(*, directory: o.StudyDirectory, json: o.Json = False) -> int:
@@ -29,14 +23,5 @@ def export(*, directory: o.StudyDirectory, json: o.Json = False) -> int:
     store = RecordStore(directory)
     report_problems(store)
     paths = publish(store)
-    if json:
-        print_json_value([str(path) for path in paths])
-    else:
-        _show(paths)
+    print_written(paths, as_json=json)
     return 0
-
-
-def _show(paths: tuple[Path, ...]) -> None:
-    with data_output() as console:
-        for path in paths:
-            console.print(literal(f"Wrote {path}"), soft_wrap=True)

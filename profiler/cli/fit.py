@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli import options as o
 from profiler.report.base.text import literal
 from profiler.report.terminal.output import data_output, message_console, notice, print_json_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from profiler.estimate.factors import FactorFile
     from profiler.fit.fit import Fitted, Unfitted
     from profiler.fit.sample import Sample
     from profiler.fit.validate import Validation
@@ -39,13 +36,9 @@ FormulaIds = Annotated[
 ]
 Validate = Annotated[
     bool,
-    typer.Option(
-        "--validate", metavar="", help="Write the tables of the tests too, for people and programs."
-    ),
+    o.switch("--validate", "Write the tables of the tests too, for people and programs."),
 ]
-Mix = Annotated[
-    bool, typer.Option("--mix", metavar="", help="Let virtual and real records be fitted together.")
-]
+Mix = Annotated[bool, o.switch("--mix", "Let virtual and real records be fitted together.")]
 _MAX_SKIPPED = 10
 
 
@@ -72,23 +65,25 @@ def fit(  # noqa: PLR0913 - one parameter a flag
     """  # noqa: D301 - \b keeps the examples' lines apart
     from profiler.estimate.factors import write_factors  # noqa: PLC0415 - not for --help
     from profiler.fit.fit import Fitted, factor_file  # noqa: PLC0415
+    from profiler.report.terminal.fit import fit_tree, show_fit  # noqa: PLC0415
 
     place = out or Path("results/formulas")
     sample = _read(directories, is_mix_allowed=mix)
     results = _fit(sample, formula or ())
-    found = factor_file([one for one, _ in results if isinstance(one, Fitted)], sample)
+    fitted = factor_file([result for result, _ in results if isinstance(result, Fitted)], sample)
     validations = [validation for _, validation in results]
     paths = [factors or place / "factors.json"]
-    write_factors(paths[0], found)
+    write_factors(paths[0], fitted)
     if validate:
         from profiler.report.files.formulas import publish_formulas  # noqa: PLC0415
 
         command = _command(directories, formula, mix=mix, out=out, factors=factors)
-        paths += publish_formulas(place, validations, found, command=command, factors_path=_shown(paths[0]))
+        paths += publish_formulas(place, validations, fitted, command=command, factors_path=_shown(paths[0]))
     if json:
-        print_json_value(_as_json(validations, found, paths))
+        print_json_value(fit_tree(validations, fitted, paths))
     else:
-        _show(validations, found, paths)
+        with data_output() as console:
+            show_fit(console, validations, fitted, paths)
     return 0
 
 
@@ -139,41 +134,3 @@ def _command(
 def _shown(path: Path) -> str:
     """A path for a reader of the repository; where on this machine is nobody's business."""
     return path.name if path.is_absolute() or ".." in path.parts else str(path)
-
-
-def _show(validations: Sequence[Validation], factors: FactorFile, paths: Sequence[Path]) -> None:
-    from profiler.report.terminal.fit import fit_lines, fit_table  # noqa: PLC0415 - not for --help
-
-    with data_output() as console:
-        console.print(fit_table(validations, factors))
-        console.print()
-        for line in fit_lines(validations, factors):
-            console.print(line, soft_wrap=True)
-        for path in paths:
-            console.print(literal(f"Wrote {path}"), soft_wrap=True)
-
-
-def _as_json(
-    validations: Sequence[Validation], factors: FactorFile, paths: Sequence[Path]
-) -> dict[str, object]:
-    return {
-        "fitted_on": factors.fitted_on.model_dump(mode="json"),
-        "formulas": [
-            {
-                "formula": one.formula.id,
-                "unfitted": one.unfitted or None,
-                "scores": [
-                    {"figure": line.figure, "stage": line.stage, **asdict(line.score)} for line in one.lines
-                ],
-                "trust": [{"believed": name, **_known(asdict(trust))} for name, trust in one.trusted.items()],
-                "terms": [asdict(error) for error in one.term_errors],
-            }
-            for one in validations
-        ],
-        "written": [str(path) for path in paths],
-    }
-
-
-def _known(shares: Mapping[str, float]) -> dict[str, float | None]:
-    """A share of nothing is no number, which JSON cannot say."""
-    return {name: None if math.isnan(share) else share for name, share in shares.items()}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.hardware.catalogue import Gpu, find_gpu, load_catalogue
+from profiler.report.terminal.catalogue import gpu_table, gpus_table
 from profiler.report.terminal.output import data_output, print_json_value
-
-if TYPE_CHECKING:
-    from profiler.hardware.catalogue import Gpu
 
 GpuId = Annotated[str | None, typer.Argument(metavar="GPU", help="One card: every figure with its source.")]
 
@@ -26,9 +25,6 @@ def gpus(*, gpu: GpuId = None, json: o.Json = False) -> int:
     peakvram gpus rtx-4090
     peakvram gpus --json
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.hardware.catalogue import find_gpu, load_catalogue  # noqa: PLC0415 - not for --help
-    from profiler.report.terminal.catalogue import gpu_table, gpus_table  # noqa: PLC0415
-
     if gpu is None:
         cards = list(load_catalogue().values())
         value: object = [_as_json(card) for card in cards]

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli import options as o
+from profiler.records.pack import pack_study
 from profiler.records.store import RecordStore
 from profiler.report.base.text import literal
 from profiler.report.terminal.output import data_output, notice, print_json_value
 
 Remove = Annotated[
     bool,
-    typer.Option(
-        "--remove", metavar="", help="Then delete the loose files, once the pack is found to hold them."
-    ),
+    o.switch("--remove", "Then delete the loose files, once the pack is found to hold them."),
 ]
 
 
@@ -30,8 +27,6 @@ def pack(*, directory: o.StudyDirectory, remove: Remove = False, json: o.Json = 
 
     Exit codes: 0 done, 2 nothing to pack or a damaged pack, 3 it cannot be written.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.records.pack import pack_study  # noqa: PLC0415 - not for --help
-
     packed = pack_study(RecordStore(directory), remove=remove)
     for problem in packed.problems:
         notice(f"left alone {problem.path}: {problem.reason}")

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
 from profiler.cli.study import report_problems
 from profiler.records.store import RecordStore
-from profiler.report.base.text import literal
-from profiler.report.terminal.output import data_output, print_json_value
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from profiler.report.terminal.output import print_written
 
 ReportOut = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Where the report goes (default the study's DIR)")
@@ -56,14 +52,5 @@ def report(
     store = RecordStore(directory)
     report_problems(store)
     paths = write_report(store, out=out, factors_path=factors, gpu=gpu)
-    if json:
-        print_json_value([str(path) for path in paths])
-    else:
-        _show(paths)
+    print_written(paths, as_json=json)
     return 0
-
-
-def _show(paths: Sequence[Path]) -> None:
-    with data_output() as console:
-        for path in paths:
-            console.print(literal(f"Wrote {path}"), soft_wrap=True)

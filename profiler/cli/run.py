@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.job import read_job, read_number
+from profiler.cli.job import JobFlags, takes_job
 from profiler.errors import ConfigError, PeakvramError
+from profiler.jobs.flags import read_number
 from profiler.records.schema import OutcomeStatus, Record
 from profiler.records.store import check_directory, write_record
 from profiler.report.terminal.output import data_output, notice, print_json, progress
@@ -21,41 +21,12 @@ if TYPE_CHECKING:
 DEFAULT_OUT = Path("results/adhoc")
 
 
-def run(  # noqa: PLR0913 - one parameter a flag
+@takes_job()
+def run(
     *,
-    model: o.Model = None,
-    weights: o.Weights = None,
-    revision: o.Revision = None,
-    method: o.Method = None,
-    rank: o.Rank = None,
-    alpha: o.Alpha = None,
-    dropout: o.Dropout = None,
-    targets: o.Targets = None,
-    quant: o.Quant = None,
-    double_quant: o.DoubleQuant = None,
-    kbit_prepare: o.KbitPrepare = None,
-    compute_dtype: o.ComputeDtype = None,
-    dora: o.Dora = None,
-    rslora: o.RsLora = None,
-    trl_casting: o.TrlCasting = None,
-    new_tokens: o.NewTokens = None,
-    batch_size: o.BatchSize = None,
-    seq_len: o.SeqLen = None,
-    gradient_checkpointing: o.Checkpointing = None,
-    reentrant: o.Reentrant = None,
-    optimizer: o.Optimizer = None,
-    precision: o.Precision = None,
-    attention: o.Attention = None,
-    attention_mask: o.AttentionMask = None,
-    loop: o.Loop = None,
-    steps: o.Steps = None,
-    gpu: o.Gpu = None,
-    gpu_memory: o.GpuMemory = None,
-    alloc_conf: o.AllocConf = None,
+    job: JobFlags,
     allow_busy: o.AllowBusy = False,
     timeout: o.Timeout = None,
-    config: o.Config = None,
-    set_: o.Set = None,
     out: o.Out = DEFAULT_OUT,
     json: o.Json = False,
 ) -> int:
@@ -71,8 +42,7 @@ def run(  # noqa: PLR0913 - one parameter a flag
     Exit codes: 0 done (out of memory is a result), 1 the job failed, 2 usage, 3 unfit environment,
     124 time limit, 130 interrupted.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    given = {name: value for name, value in locals().items() if name not in _NOT_OF_THE_JOB}
-    spec, reason = read_job(config=config, flags=given, settings=set_ or [], environ=os.environ)
+    spec, reason = job.read()
     timeout_s = read_timeout(timeout)
     check_directory(out / "records")
     if reason:
@@ -82,9 +52,6 @@ def run(  # noqa: PLR0913 - one parameter a flag
         record = record.model_copy(update={"notes": (*record.notes, reason)})
     _deliver(record, directory=out / "records", as_json=json)
     return exit_code_of(record.outcome.status)
-
-
-_NOT_OF_THE_JOB = {"config", "set_", "out", "json", "allow_busy", "timeout"}
 
 
 def read_timeout(text: str | None) -> float | None:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli.job import Gpu  # noqa: TC001
 from profiler.cli.run import read_timeout
-from profiler.cli.study import read_study, report_problems
+from profiler.cli.study import report_problems
 from profiler.errors import ConfigError, PeakvramError
+from profiler.execute.pending import Pending, Rerun, pending_jobs
+from profiler.execute.schedule import SweepOptions, run_sweep
+from profiler.execute.study import Study, read_study
 from profiler.files import check_directory
 from profiler.jobs.problems import nearest_hint
 from profiler.records.study import SweepNote, note_sweep
 from profiler.report.base.text import literal
 from profiler.report.terminal.output import data_output, notice, print_json_value
 from profiler.report.terminal.progress import sweep_progress
+from profiler.report.terminal.sweep import sweep_lines, sweep_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from profiler.cli.study import Study
-    from profiler.execute.pending import Pending
-    from profiler.execute.schedule import SweepSummary
+    from collections.abc import Sequence
 
 _RERUNS = ("failed", "oom", "all")
 
@@ -37,7 +37,7 @@ class InterruptedSweepError(PeakvramError):
 def sweep(  # noqa: PLR0913 - one parameter a flag
     *,
     file: o.SweepFile,
-    gpu: o.Gpu = None,
+    gpu: Gpu = None,
     set_: o.SweepSet = None,
     out: o.SweepOut = None,
     rerun: o.Rerun = None,
@@ -63,8 +63,6 @@ def sweep(  # noqa: PLR0913 - one parameter a flag
     Exit codes: 0 done (out of memory is a result), 1 some job failed, 2 usage, 3 unfit environment,
     130 interrupted.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.execute.schedule import SweepOptions, run_sweep  # noqa: PLC0415 - not for --help
-
     study = read_study(file, out=out, gpu=gpu, settings=set_ or [])
     timeout_s = read_timeout(timeout)
     check_directory(study.store.records_directory)
@@ -81,15 +79,18 @@ def sweep(  # noqa: PLR0913 - one parameter a flag
     )
     with sweep_progress(len(todo)) as events:
         summary = run_sweep(todo, study.store, options, events, seen=pending.seen)
-    _deliver(study, pending, summary, num_todo=len(todo), as_json=json)
+    if json:
+        print_json_value(sweep_tree(study, pending, summary))
+    else:
+        with data_output() as console:
+            for line in sweep_lines(study, pending, summary, num_todo=len(todo)):
+                console.print(literal(line), soft_wrap=True)
     if summary.is_interrupted:
         raise InterruptedSweepError("interrupted", hint="the same command goes on where this one stopped")
     return 1 if summary.num_failed or summary.num_refused else 0
 
 
 def _pending(study: Study, *, rerun: str | None) -> Pending:
-    from profiler.execute.pending import Rerun, pending_jobs  # noqa: PLC0415 - `sweep --help` needs none of it
-
     if rerun is not None and rerun not in _RERUNS:
         raise ConfigError(f"--rerun: there is no {rerun!r}", hint=nearest_hint(rerun, _RERUNS))
     return pending_jobs(study.jobs, study.store, rerun=Rerun(rerun) if rerun else Rerun.MISSING)
@@ -113,49 +114,3 @@ def _command(file: Path, flags: Sequence[tuple[str, str]], *, prune: bool) -> st
 def _short_path(path: Path) -> str:
     absolute, here = path.absolute(), Path.cwd()
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else path.name
-
-
-def _deliver(study: Study, pending: Pending, summary: SweepSummary, *, num_todo: int, as_json: bool) -> None:
-    num_written = _num_written(summary)
-    if as_json:
-        print_json_value(
-            {
-                "name": study.sweep.name,
-                "directory": str(study.store.directory),
-                "num_jobs": len(pending.todo) + len(pending.stored),
-                "num_stored_before": len(pending.stored),
-                "num_written": num_written,
-                "num_left": len(pending.todo) - num_written,
-                "num_invalid": len(study.expansion.invalid),
-                **asdict(summary),
-            }
-        )
-        return
-    with data_output() as console:
-        for line in _summary_lines(study, pending, summary, num_todo=num_todo):
-            console.print(literal(line), soft_wrap=True)
-        console.print(
-            literal(f"Wrote {num_written} records to {study.store.records_directory}"), soft_wrap=True
-        )
-
-
-def _summary_lines(study: Study, pending: Pending, summary: SweepSummary, *, num_todo: int) -> Iterator[str]:
-    inferred = f" ({summary.num_inferred} of them inferred)" if summary.num_inferred else ""
-    parts = [
-        f"{summary.num_done} ok",
-        f"{summary.num_oom} out of memory{inferred}",
-        f"{summary.num_failed} failed",
-    ]
-    if summary.num_refused:
-        parts.append(f"{summary.num_refused} could not be run")
-    yield f"{', '.join(parts)}; {len(pending.stored)} were stored before"
-    num_left = len(pending.todo) - _num_written(summary) - summary.num_refused
-    if num_left:
-        why = f" (--limit {num_todo})" if num_todo < len(pending.todo) else ""
-        yield f"{num_left} are left{why}: the same command goes on with them"
-    if study.expansion.invalid:
-        yield f"{len(study.expansion.invalid)} combinations are no job: `peakvram plan` says why"
-
-
-def _num_written(summary: SweepSummary) -> int:
-    return summary.num_done + summary.num_oom + summary.num_failed

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli import options as o
 from profiler.cli.run import read_timeout
-from profiler.cli.study import RESULTS, read_study
+from profiler.execute.study import RESULTS, read_study
 from profiler.files import check_directory, write_file
 from profiler.report.base.text import literal
 from profiler.report.base.twins import job_label
@@ -47,9 +47,7 @@ RealGpu = Annotated[
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="The folder (default results/verify-CARD)")
 ]
-Hostname = Annotated[
-    bool, typer.Option("--with-hostname", metavar="", help="Name this machine in the records.")
-]
+Hostname = Annotated[bool, o.switch("--with-hostname", "Name this machine in the records.")]
 
 
 def verify(  # noqa: PLR0913 - one parameter a flag

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from profiler.errors import ConfigError
-from profiler.jobs.job import JobSpec
+from profiler.jobs.job import DEFAULT_METHOD, JobSpec
 from profiler.jobs.keys import Values, canonical_value, drop_inapplicable, flatten
 from profiler.jobs.load import Tree, set_value
 from profiler.jobs.problems import describe_problem
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from profiler.jobs.sweep import Sweep
-
-_DEFAULT_KIND = "qlora"  # as JobSpec has it: `method.rank` alone is about the default method
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +98,7 @@ def _job_tree(layers: Iterable[Values]) -> Tree:
             is_kind_alone = key == "method" and isinstance(value, str)
             tree = set_value(tree, "method.kind" if is_kind_alone else key, value)
     if isinstance(tree.get("method"), dict):
-        tree["method"] = {"kind": _DEFAULT_KIND, **tree["method"]}
+        tree["method"] = {"kind": DEFAULT_METHOD, **tree["method"]}
     return drop_inapplicable(tree)
 
 

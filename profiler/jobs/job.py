@@ -1,9 +1,14 @@
-"""What one job is, fine-tuning or inference: a frozen, validated value."""
+"""What one job is, fine-tuning or inference: a frozen, validated value.
+
+`flags` makes the flags of the command line from these fields and what `Attributes` says of them: the words in
+brackets stand for a value, and choices and defaults come by themselves.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -31,7 +36,7 @@ MAX_TOKENS = 16_777_216
 _REAL_GPU = re.compile(r"real(:\d+)?", re.ASCII)
 
 
-class _Part(BaseModel):
+class _JobPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -56,7 +61,7 @@ def _read_targets(value: object) -> object:
 def _read_method(value: object) -> object:
     if isinstance(value, str):
         return {"kind": value}
-    if not isinstance(value, Mapping | _Part):
+    if not isinstance(value, Mapping | _JobPart):
         raise _refuse(f"{value!r} is no method", hint="write a method's name, or its keys and values")
     return value
 
@@ -64,7 +69,7 @@ def _read_method(value: object) -> object:
 def _read_checkpointing(value: object) -> object:
     if isinstance(value, bool):
         return {"enabled": value}
-    if not isinstance(value, Mapping | _Part):
+    if not isinstance(value, Mapping | _JobPart):
         raise _refuse(f"{value!r} is neither true nor false", hint="write true, false or {reentrant: true}")
     return value
 
@@ -83,8 +88,13 @@ Count: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
 Targets: TypeAlias = Annotated[Literal["all-linear"] | tuple[str, ...], BeforeValidator(_read_targets)]
 
 
-class GradientCheckpointing(_Part):
-    """Whether blocks are recomputed in the backward pass, and by which of torch's two implementations."""
+class GradientCheckpointing(_JobPart):
+    """Whether blocks are recomputed in the backward pass, and by which of torch's two implementations.
+
+    Attributes:
+        enabled: recompute activations in backward.
+        reentrant: use torch's older, reentrant checkpointing.
+    """
 
     enabled: Flag = True
     reentrant: Flag = False
@@ -96,7 +106,18 @@ class GradientCheckpointing(_Part):
         return self
 
 
-class _LoraPart(_Part):
+class _LoraPart(_JobPart):
+    """What every method with low-rank adapters has.
+
+    Attributes:
+        rank (R): rank of the adapters.
+        alpha (A): scale of the adapters.
+        dropout (P): dropout before the adapters.
+        targets (NAMES): modules with adapters: all-linear, or a list such as q_proj,v_proj.
+        use_dora: train the weights' magnitudes too, as DoRA does.
+        use_rslora: scale adapters by the root of their rank, as rsLoRA does.
+    """
+
     rank: Count = 16
     alpha: Count = 32
     dropout: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
@@ -105,7 +126,7 @@ class _LoraPart(_Part):
     use_rslora: Flag = False
 
 
-class Full(_Part):
+class Full(_JobPart):
     """Every weight is trained."""
 
     kind: Literal["full"] = "full"
@@ -120,10 +141,15 @@ class Lora(_LoraPart):
 class QLora(_LoraPart):
     """Low-rank adapters are trained on frozen 4-bit weights (bitsandbytes).
 
+    trl's cast comes once the adapters are in: the norms become float32; the embeddings and the output layer,
+    which k-bit preparation has made float32, are bfloat16 again.
+
     Attributes:
-        trl_casting: once the adapters are in, cast as trl's `SFTTrainer(bf16=True)` does: the norms to
-            float32, the embeddings and the output layer, which k-bit preparation has made float32, back to
-            bfloat16.
+        quant (TYPE): 4-bit type of the weights.
+        double_quant: quantize the quantization constants too.
+        compute_dtype (TYPE): what 4-bit weights are multiplied as.
+        kbit_prepare: call peft's prepare_model_for_kbit_training.
+        trl_casting: cast a prepared 4-bit model as trl's SFTTrainer(bf16=True) does.
     """
 
     kind: Literal["qlora"] = "qlora"
@@ -141,12 +167,14 @@ class Int8Lora(_LoraPart):
     kbit_prepare: Flag = True
 
 
-class Inference(_Part):
+class Inference(_JobPart):
     """Nothing is trained: tokens are generated greedily from a prompt of `seq_len` tokens, with a KV cache.
 
+    `double_quant` and `compute_dtype` are for 4-bit weights only. New tokens are counted as
+    `generate(max_new_tokens=...)` does: the prompt's pass gives the first one.
+
     Attributes:
-        double_quant: as of `QLora`; for 4-bit weights only, like `compute_dtype`.
-        new_tokens: as `generate(max_new_tokens=...)` counts them: the prompt's pass gives the first one.
+        new_tokens: tokens that inference generates after the prompt.
     """
 
     kind: Literal["inference"] = "inference"
@@ -176,27 +204,40 @@ Method: TypeAlias = Annotated[Full | Lora | QLora | Int8Lora | Inference, Field(
 METHODS: dict[str, type[Full | Lora | QLora | Int8Lora | Inference]] = {
     kind.model_fields["kind"].default: kind for kind in (Full, Lora, QLora, Int8Lora, Inference)
 }
+DEFAULT_METHOD = "qlora"
+"""The method that a key such as `method.rank` alone is about."""
+SHORT_FOR: Mapping[str, str] = MappingProxyType({"method": "kind", "gradient_checkpointing": "enabled"})
+"""The key of each part that a plain value in the part's place is about."""
 TRAINING_KEYS = ("optimizer", "gradient_checkpointing", "loop", "steps")
 """Keys that mean nothing to a job that trains nothing; it has them at their defaults."""
 
 
-class JobSpec(_Part):
+class JobSpec(_JobPart):
     """One job: everything that decides how much memory it takes.
 
+    Step 0 of the training creates the optimizer's state. Without a revision it is a model's default branch.
+
     Attributes:
-        model: a preset id, a Hub id or a local directory.
-        revision: the Hub revision of the model; None is its default branch.
-        seq_len: tokens a row; of the prompt where the method is inference.
-        steps: how many training steps are run; step 0 creates the optimizer's state.
-        alloc_conf: `PYTORCH_ALLOC_CONF` of the process that runs the job.
-        gpu: `auto`, `real`, `real:INDEX` or the id of a card in the catalogue, which is then virtual.
-        gpu_memory_bytes: capacity of the virtual card in place of the catalogue's; None keeps that.
+        model: a preset (`peakvram models`), a Hub id or a local directory.
+        revision: branch, tag or commit of a Hub model.
+        weights (KIND): random (from the config, nothing is downloaded) or pretrained.
+        precision (TYPE): fp32, bf16, fp16; float32 weights under autocast: bf16-amp, fp16-amp; 16-bit ones
+            under it: bf16-autocast, fp16-autocast.
+        optimizer: a name of transformers.
+        batch_size: rows a step.
+        seq_len: tokens a row, or of inference's prompt.
+        attention_mask (KIND): what a batch carries: none, full (all ones) or padded.
+        loop (KIND): plain (logits live through the backward pass) or trainer, which drops them.
+        steps: training steps to run.
+        alloc_conf (CONF): PYTORCH_ALLOC_CONF of the job, key:value,...
+        gpu: auto, real, real:INDEX, or a card of `peakvram gpus`, which is then virtual.
+        gpu_memory_bytes: capacity of the virtual card, such as 2TiB, in place of its own.
     """
 
     model: Annotated[str, Field(min_length=1)]
     revision: Annotated[str, Field(min_length=1)] | None = None
     weights: Weights = Weights.RANDOM
-    method: Annotated[Method, BeforeValidator(_read_method)] = QLora()
+    method: Annotated[Method, BeforeValidator(_read_method)] = METHODS[DEFAULT_METHOD]()
     precision: Precision = Precision.BF16
     optimizer: Optimizer = Optimizer.ADAMW_TORCH
     batch_size: Annotated[Count, Field(le=65_536)] = 1

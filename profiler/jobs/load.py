@@ -20,15 +20,6 @@ Tree: TypeAlias = dict[str, Any]
 """What a YAML file holds before it is validated: keys and whatever stands behind them."""
 
 
-def load_job(path: Path) -> JobSpec:
-    """Reads a job from a YAML file.
-
-    Raises:
-        ConfigError: if the file cannot be read or does not describe a job; it names the file and the key.
-    """
-    return job_from(read_yaml(path), source=str(path))
-
-
 def job_from(
     data: Mapping[str, object], *, source: str = "", labels: Mapping[str, str] | None = None
 ) -> JobSpec:

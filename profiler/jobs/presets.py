@@ -65,7 +65,7 @@ class Preset:
         return (self.hub_id, *self.aliases)
 
 
-class _Entry(BaseModel):
+class _PresetEntry(BaseModel):
     """One entry of `configs/models/index.yaml`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -126,9 +126,9 @@ def _read_json(path: Path) -> object:
         raise ConfigError(f"cannot read {path}: {reason}", hint="check the path and its rights") from None
 
 
-def _read_index(path: Path) -> dict[str, _Entry]:
+def _read_index(path: Path) -> dict[str, _PresetEntry]:
     try:
-        return TypeAdapter(dict[str, _Entry]).validate_python(read_yaml(path))
+        return TypeAdapter(dict[str, _PresetEntry]).validate_python(read_yaml(path))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -137,7 +137,7 @@ def _read_index(path: Path) -> dict[str, _Entry]:
         ) from None
 
 
-def _refuse_shared_names(entries: Mapping[str, _Entry], *, path: Path) -> None:
+def _refuse_shared_names(entries: Mapping[str, _PresetEntry], *, path: Path) -> None:
     owners: dict[str, str] = {}
     for preset_id, entry in entries.items():
         for hub_id in (entry.hub_id, *entry.aliases):
@@ -146,7 +146,7 @@ def _refuse_shared_names(entries: Mapping[str, _Entry], *, path: Path) -> None:
                 raise ConfigError(f"{path}: {hub_id} belongs to {owner} and to {preset_id}", hint="keep one")
 
 
-def _make_preset(preset_id: str, entry: _Entry, *, directory: Path) -> Preset:
+def _make_preset(preset_id: str, entry: _PresetEntry, *, directory: Path) -> Preset:
     path = directory / f"{preset_id}.json"
     return Preset(
         id=preset_id,

@@ -34,7 +34,7 @@ _LIMITS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class JobProblem:
     """What is wrong, at which dotted path, and what to do about it (empty where nothing can be said)."""
 
     path: str
@@ -42,13 +42,13 @@ class Problem:
     hint: str
 
 
-def describe_problem(error: ValidationError) -> Problem:
+def describe_problem(error: ValidationError) -> JobProblem:
     """Describes the first thing wrong with a job, and says how many more there are."""
     first, *others = error.errors(include_url=False)
     problem = _describe(first)
     if not others:
         return problem
-    return Problem(
+    return JobProblem(
         path=problem.path, message=f"{problem.message} (and {len(others)} more)", hint=problem.hint
     )
 
@@ -59,7 +59,7 @@ def nearest_hint(name: str, valid: Sequence[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"it can be {', '.join(valid)}"
 
 
-def _describe(error: ErrorDetails) -> Problem:
+def _describe(error: ErrorDetails) -> JobProblem:
     path, found, context = _dotted_path(error["loc"]), error["input"], error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
@@ -81,7 +81,7 @@ def _describe(error: ErrorDetails) -> Problem:
             message, hint = "is empty", _MISSING_HINTS.get(path, "")
         case kind:
             message, hint = _wrong_value(error["loc"], found, expected=_EXPECTED.get(kind, "another value"))
-    return Problem(path=path, message=message, hint=hint)
+    return JobProblem(path=path, message=message, hint=hint)
 
 
 def _wrong_value(loc: tuple[int | str, ...], found: object, *, expected: str) -> tuple[str, str]:

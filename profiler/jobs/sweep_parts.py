@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from profiler.errors import ConfigError
+from profiler.jobs.job import SHORT_FOR
 from profiler.jobs.keys import canonical_value, check_key
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 Columns: TypeAlias = dict[str, tuple[object, ...]]
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*", re.ASCII)
-_SHORT_FOR = {"method": "method.kind", "gradient_checkpointing": "gradient_checkpointing.enabled"}
-"""What a plain value of these keys is about."""
 
 
 def read_name(tree: Tree, *, source: str) -> str:
@@ -89,7 +88,8 @@ def read_match(value: object, *, where: str) -> Columns:
         is_nested = isinstance(inner, Mapping)
         leaves = read_mapping(inner, where=f"{where}.{key}") if is_nested else {"": inner}
         for name, leaf in leaves.items():
-            dotted = f"{key}.{name}" if name else _SHORT_FOR.get(key, key)
+            below = name or SHORT_FOR.get(key)
+            dotted = f"{key}.{below}" if below else key
             match[dotted] = _read_allowed(dotted, leaf, where=f"{where}.{dotted}")
     if not match:
         raise ConfigError(f"{where}: names no key, and would exclude every job", hint="name at least one")

@@ -12,8 +12,8 @@ import typer
 import yaml
 
 from profiler.cli.app import build_app
-from profiler.cli.job import read_job
 from profiler.hardware.catalogue import find_gpu
+from profiler.jobs.flags import JOB_FLAGS, read_job
 from profiler.jobs.identity import job_key
 from profiler.jobs.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, QLora
 from profiler.jobs.load import job_from
@@ -120,11 +120,8 @@ def group_or_command(arguments: list[str]) -> Any:
 
 
 def check_run(given: dict[str, Any]) -> None:
-    others = {"config", "set_", "out", "json", "allow_busy", "timeout"}
-    flags = {name: value for name, value in given.items() if name not in others}
-    if given["config"] is not None and flags["model"] is None:
-        flags["model"] = list_presets()[0].id
-    spec, _ = read_job(config=None, flags=flags, settings=given["set_"] or [], environ={})
+    data = {} if given["config"] is None else {"model": list_presets()[0].id}
+    spec, _ = read_job(given, data=data, settings=given["set_"] or [], environ={})
     if spec.gpu != "auto" and not spec.is_real_gpu_asked:
         find_gpu(spec.gpu)
     if not spec.model.startswith(("./", "/")):
@@ -283,6 +280,19 @@ def test_every_field_of_a_record_is_explained(part: type[BaseModel]) -> None:
     text = _FENCE.sub("", (ROOT / "docs" / "records.md").read_text(encoding="utf-8"))
     spans = {match["text"] for match in _SPAN.finditer(text)}
     assert [name for name in part.model_fields if name not in spans] == []
+
+
+def test_every_flag_of_a_job_is_listed_with_its_key(request: pytest.FixtureRequest) -> None:
+    """`--snapshot-update` writes the table anew."""
+    page, head = ROOT / "docs" / "records.md", "| key | flag | meaning |\n|---|---|---|\n"
+    before, _, after = page.read_text(encoding="utf-8").partition(head)
+    stale = re.match(r"(\|.*\n)*", after)
+    assert stale is not None
+    table = "".join(f"| `{flag.path}` | `{flag.label}` | {flag.help} |\n" for flag in JOB_FLAGS)
+    if request.config.option.update_snapshots:
+        page.write_text(f"{before}{head}{table}{after[stale.end() :]}", encoding="utf-8")
+    else:
+        assert stale[0] == table
 
 
 def test_the_recorded_variables_are_listed() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from profiler.report.base.describe import describe_job
 from profiler.report.base.explanation import (
     effect_text,
     effects_title,
@@ -27,6 +28,7 @@ from profiler.report.base.text import (
     titled_table,
 )
 from profiler.report.base.verdict import verdict_line
+from profiler.report.terminal.output import notice
 from profiler.report.terminal.record import heading_lines
 
 if TYPE_CHECKING:
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.table import Table
 
+    from profiler.errors import PeakvramError
     from profiler.explain.effects import Effect
     from profiler.explain.explanation import Component, Explanation
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import Record
 
 _MIN_SHARE = 0.01
@@ -60,6 +64,21 @@ def show_explanation(
         () if effects is None else _effects(record, effects),
         [literal(verdict_line(record)), *notes],
     )
+
+
+class ChangesTold:
+    """Tells on stderr which changes are run."""
+
+    def started(self, spec: JobSpec, worker: str) -> None:  # noqa: ARG002 - which worker does not matter
+        """A changed job has been started."""
+        notice(f"trying {describe_job(spec)}")
+
+    def finished(self, record: Record) -> None:
+        """A changed job is over."""
+
+    def refused(self, spec: JobSpec, error: PeakvramError) -> None:
+        """A changed job cannot be run."""
+        notice(f"not run: {describe_job(spec)}: {error}")
 
 
 def _tree(explanation: Explanation) -> Group:

@@ -16,7 +16,7 @@ from profiler.errors import EnvironmentUnfitError
 from profiler.report.base.text import literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from profiler.records.schema import PhaseReading
 
@@ -54,6 +54,16 @@ def print_json(text: str) -> None:
 def print_json_value(value: object) -> None:
     """Writes plain data to stdout as indented JSON."""
     print_json(json.dumps(value, indent=2))
+
+
+def print_written(paths: Sequence[Path], *, as_json: bool) -> None:
+    """Says which files a command has written."""
+    if as_json:
+        print_json_value([str(path) for path in paths])
+        return
+    with data_output() as console:
+        for path in paths:
+            console.print(literal(f"Wrote {path}"), soft_wrap=True)
 
 
 def message_console() -> Console:

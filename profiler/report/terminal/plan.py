@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from profiler.estimate.estimate import Estimate, Fits, single
 from profiler.jobs.settings import Settings, method_label, settings_of, show_value, unusual, varying_keys
+from profiler.report.base.estimate_tree import summary_tree
 from profiler.report.base.text import UNKNOWN, left, literal, plain_table, titled, titled_table
 from profiler.report.base.verdict import outcome_label
 from profiler.report.terminal.estimate import interval
@@ -16,21 +17,12 @@ from profiler.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from rich.console import Group
+    from rich.console import Console, Group
 
-    from profiler.estimate.estimate import Estimated
+    from profiler.estimate.plan import PlannedJob
+    from profiler.execute.study import Study
     from profiler.jobs.expansion import InvalidJob
     from profiler.jobs.job import JobSpec
-    from profiler.records.schema import Record
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedJob:
-    """A job of a sweep, its record if it has one, and what it is estimated to take if that was asked."""
-
-    spec: JobSpec
-    record: Record | None = None
-    estimate: Estimated | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +69,43 @@ ESTIMATES = (
 """What a job is estimated to take: peak allocated, its interval, and whether the card has room."""
 
 
+def show_plan(console: Console, study: Study, jobs: Sequence[PlannedJob]) -> None:
+    """Prints the jobs of a study, what they should take and which combinations are no job."""
+    console.print(literal(study.sweep.name, "bold"))
+    if study.sweep.description:
+        console.print(literal(study.sweep.description), soft_wrap=True)
+    console.print()
+    console.print(plan_table(jobs, columns=(*ESTIMATES, STATE)))
+    if study.expansion.invalid:
+        console.print()
+        console.print(invalid_table(study.expansion.invalid))
+    console.print()
+    console.print(literal(estimates_summary(jobs)), soft_wrap=True)
+    console.print(literal(_summary(study, jobs)), soft_wrap=True)
+
+
+def plan_tree(study: Study, jobs: Sequence[PlannedJob]) -> dict[str, object]:
+    """A plan in plain data."""
+    expansion = study.expansion
+    return {
+        "name": study.sweep.name,
+        "directory": str(study.store.directory),
+        "num_jobs": len(jobs),
+        "num_stored": sum(job.record is not None for job in jobs),
+        "num_excluded": expansion.num_excluded,
+        "num_duplicates": expansion.num_duplicates,
+        "jobs": [
+            {
+                "spec": job.spec.model_dump(mode="json"),
+                "outcome": job.record.outcome.model_dump(mode="json") if job.record else None,
+                "estimate": summary_tree(job.estimate) if job.estimate else None,
+            }
+            for job in jobs
+        ],
+        "invalid": [{"values": dict(point.values), "reason": point.reason} for point in expansion.invalid],
+    }
+
+
 def plan_table(jobs: Sequence[PlannedJob], *, columns: Sequence[PlanColumn] = (STATE,)) -> Group:
     """One row a job: the settings that tell it from the others, then `columns`."""
     settings = [_settings(job.spec) for job in jobs]
@@ -114,3 +143,17 @@ def invalid_table(invalid: Iterable[InvalidJob]) -> Group:
         for job in invalid
     )
     return titled_table("Combinations that are no job", left("combination", "why it is no job"), rows)
+
+
+def _summary(study: Study, jobs: Sequence[PlannedJob]) -> str:
+    expansion, num_stored = study.expansion, sum(job.record is not None for job in jobs)
+    parts = [
+        f"{len(jobs)} jobs: {num_stored} stored in {study.store.directory}, {len(jobs) - num_stored} to run"
+    ]
+    if expansion.num_excluded:
+        parts.append(f"{expansion.num_excluded} excluded")
+    if expansion.num_duplicates:
+        parts.append(f"{expansion.num_duplicates} the same as another")
+    if expansion.invalid:
+        parts.append(f"{len(expansion.invalid)} that are no job")
+    return "; ".join(parts)

@@ -1,28 +1,21 @@
 from __future__ import annotations
 
-import sys
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from tests.unit.cli.scheduler import SWEEP, Rerun, Scheduler, SweepOptions
+from tests.unit.cli.scheduler import SWEEP, Scheduler
 
 
 @pytest.fixture
 def scheduler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Scheduler:
     """Runs in a directory that holds `sweep.yaml`, with no job ever started."""
     scheduler = Scheduler()
-    pending, schedule = ModuleType("profiler.execute.pending"), ModuleType("profiler.execute.schedule")
-    pending.__dict__.update(
-        Rerun=Rerun,
-        pending_jobs=lambda jobs, store, *, rerun=Rerun.MISSING: scheduler.pending_jobs(
-            jobs, store, rerun=rerun
-        ),
-    )
-    schedule.__dict__.update(SweepOptions=SweepOptions, run_sweep=scheduler.run_sweep)
-    monkeypatch.setitem(sys.modules, "profiler.execute.pending", pending)
-    monkeypatch.setitem(sys.modules, "profiler.execute.schedule", schedule)
+    for module in ("profiler.execute.pending", "profiler.estimate.plan", "profiler.cli.sweep"):
+        monkeypatch.setattr(import_module(module), "pending_jobs", scheduler.pending_jobs)
+    for module in ("profiler.execute.schedule", "profiler.cli.sweep"):
+        monkeypatch.setattr(import_module(module), "run_sweep", scheduler.run_sweep)
     monkeypatch.chdir(tmp_path)
     for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
         monkeypatch.delenv(name, raising=False)

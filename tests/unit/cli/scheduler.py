@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from profiler.execute.options import SweepOptions
+from profiler.execute.pending import Pending, Rerun
 from profiler.jobs.identity import job_key
 from profiler.records.schema import Outcome, OutcomeStatus, Record
 from tests.builders import OK, a_record
@@ -23,29 +24,6 @@ description: Two lengths and two batches.
 base: {model: llama-3.1-8b, gpu: rtx-4090}
 axes: {seq_len: [512, 1024], batch_size: [1, 2]}
 """
-
-
-class Rerun(StrEnum):
-    MISSING = "missing"
-    FAILED = "failed"
-    OOM = "oom"
-    ALL = "all"
-
-
-@dataclass
-class Pending:
-    todo: tuple[JobSpec, ...]
-    stored: tuple[Record, ...]
-    seen: tuple[Record, ...] = ()
-
-
-@dataclass
-class SweepOptions:
-    timeout_s: float | None = None
-    fail_fast: bool = False
-    prune: bool = True
-    allow_busy: bool = False
-    num_workers: int | None = None
 
 
 @dataclass
@@ -68,7 +46,9 @@ class Scheduler:
     options: SweepOptions = field(default_factory=SweepOptions)
     rerun: str = ""
 
-    def pending_jobs(self, jobs: Sequence[JobSpec], store: RecordStore, *, rerun: Rerun) -> Pending:
+    def pending_jobs(
+        self, jobs: Sequence[JobSpec], store: RecordStore, *, rerun: Rerun = Rerun.MISSING
+    ) -> Pending:
         self.rerun = rerun
         known = {stored.record.key: stored.record for stored in store.scan().records}
         if rerun is Rerun.ALL:

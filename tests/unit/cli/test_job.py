@@ -1,154 +1,104 @@
 from __future__ import annotations
 
-import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer
 
-from profiler.cli.job import _PATHS, read_job
-from profiler.cli.run import _NOT_OF_THE_JOB, run
-from profiler.errors import ConfigError
-from profiler.jobs.job import METHODS, Full, JobSpec, Lora, QLora
-from tests.builders import a_job
+from profiler.cli.app import build_app, run_command
+from profiler.jobs.flags import JOB_FLAGS
+from tests.builders import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-def job_of(*settings: str, config: Path | None = None, **flags: Any) -> JobSpec:
-    return read_job(config=config, flags=flags, settings=settings, environ={})[0]
-
-
-def a_file(text: str, directory: Path) -> Path:
-    path = directory / "job.yaml"
-    path.write_text(text)
-    return path
-
-
-def refusal_of(*settings: str, config: Path | None = None, **flags: Any) -> ConfigError:
-    with pytest.raises(ConfigError) as caught:
-        job_of(*settings, config=config, **flags)
-    return caught.value
+TAKE_A_JOB = ["run", "estimate", "explain"]
+EDITS = {
+    "    steps: training steps to run.\n": "    num_replicas: copies of the model.\n",
+    "    steps: Annotated[": "    num_replicas: Count = 3\n",
+    "        alpha (A): scale of the adapters.\n": "        use_bias (B): train biases too.\n",
+    "    alpha: Count": "    use_bias: Flag = True\n",
+}
+"""Before which lines of the job's module something is put in: two keys, each with what it is said to be."""
 
 
-def test_a_model_alone_is_a_job_with_every_default() -> None:
-    assert job_of(model="llama-3.1-8b") == JobSpec(model="llama-3.1-8b")
+@pytest.fixture(scope="module")
+def edited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package in which a job and its adapters have one key more."""
+    directory = tmp_path_factory.mktemp("edited")
+    shutil.copytree(ROOT / "profiler", directory / "profiler", ignore=shutil.ignore_patterns("*.so", "*.pyc"))
+    (directory / "configs").symlink_to(ROOT / "configs")
+    module = directory / "profiler" / "jobs" / "job.py"
+    text = module.read_text()
+    for before, line in EDITS.items():
+        assert text.count(before) == 1, before
+        indent = " " * (len(before) - len(before.lstrip())) if line.lstrip() == line else ""
+        text = text.replace(before, indent + line + before)
+    module.write_text(text)
+    return directory
 
 
-def test_flags_of_the_default_method_need_no_method() -> None:
-    assert job_of(model="x", rank="8").method == QLora(rank=8)
-
-
-def test_flags_change_what_a_file_says(tmp_path: Path) -> None:
-    config = a_file("model: x\nbatch_size: 2\nseq_len: 512\nmethod: {kind: lora, rank: 4}\n", tmp_path)
-    job = job_of(config=config, batch_size="8", rank="64")
-    assert (job.model, job.batch_size, job.seq_len, job.method) == ("x", 8, 512, Lora(rank=64))
-
-
-def test_settings_change_what_flags_say() -> None:
-    assert job_of("batch_size=3", "method.targets=[q, v]", model="x", batch_size="8") == JobSpec(
-        model="x", batch_size=3, method=QLora(targets=("q", "v"))
+def said_by(directory: Path, code: str) -> str:
+    """What a program prints with the package in `directory`."""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(directory), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
-def test_another_method_keeps_what_applies_to_both(tmp_path: Path) -> None:
-    config = a_file("model: x\nmethod: {kind: qlora, rank: 64, quant: fp4}\n", tmp_path)
-    assert job_of(config=config, method="lora").method == Lora(rank=64)
-    assert job_of(config=config, method="full").method == Full()
+@pytest.mark.parametrize("command", TAKE_A_JOB)
+def test_a_key_added_to_a_job_is_in_the_help(command: str, edited: Path) -> None:
+    code = f"from profiler.cli.app import run_command\nassert run_command([{command!r}, '--help']) == 0"
+    text = " ".join(said_by(edited, code).split())
+    assert "--num-replicas N Copies of the model (default 3)" in text
+    assert "--bias / --no-bias Train biases too (default on)" in text
 
 
-def test_another_method_does_not_hide_a_mistake_in_the_file(tmp_path: Path) -> None:
-    config = a_file("model: x\nmethod: {kind: qlora, rnak: 64}\n", tmp_path)
-    assert "method.rnak: unknown key" in refusal_of(config=config, method="lora").message
+def test_a_key_added_to_a_job_reaches_it(edited: Path) -> None:
+    code = (
+        "from profiler.jobs.flags import read_job\n"
+        "flags = {'model': 'x', 'num_replicas': '5', 'bias': False}\n"
+        "print(read_job(flags, data={}, environ={})[0].model_dump_json())"
+    )
+    job = json.loads(said_by(edited, code))
+    assert job["num_replicas"] == 5
+    assert job["method"]["use_bias"] is False
 
 
-def test_a_flag_that_does_not_apply_to_the_method_says_so() -> None:
-    error = refusal_of(model="x", method="full", rank="8")
-    assert error.message == "--rank: does not apply to method 'full'"
-    assert error.hint == "it belongs to lora, qlora, int8-lora"
+@pytest.mark.parametrize("command", TAKE_A_JOB)
+def test_a_command_that_takes_a_job_has_every_flag_of_it(command: str) -> None:
+    group: Any = typer.main.get_command(build_app([command]))
+    parameters = [parameter.name for parameter in group.commands[command].params]
+    assert parameters[: len(JOB_FLAGS)] == [flag.name for flag in JOB_FLAGS]
 
 
-@pytest.mark.parametrize(
-    ("flags", "message", "hint"),
-    [
-        ({"method": "qlra"}, "--method: there is no method 'qlra'", "did you mean 'qlora'?"),
-        (
-            {"optimizer": "adam8bit"},
-            "--optimizer: 'adam8bit' is not one of its values",
-            "did you mean 'adamw_bnb_8bit'?",
-        ),
-        ({"precision": "bf61"}, "--precision: 'bf61' is not one of its values", "did you mean 'bf16'?"),
-        ({"rank": "0"}, "--rank: must be at least 1, not 0", ""),
-        ({"rank": "2.5"}, "--rank: expected a whole number, found 2.5", ""),
-        ({"seq_len": "-1"}, "--seq-len: must be at least 1, not -1", ""),
-        ({"seq_len": "1e4"}, "--seq-len: expected a whole number, found 10000.0", ""),
-        ({"dropout": "nan"}, "--dropout: expected a number, found nan", ""),
-        (
-            {"gpu_memory": "2XB"},
-            "--gpu-memory: 'XB' is no unit of bytes; use KiB, MiB, GiB, TiB or KB, MB, GB, TB",
-            None,
-        ),
-        ({"gpu": "real:x"}, "--gpu: 'real:x' names no card", None),
-    ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
-)
-def test_a_wrong_flag_is_named(flags: dict[str, Any], message: str, hint: str | None) -> None:
-    error = refusal_of(model="x", **flags)
-    assert error.message == message
-    assert hint is None or error.hint == hint
+def test_the_values_of_a_choice_are_completed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_PEAKVRAM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "peakvram estimate --optimizer paged")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    with pytest.raises(SystemExit):
+        run_command([])
+    assert capsys.readouterr().out.split() == ["paged_adamw_8bit", "paged_adamw_32bit"]
 
 
-def test_a_wrong_setting_is_named() -> None:
-    assert refusal_of("method.rank=0", model="x").message == "--set method.rank: must be at least 1, not 0"
-
-
-@pytest.mark.parametrize("setting", ["batch_size", "=3", " =3"])
-def test_a_setting_that_is_no_pair_is_refused(setting: str) -> None:
-    assert "is no KEY=VALUE" in refusal_of(setting, model="x").message
-
-
-def test_without_a_model_the_error_says_what_to_give(tmp_path: Path) -> None:
-    assert "no model is named" in refusal_of().message
-    assert "no model is named" in refusal_of(config=a_file("seq_len: 8\n", tmp_path)).message
-
-
-def test_reentrant_checkpointing_turns_checkpointing_on() -> None:
-    assert job_of(model="x", reentrant=True) == JobSpec(model="x", gradient_checkpointing={"reentrant": True})
-
-
-def test_checkpointing_flags_that_contradict_are_refused() -> None:
-    assert "reentrant" in refusal_of(model="x", reentrant=True, gradient_checkpointing=False).message
-
-
-def test_allocator_settings_of_the_environment_are_adopted_with_the_reason() -> None:
-    environ = {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
-    job, reason = read_job(config=None, flags={"model": "x"}, settings=[], environ=environ)
-    assert job.alloc_conf == "expandable_segments:True"
-    assert reason == "alloc_conf adopted from PYTORCH_ALLOC_CONF in the environment"
-
-
-def test_allocator_settings_that_disagree_with_the_environment_are_refused() -> None:
-    with pytest.raises(ConfigError, match="PYTORCH_CUDA_ALLOC_CONF"):
-        read_job(
-            config=None,
-            flags={"model": "x", "alloc_conf": "expandable_segments:True"},
-            settings=[],
-            environ={"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:False"},
-        )
-
-
-def test_every_flag_of_run_has_its_place_in_a_job() -> None:
-    assert set(inspect.signature(run).parameters) - _NOT_OF_THE_JOB == set(_PATHS)
-
-
-def test_every_field_of_a_job_has_a_flag() -> None:
-    fields = {name for name in JobSpec.model_fields if name not in {"method", "gradient_checkpointing"}}
-    fields |= {f"method.{name}" for method in METHODS.values() for name in method.model_fields}
-    fields |= {"gradient_checkpointing.enabled", "gradient_checkpointing.reentrant"}
-    assert set(_PATHS.values()) == fields
-
-
-def test_a_job_is_the_same_from_a_file_and_from_flags(tmp_path: Path) -> None:
-    config = a_file("model: llama-3.1-8b\ngpu: rtx-4090\nmethod: {kind: lora, targets: [q, v]}\n", tmp_path)
-    from_flags = job_of(model="llama-3.1-8b", gpu="rtx-4090", method="lora", targets="v,q")
-    assert job_of(config=config) == from_flags == a_job(method={"kind": "lora", "targets": "q,v"})
+def test_a_list_of_the_commands_imports_none_of_them() -> None:
+    code = """
+import sys
+from profiler.cli.app import COMMANDS, run_command
+assert run_command(["--help"]) == 0
+print([name for name in COMMANDS if f"profiler.cli.{name}" in sys.modules], "pydantic" in sys.modules)
+"""
+    assert said_by(ROOT, code).splitlines()[-1] == "[] False"

@@ -8,9 +8,10 @@ import pytest
 
 from profiler.cli.app import run_command
 from profiler.errors import EnvironmentUnfitError
+from profiler.execute.options import SweepOptions
 from profiler.records.store import RecordStore
 from profiler.records.study import read_notes
-from tests.unit.cli.scheduler import ERROR, OOM, SWEEP, SweepOptions, with_outcomes
+from tests.unit.cli.scheduler import ERROR, OOM, SWEEP, with_outcomes
 
 if TYPE_CHECKING:
     from tests.unit.cli.scheduler import Scheduler

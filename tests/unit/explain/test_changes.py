@@ -5,17 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from profiler.cli.job import read_job
 from profiler.explain.changes import possible_changes
 from profiler.explain.effects import NUM_RUN, most_promising
+from profiler.jobs.flags import read_job
 from profiler.jobs.job import METHODS
 from profiler.records.schema import Peak
 from profiler.units import GIB
 from tests.builders import a_job, a_record
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from profiler.jobs.job import JobSpec
 
 JOBS: list[dict[str, Any]] = [
@@ -28,23 +26,21 @@ JOBS: list[dict[str, Any]] = [
 ]
 
 
-def with_flags(spec: JobSpec, text: str, directory: Path) -> JobSpec:
+def with_flags(spec: JobSpec, text: str) -> JobSpec:
     """The job that a configuration file and some more flags describe."""
-    path = directory / "job.json"
-    path.write_text(spec.model_dump_json())  # YAML reads JSON
     flag, *values = shlex.split(text)
     flags = {flag.removeprefix("--").replace("-", "_"): values[0] if values else True}
-    return read_job(config=path, flags=flags, settings=[], environ={})[0]
+    return read_job(flags, data=spec.model_dump(mode="json"), environ={})[0]
 
 
 @pytest.mark.parametrize("values", JOBS, ids=str)
-def test_a_change_is_what_its_flags_describe(values: dict[str, Any], tmp_path: Path) -> None:
+def test_a_change_is_what_its_flags_describe(values: dict[str, Any]) -> None:
     spec = a_job(**values)
     changes = possible_changes(spec)
     assert changes
     for change in changes:
         assert change.spec != spec
-        assert with_flags(spec, change.flags, tmp_path) == change.spec
+        assert with_flags(spec, change.flags) == change.spec
         assert change.cost
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from profiler.estimate.factors import (
@@ -113,10 +111,17 @@ OTHERS = (
 )
 
 
+_USERS = ("formula.catalogue", "estimate.factors", "estimate.plan", "cli.estimate")
+"""Where formulas and factors come from, and the modules that have taken them from there."""
+
+
 def use_formulas_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands find these formulas and factors, and no others."""
-    module = ModuleType("profiler.formula.catalogue")
-    module.all_formulas = lambda: OTHERS  # type: ignore[attr-defined]
-    module.find_formula = {formula.id: formula for formula in OTHERS}.__getitem__  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "profiler.formula.catalogue", module)
-    monkeypatch.setattr("profiler.estimate.factors.default_factors", some_factors)
+    by_hand = {
+        "all_formulas": lambda: OTHERS,
+        "find_formula": {formula.id: formula for formula in OTHERS}.__getitem__,
+        "default_factors": some_factors,
+    }
+    for module in _USERS:
+        for name, value in by_hand.items():
+            monkeypatch.setattr(f"profiler.{module}.{name}", value, raising=False)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from profiler.errors import ConfigError
 from profiler.jobs.job import JobSpec, Lora
-from profiler.jobs.load import job_from, load_job, read_value, read_yaml, set_value
+from profiler.jobs.load import job_from, read_value, read_yaml, set_value
 from tests.builders import a_job
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ trees = st.recursive(
     lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=8), below, max_size=3),
     max_leaves=8,
 )
+
+
+def job_of(path: Path) -> JobSpec:
+    return job_from(read_yaml(path), source=str(path))
 
 
 def file_with(text: str, directory: Path) -> Path:
@@ -59,19 +63,19 @@ def test_the_job_of_the_documentation_is_read(tmp_path: Path) -> None:
     alloc_conf: ""
     gpu: auto
     """
-    assert load_job(file_with(text, tmp_path)) == JobSpec(model="llama-3.1-8b")
+    assert job_of(file_with(text, tmp_path)) == JobSpec(model="llama-3.1-8b")
 
 
 def test_a_stored_job_is_read_back(tmp_path: Path) -> None:
     job = a_job(method={"kind": "lora", "targets": "q_proj,v_proj"}, gpu_memory_bytes=2**40)
     text = yaml.safe_dump(job.model_dump(mode="json"))
-    assert load_job(file_with(text, tmp_path)) == job
+    assert job_of(file_with(text, tmp_path)) == job
 
 
 def test_an_unknown_key_is_named_with_file_path_and_nearest_key(tmp_path: Path) -> None:
     path = file_with("model: x\nmethod: {kind: lora, rnak: 8}\n", tmp_path)
     with pytest.raises(ConfigError) as caught:
-        load_job(path)
+        job_of(path)
     assert caught.value.message == f"{path}: method.rnak: unknown key"
     assert caught.value.hint == "did you mean 'rank'?"
 
@@ -177,7 +181,7 @@ def test_any_mapping_is_a_job_or_one_clear_line(data: dict[str, Any]) -> None:
 def test_a_file_that_is_no_mapping_is_refused_with_its_line(text: str, problem: str, tmp_path: Path) -> None:
     path = file_with(text, tmp_path)
     with pytest.raises(ConfigError) as caught:
-        load_job(path)
+        job_of(path)
     assert str(path) in caught.value.message
     assert problem in caught.value.message
     assert "\n" not in caught.value.message

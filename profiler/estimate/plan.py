@@ -1,0 +1,39 @@
+"""What each job of a study should take, and which have their record already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from profiler.estimate.estimate import DEFAULT_FORMULA, estimate_jobs
+from profiler.estimate.factors import default_factors
+from profiler.execute.pending import pending_jobs
+from profiler.formula.catalogue import find_formula
+
+if TYPE_CHECKING:
+    from profiler.estimate.estimate import Estimated
+    from profiler.execute.study import Study
+    from profiler.jobs.job import JobSpec
+    from profiler.records.schema import Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedJob:
+    """A job of a sweep, its record if it has one, and what it is estimated to take if that was asked."""
+
+    spec: JobSpec
+    record: Record | None = None
+    estimate: Estimated | None = None
+
+
+def plan_jobs(study: Study) -> list[PlannedJob]:
+    """The jobs of a study, those with a record first, each with its estimate."""
+    pending = pending_jobs(study.jobs, study.store)
+    jobs = [*((record.spec, record) for record in pending.stored), *((spec, None) for spec in pending.todo)]
+    estimates = estimate_jobs(
+        [spec for spec, _ in jobs], formula=find_formula(DEFAULT_FORMULA), factors=default_factors()
+    )
+    return [
+        PlannedJob(spec=spec, record=record, estimate=estimate)
+        for (spec, record), estimate in zip(jobs, estimates, strict=True)
+    ]
