@@ -11,7 +11,9 @@ import typer
 from profiler.cli import options as o
 from profiler.errors import ConfigError
 from profiler.records.compare import FigureName, compare_sides, read_side
-from profiler.report.terminal.compare import comparison_tree
+from profiler.report.base.changes import comparison_tree
+from profiler.report.markdown.comparisons import changes_markdown
+from profiler.report.terminal.comparisons import show_changes
 from profiler.report.terminal.output import data_output, notice, print_json, print_json_value
 
 if TYPE_CHECKING:
