@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from profiler.execute.judge import Ended, judge, read_report
+from profiler.execute.outcome import WorkerResult, read_report, worker_result
 from profiler.execute.prepare import Workplace, prepare_job
-from profiler.hardware.discovery import choose_device
+from profiler.process.children import call_in_new_python, kill_group
+from profiler.process.leases import lease_device
 from profiler.process.protocol import HISTORY, SNAPSHOT, STDERR, TRACE
 from profiler.records.build import build_record
-from profiler.resources import PACKAGE_ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,14 +26,8 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.05
 
-# Not `-m`: with it a `random.py` in the directory the command is called from would stand in for Python's own.
-# For the same reason the package's root, which is needed where it is not installed, comes last.
-_PROGRAM = """
-import sys
-sys.path.append(sys.argv[1])
-from profiler.execute.worker import run_process
-run_process(sys.argv[3], parent=int(sys.argv[2]))
-"""
+WORKER = ("profiler.execute.worker", "run_process")
+"""The function that is a worker, by name: its module imports torch, which is not for this process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +62,9 @@ def run_job(
         ConfigError: the job asks for what there is not.
         EnvironmentUnfitError: it cannot run here.
     """
-    choice = choose_device(spec.gpu, gpu_memory_bytes=spec.gpu_memory_bytes)
-    job = prepare_job(spec, choice, allow_busy=allow_busy)
-    return run_prepared(job, timeout_s=timeout_s, on_phase=on_phase)
+    with lease_device(spec.gpu, gpu_memory_bytes=spec.gpu_memory_bytes, allow_busy=allow_busy) as leased:
+        job = prepare_job(spec, leased.choice, allow_busy=allow_busy, notes=leased.notes)
+        return run_prepared(job, timeout_s=timeout_s, on_phase=on_phase)
 
 
 def run_prepared(
@@ -84,7 +75,7 @@ def run_prepared(
     history_path: Path | None = None,
     trace_paths: TracePaths | None = None,
 ) -> Record:
-    """Run a job whose model and card are found; as `run_job` otherwise.
+    """Run a job whose model and card are found, and whose card is leased; as `run_job` otherwise.
 
     Args:
         job: the job.
@@ -111,27 +102,19 @@ def run_prepared(
     )
     created_at = datetime.now(UTC)
     with Workplace(job) as place:
-        ended = _run_worker(place, timeout_s=timeout_s, on_phase=on_phase)
+        result = _run_worker(place, timeout_s=timeout_s, on_phase=on_phase)
         for name, path in left.items():
             if path is not None and (place.directory / name).is_file():
                 shutil.copyfile(place.directory / name, path)
-    return build_record(spec=job.spec, report=ended.report, outcome=ended.outcome, created_at=created_at)
+    return build_record(spec=job.spec, report=result.report, outcome=result.outcome, created_at=created_at)
 
 
 def _run_worker(
     place: Workplace, *, timeout_s: float | None, on_phase: Callable[[PhaseReading], None]
-) -> Ended:
+) -> WorkerResult:
     with (place.directory / STDERR).open("wb") as stderr:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-c",
-                _PROGRAM,
-                str(PACKAGE_ROOT),
-                str(os.getpid()),
-                str(place.directory),
-            ],
+            call_in_new_python(*WORKER, str(place.directory)),
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,
@@ -143,7 +126,7 @@ def _run_worker(
     finally:
         _end(process)
     time_limit_s = timeout_s if is_late else None
-    return judge(place.directory, place.request, process.returncode, time_limit_s=time_limit_s)
+    return worker_result(place.directory, place.request, process.returncode, time_limit_s=time_limit_s)
 
 
 def _wait(
@@ -172,5 +155,5 @@ def _wait(
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill the worker, if it still runs, with everything it has started."""
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process.pid)
         process.wait()

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
 from profiler.errors import PeakvramError
+from profiler.execute.options import FAILED
 from profiler.execute.prepare import describe_device
 from profiler.execute.slots import resolve_auto
 from profiler.hardware.catalogue import Gpu
@@ -108,7 +109,7 @@ def _is_wanted_again(record: Record, rerun: Rerun) -> bool:
         case Rerun.MISSING:
             return False
         case Rerun.FAILED:
-            return status in {OutcomeStatus.ERROR, OutcomeStatus.TIMEOUT, OutcomeStatus.KILLED}
+            return status in FAILED
         case Rerun.OOM:
             return status is OutcomeStatus.OOM
         case Rerun.ALL:

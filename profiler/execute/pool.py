@@ -7,7 +7,6 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from profiler.errors import EnvironmentUnfitError
-from profiler.execute.forkserver import CAPABILITY_VARIABLE, FAMILIES_VARIABLE
+from profiler.execute.forkserver import CAPABILITY_VARIABLE, FAMILIES_VARIABLE, main
 from profiler.execute.prepare import Rooms, Workplace
 from profiler.hardware.catalogue import Gpu
+from profiler.process.children import call_in_new_python, kill_group
 from profiler.process.environment import worker_variables
-from profiler.resources import PACKAGE_ROOT
 from profiler.virtual.launch import launch_machine
 
 if TYPE_CHECKING:
@@ -32,13 +31,6 @@ if TYPE_CHECKING:
 
 _START_LIMIT_S = 300.0
 _END_LIMIT_S = 10.0
-# Not `-m`, so that nothing in the working directory stands in for a module.
-_PROGRAM = """
-import sys
-sys.path.append(sys.argv[1])
-from profiler.execute.forkserver import main
-main(int(sys.argv[2]), sys.argv[3:])
-"""
 
 
 class Answer(BaseModel):
@@ -53,7 +45,7 @@ class Answer(BaseModel):
 
 
 @dataclass(slots=True)
-class _Running:
+class _Child:
     pid: int | None = None  # not known until the fork server has told
     is_doomed: bool = False  # to be killed as soon as it is
 
@@ -69,7 +61,7 @@ class ForkServerDiedError(ForkServerError):
 class Pool:
     """One fork server and its running jobs.
 
-    A real card and a virtual one need different nurseries: a virtual one's libraries are found first.
+    A real card and a virtual one need different fork servers: a virtual one's libraries are found first.
 
     Attributes:
         num_ended: jobs that have run to their end, however they ended.
@@ -86,7 +78,7 @@ class Pool:
         self._families = tuple(families)
         self._open = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
-        self._running: dict[str, _Running] = {}
+        self._children: dict[str, _Child] = {}
         self._rooms: Rooms | None = None
         self.num_ended = 0
         self._unread = b""
@@ -129,23 +121,23 @@ class Pool:
         order = {"directory": str(workplace.directory), "variables": workplace.variables}
         assert self._process is not None
         assert self._process.stdin is not None
-        self._running[str(workplace.directory)] = _Running()
+        self._children[str(workplace.directory)] = _Child()
         with suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
 
     def has_started(self, directory: Path) -> bool:
         """Whether a job that was submitted, and has not ended, has begun."""
-        return self._running[str(directory)].pid is not None
+        return self._children[str(directory)].pid is not None
 
     def kill(self, directory: Path) -> None:
         """Kill a job with all that it has started; its end is told like any other's."""
-        running = self._running.get(str(directory))
-        if running is None:
+        child = self._children.get(str(directory))
+        if child is None:
             return
-        running.is_doomed = True
-        if running.pid is not None:
-            _kill_group(running.pid)
+        child.is_doomed = True
+        if child.pid is not None:
+            kill_group(child.pid)
 
     def wait(self, timeout_s: float | None) -> Iterator[Answer]:
         """What has happened, within the time given; nothing if nothing has.
@@ -168,12 +160,12 @@ class Pool:
 
     def _note(self, answer: Answer) -> None:
         if answer.event == "started":
-            running = self._running[answer.directory]
-            running.pid = answer.pid
-            if running.is_doomed:
-                _kill_group(answer.pid)
+            child = self._children[answer.directory]
+            child.pid = answer.pid
+            if child.is_doomed:
+                kill_group(answer.pid)
         elif answer.event == "ended":
-            del self._running[answer.directory]
+            del self._children[answer.directory]
             self.num_ended += 1
 
     def _is_ready(self) -> bool:
@@ -214,7 +206,7 @@ class Pool:
         }
         with log.open("wb") as stderr:
             return subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, str(PACKAGE_ROOT), str(os.getpid()), *rooms.paths],
+                call_in_new_python(main.__module__, main.__name__, *rooms.paths),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -224,10 +216,10 @@ class Pool:
 
     def _end(self) -> None:
         assert self._process is not None
-        for running in self._running.values():
-            if running.pid is not None:
-                _kill_group(running.pid)
-        self._running.clear()
+        for child in self._children.values():
+            if child.pid is not None:
+                kill_group(child.pid)
+        self._children.clear()
         self._process.kill()
         self._process.wait()
         self._wait_for_jobs()
@@ -245,8 +237,3 @@ class Pool:
         while self._selector.select(max(0.0, deadline_s - time.monotonic())):
             if not os.read(self._process.stdout.fileno(), 1 << 16):
                 return
-
-
-def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError):  # it has just ended by itself
-        os.killpg(pid, signal.SIGKILL)

@@ -6,18 +6,18 @@ import importlib.util
 import os
 import tempfile
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from profiler.errors import EnvironmentUnfitError
-from profiler.files import reason_of
+from profiler.files import reason_of, replace_file
 from profiler.hardware.catalogue import Gpu
-from profiler.hardware.idle import check_idle
+from profiler.hardware.idle import idle_notes
 from profiler.jobs.choices import Attention
 from profiler.jobs.models import read_config, resolve_model
 from profiler.process.environment import read_environment, worker_variables
-from profiler.process.protocol import REQUEST, Request, Source, write_whole
+from profiler.process.protocol import REQUEST, Request
 from profiler.records.schema import Device, Environment
 from profiler.virtual.launch import launch_machine
 
@@ -62,8 +62,16 @@ class PreparedJob:
         return None if isinstance(self.choice.gpu, Gpu) else self.choice.gpu.driver
 
 
-def prepare_job(spec: JobSpec, choice: DeviceChoice, *, allow_busy: bool) -> PreparedJob:
+def prepare_job(
+    spec: JobSpec, choice: DeviceChoice, *, allow_busy: bool, notes: tuple[str, ...] = ()
+) -> PreparedJob:
     """Find what the job names, and make sure that its card is free.
+
+    Args:
+        spec: the job.
+        choice: its card, which the caller keeps other peakvrams off.
+        allow_busy: whether others may use the card; the record says so.
+        notes: what the record is to say besides.
 
     Raises:
         ConfigError: the job asks for what there is not.
@@ -78,7 +86,7 @@ def prepare_job(spec: JobSpec, choice: DeviceChoice, *, allow_busy: bool) -> Pre
         source=source,
         choice=choice,
         device=describe_device(choice),
-        notes=_idle_notes(choice, allow_busy=allow_busy),
+        notes=(*notes, *idle_notes(choice.gpu, allow_busy=allow_busy)),
     )
 
 
@@ -167,7 +175,7 @@ class Workplace:
             scratch = _make_directory(opening, rooms.scratch if rooms else _scratch_parent(job.choice.gpu))
             self.request = Request(
                 spec=job.spec,
-                source=Source(**asdict(job.source)),
+                source=job.source,
                 device=job.device,
                 driver=job.driver,
                 scratch=str(scratch),
@@ -177,7 +185,7 @@ class Workplace:
                 has_snapshot=job.has_snapshot,
             )
             try:
-                write_whole(self.directory / REQUEST, self.request)
+                replace_file(self.directory / REQUEST, self.request.model_dump_json(), is_durable=False)
                 self.variables = self._variables(job)
             except OSError as error:
                 raise _no_room(self.directory, error) from error
@@ -242,13 +250,3 @@ def _resolved_name(choice: DeviceChoice) -> str:
     if isinstance(choice.gpu, Gpu):
         return choice.gpu.id
     return "real" if choice.gpu.index is None else f"real:{choice.gpu.index}"
-
-
-def _idle_notes(choice: DeviceChoice, *, allow_busy: bool) -> tuple[str, ...]:
-    if isinstance(choice.gpu, Gpu):
-        return ()
-    report = check_idle(choice.gpu, allow_busy=allow_busy)
-    if not report.busy:
-        return report.notes
-    pids = ", ".join(str(process.pid) for process in report.busy)
-    return (f"other processes computed on the card: {pids}", *report.notes)

@@ -14,7 +14,7 @@ from profiler.hardware.catalogue import Gpu
 from profiler.hardware.discovery import DeviceChoice, choose_device, find_real_gpus
 from profiler.hardware.idle import check_idle
 from profiler.jobs.models import read_config, resolve_model
-from profiler.process.locks import Locks, card_locks
+from profiler.process.leases import Leases
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from profiler.hardware.nvml import RealGpu
     from profiler.jobs.job import JobSpec
 
-_MAX_DEATHS = 3  # of nurseries, one after another, with no job that ended in between
+_MAX_DEATHS = 3  # of fork servers, one after another, with no job that ended in between
 _LINGER_S = 5.0  # for how long a driver may list a process that has just ended
 
 
@@ -53,14 +53,14 @@ class Slots:
         self._cards: list[RealGpu] | None = None  # found when a job first asks for one
         self._held: dict[str, RealGpu] = {}
         self._given_s: dict[str, float] = {}  # when a card was given back
-        self._locks: Locks = card_locks()
+        self._leases = Leases()
         self._pools: dict[str, Pool] = {}
         self._open = ExitStack()
         self._num_deaths = 0
 
     def __enter__(self) -> Self:
         """The slots themselves."""
-        self._open.enter_context(self._locks)
+        self._open.enter_context(self._leases)
         return self
 
     def __exit__(
@@ -99,7 +99,7 @@ class Slots:
             return
         card = self._held.pop(slot.name)
         self._given_s[card.uuid] = time.monotonic()
-        self._locks.release(card.uuid)
+        self._leases.release(card.uuid)
 
     def replace(self, pool: Pool) -> None:
         """Forget a pool whose fork server has died; the next job starts another.
@@ -128,12 +128,12 @@ class Slots:
             )
         refusals: list[PeakvramError] = []
         for card in wanted:
-            if card.uuid in self._held or not self._locks.take(card.uuid):
+            if card.uuid in self._held or not self._leases.lease(card):
                 continue
             try:
                 check_idle(card, allow_busy=self._allow_busy)
             except PeakvramError as error:
-                self._locks.release(card.uuid)
+                self._leases.release(card.uuid)
                 refusals.append(error)
                 continue
             return self._slot_on(card)

@@ -11,7 +11,7 @@ from profiler.execute.local import TracePaths, run_prepared
 from profiler.execute.prepare import prepare_job
 from profiler.explain.explanation import explain_trace
 from profiler.explain.timeline import make_timelines
-from profiler.hardware.discovery import choose_device
+from profiler.process.leases import lease_device
 from profiler.records.trace import read_trace
 
 if TYPE_CHECKING:
@@ -61,10 +61,11 @@ def run_explained(
         ConfigError: the job asks for what there is not.
         EnvironmentUnfitError: it cannot run here.
     """
-    job = prepare_job(
-        spec, choose_device(spec.gpu, gpu_memory_bytes=spec.gpu_memory_bytes), allow_busy=allow_busy
-    )
-    with tempfile.TemporaryDirectory(prefix="peakvram-explain-") as directory:
+    with (
+        lease_device(spec.gpu, gpu_memory_bytes=spec.gpu_memory_bytes, allow_busy=allow_busy) as leased,
+        tempfile.TemporaryDirectory(prefix="peakvram-explain-") as directory,
+    ):
+        job = prepare_job(spec, leased.choice, allow_busy=allow_busy, notes=leased.notes)
         path = Path(directory) / "trace.jsonl"
         paths = TracePaths(trace=path, snapshot=snapshot_path)
         record = run_prepared(job, timeout_s=timeout_s, on_phase=on_phase, trace_paths=paths)

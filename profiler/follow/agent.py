@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from profiler.follow.ending import Ending, ExitStatus, watch_end
+from profiler.files import replace_file
+from profiler.follow.ending import ExitStatus, ProcessEnd, watch_end
 from profiler.follow.figures import Allocator, Figures
 from profiler.follow.groups import refuse_several
-from profiler.follow.parts import REST, Marks
+from profiler.follow.parts import REST, PartWatch
 from profiler.follow.threads import enter_everywhere, leave
 from profiler.virtual.architectures import set_architectures
 from profiler.virtual.reads import line_that_asked
@@ -62,13 +63,13 @@ class Agent:
         self._card: StateLayout | None = None
         self._status = ExitStatus()
         self._allocator = Allocator()
-        self._marks = Marks(self._add_mark, on_step=self._end_if_enough)
+        self._parts = PartWatch(self._add_mark, on_step=self._end_if_enough)
         self._forget()
 
     def begin(self) -> None:
         """Watch from here on."""
         self._allocator.watch_resets()
-        self._marks.install()  # before the values: they run backward passes without themselves
+        self._parts.install()  # before the values: they run backward passes without themselves
         torch.cuda._lazy_call(self._start_on_card)
         os.register_at_fork(after_in_child=self._start_in_child)
         watch_end(self._end, self._status)
@@ -84,14 +85,14 @@ class Agent:
         self._next_write_s = 0.0
         self._shown_peak_bytes = -1
         self._used_peak_bytes: int | None = None
-        self._ending: Ending | None = None
+        self._ending: ProcessEnd | None = None
         self._out_of_memory: dict[str, object] | None = None
         self._told_marks: list[dict[str, object]] = []
 
     def _start_in_child(self) -> None:
         self._forget()
         self._allocator.latest = Figures()
-        self._marks.reset()
+        self._parts.reset()
         if self._values is not None:
             for counted in (self._values.unknown_reads, self._values.assumed, self._values.inexact):
                 counted.clear()
@@ -108,8 +109,10 @@ class Agent:
                 # torch's stubs do not have it; torch.cuda.memory uses it the same way.
                 torch._C._cuda_attach_out_of_memory_observer(self._remember_request)  # type: ignore[attr-defined]
             case "pluggable":
-                told = f"process {os.getpid()} has an allocator of its own: what that allocates is not known"
-                (self._reports / f"{self._name}.problem").write_text(told)
+                problem = (
+                    f"process {os.getpid()} has an allocator of its own: what that allocates is not known"
+                )
+                (self._reports / f"{self._name}.problem").write_text(problem)
         self._write()
 
     def _remember_request(self, _device: int, requested_bytes: int, _total: int, _free: int) -> None:
@@ -137,7 +140,7 @@ class Agent:
             self._is_over = True
         raise SystemExit(0)
 
-    def _end(self, ending: Ending) -> None:
+    def _end(self, ending: ProcessEnd) -> None:
         if self._values is not None:
             leave(self._values)
         if not self._uses_card:
@@ -145,7 +148,7 @@ class Agent:
             return
         if self._ending is not None:
             return
-        self._add_mark(REST, self._marks.num_steps)
+        self._add_mark(REST, self._parts.num_steps)
         self._ending = ending
         self._write()
 
@@ -159,7 +162,7 @@ class Agent:
         figures = self._allocator.latest if self._is_over else self._allocator.read()
         if self._card is not None and not self._is_over:
             self._used_peak_bytes = _used_peak_bytes(self._card)
-        told = {
+        report = {
             "pid": os.getpid(),
             "command": list(getattr(sys, "orig_argv", sys.argv)),
             "versions": _versions(),
@@ -167,23 +170,21 @@ class Agent:
             **asdict(figures),
             "device_used_bytes": self._used_peak_bytes,
             "device_uuid": _uuid(),
-            "num_steps": self._marks.num_steps,
+            "num_steps": self._parts.num_steps,
             "marks": self._told_marks,
             "out_of_memory": self._out_of_memory,
             "has_stopped": self._has_stopped,
             "ending": None if self._ending is None else asdict(self._ending),
             "reads": None if self._values is None else _reads(self._values),
         }
-        self._store(json.dumps(told))
+        self._store(json.dumps(report))
         ended_s = time.monotonic()
         self._next_write_s = ended_s + (ended_s - begun_s) / _MAX_WRITING
 
     def _store(self, text: str) -> None:
         """Write it whole or not at all; a full disk is told once, and the script goes on."""
-        partial = self._reports / f".{self._name}-{time.monotonic_ns()}"  # threads may write at once
         try:
-            partial.write_text(text)
-            partial.replace(self._reports / f"{self._name}.json")
+            replace_file(self._reports / f"{self._name}.json", text, is_durable=False)
         except OSError as error:
             if not self._cannot_store:
                 self._cannot_store = True
@@ -198,8 +199,8 @@ def _used_peak_bytes(card: StateLayout) -> int:
 
 def _uuid() -> str | None:
     """Of the card that this process calls the first; None where its torch does not tell (before 2.3)."""
-    told = getattr(torch.cuda.get_device_properties(0), "uuid", None)
-    return None if told is None else str(told)
+    uuid = getattr(torch.cuda.get_device_properties(0), "uuid", None)
+    return None if uuid is None else str(uuid)
 
 
 def _versions() -> dict[str, str]:

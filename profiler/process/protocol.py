@@ -7,17 +7,14 @@ for.
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from profiler.errors import ConfigError, EnvironmentUnfitError, PeakvramError
 from profiler.jobs.job import JobSpec
+from profiler.jobs.models import ModelSource
 from profiler.records.schema import Device
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 REQUEST = "request.json"
 REPORT = "report.json"
@@ -30,17 +27,6 @@ STDERR = "stderr.txt"
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Source(_Message):
-    """A resolved model, as `profiler.jobs.models.ModelSource`."""
-
-    kind: Literal["preset", "directory", "hub"]
-    id: str
-    location: str
-    revision: str | None
-    hub_id: str | None
-    reason: str
 
 
 class Request(_Message):
@@ -59,7 +45,7 @@ class Request(_Message):
     """
 
     spec: JobSpec
-    source: Source
+    source: ModelSource
     device: Device
     driver: str | None
     scratch: str
@@ -69,7 +55,7 @@ class Request(_Message):
     has_snapshot: bool = False
 
 
-class Refusal(_Message):
+class WorkerRefusal(_Message):
     """Why a job was not run: an error its reader can mend."""
 
     kind: Literal["config", "environment"]
@@ -80,10 +66,3 @@ class Refusal(_Message):
         """The error to raise in the parent."""
         cls = ConfigError if self.kind == "config" else EnvironmentUnfitError
         return cls(self.message, hint=self.hint)
-
-
-def write_whole(path: Path, message: BaseModel) -> None:
-    """Write a message so that a reader finds it whole or not at all, even if the writer is killed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(message.model_dump_json())
-    partial.replace(path)

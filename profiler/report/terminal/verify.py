@@ -10,8 +10,8 @@ from profiler.records.store import short_model
 from profiler.report.base.markdown import escape, table
 from profiler.report.base.text import UNKNOWN, literal, plain_table, titled
 from profiler.units import format_bytes
-from profiler.verify.compare import JobComparison, Verdict
 from profiler.verify.events import label
+from profiler.verify.parting import JobComparison, Likeness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from profiler.jobs.job import JobSpec
     from profiler.records.schema import Device, Peak
-    from profiler.verify.compare import FigureDifference
     from profiler.verify.events import FirstDifference, ShownEvent
-    from profiler.verify.folder import Comparison
+    from profiler.verify.folder import TwinComparison
+    from profiler.verify.parting import FigureDifference
 
-_STYLES = {Verdict.IDENTICAL: "bold green", Verdict.DIFFERS: "bold red", Verdict.NOT_COMPARED: "bold red"}
+_STYLES = {Likeness.IDENTICAL: "bold green", Likeness.DIFFERS: "bold red", Likeness.NOT_COMPARED: "bold red"}
 _MAX_FIGURES = 12
 _MAX_PHASES = 8
 _MAX_LINES = 4
@@ -51,7 +51,7 @@ Times in these records are not those of an ordinary run: the history was recorde
 """
 
 
-def show_comparison(console: Console, comparison: Comparison) -> None:
+def show_comparison(console: Console, comparison: TwinComparison) -> None:
     """Prints the two cards, a row a job, and where each job that is not identical parts."""
     for line in _card_lines(comparison):
         console.print(literal(line), soft_wrap=True)
@@ -72,7 +72,7 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
                 console.print(literal(line), soft_wrap=True)
 
 
-def comparison_readme(comparison: Comparison) -> str:
+def comparison_readme(comparison: TwinComparison) -> str:
     """The page of a contributed folder."""
     card = comparison.card
     parts = [
@@ -103,7 +103,7 @@ def job_label(spec: JobSpec) -> str:
     return ", ".join([*parts, *unusual(settings, besides=told)])
 
 
-def _card_lines(comparison: Comparison) -> Iterator[str]:
+def _card_lines(comparison: TwinComparison) -> Iterator[str]:
     yield f"Real: {_describe(comparison.card)}"
     yield f"Virtual twin: {_describe(comparison.twin)}; {comparison.twin.reason}"
     if comparison.catalogue_figures:
@@ -120,7 +120,7 @@ def _describe(device: Device) -> str:
 
 
 def _count(jobs: Sequence[JobComparison]) -> str:
-    counts = {verdict: sum(job.verdict is verdict for job in jobs) for verdict in Verdict}
+    counts = {verdict: sum(job.verdict is verdict for job in jobs) for verdict in Likeness}
     told = "; ".join(f"{count} with the result '{verdict}'" for verdict, count in counts.items() if count)
     return f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}: {told}"
 
