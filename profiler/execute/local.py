@@ -5,19 +5,20 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from profiler.execute.outcome import WorkerResult, read_report, worker_result
 from profiler.execute.prepare import Workplace, prepare_job
 from profiler.process.children import call_in_new_python, kill_group
 from profiler.process.leases import lease_device
-from profiler.process.protocol import HISTORY, SNAPSHOT, STDERR, TRACE
+from profiler.process.protocol import STDERR
 from profiler.records.build import build_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from profiler.execute.prepare import PreparedJob
@@ -28,19 +29,6 @@ _POLL_S = 0.05
 
 WORKER = ("profiler.execute.worker", "run_process")
 """The function that is a worker, by name: its module imports torch, which is not for this process."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TracePaths:
-    """Where an explained run leaves what it saw.
-
-    Attributes:
-        trace: the events, with the module behind each, and whose each block is (`profiler.records.trace`).
-        snapshot: torch's own snapshot of the phase with the highest peak; None for none.
-    """
-
-    trace: Path
-    snapshot: Path | None = None
 
 
 def run_job(
@@ -72,8 +60,7 @@ def run_prepared(
     *,
     timeout_s: float | None = None,
     on_phase: Callable[[PhaseReading], None] = lambda _: None,
-    history_path: Path | None = None,
-    trace_paths: TracePaths | None = None,
+    keep: Mapping[str, Path] = MappingProxyType({}),
 ) -> Record:
     """Run a job whose model and card are found, and whose card is leased; as `run_job` otherwise.
 
@@ -81,30 +68,18 @@ def run_prepared(
         job: the job.
         timeout_s: kill it after so long; None waits for ever.
         on_phase: called with each phase as it completes.
-        history_path: receives the history of the allocator's events, as far as the job came. None records
-            none, which costs nothing.
-        trace_paths: receive the same with the module behind each event, and whose each block is.
+        keep: where what the worker leaves besides its report goes, as far as it came: `HISTORY`, `TRACE` or
+            `SNAPSHOT` of `profiler.process.protocol`. What is not asked for costs nothing.
 
     Raises:
         ConfigError: the job asks for what there is not.
         EnvironmentUnfitError: it cannot run here.
     """
-    left = {
-        HISTORY: history_path,
-        TRACE: trace_paths.trace if trace_paths else None,
-        SNAPSHOT: trace_paths.snapshot if trace_paths else None,
-    }
-    job = replace(
-        job,
-        has_history=left[HISTORY] is not None,
-        has_trace=left[TRACE] is not None,
-        has_snapshot=left[SNAPSHOT] is not None,
-    )
     created_at = datetime.now(UTC)
-    with Workplace(job) as place:
+    with Workplace(replace(job, kept=frozenset(keep))) as place:
         result = _run_worker(place, timeout_s=timeout_s, on_phase=on_phase)
-        for name, path in left.items():
-            if path is not None and (place.directory / name).is_file():
+        for name, path in keep.items():
+            if (place.directory / name).is_file():
                 shutil.copyfile(place.directory / name, path)
     return build_record(spec=job.spec, report=result.report, outcome=result.outcome, created_at=created_at)
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from profiler.errors import EnvironmentUnfitError
 from profiler.execute.forkserver import CAPABILITY_VARIABLE, FAMILIES_VARIABLE, main
-from profiler.execute.prepare import Rooms, Workplace
+from profiler.execute.prepare import Rooms, Workplace, undone_on_error
 from profiler.hardware.catalogue import Gpu
 from profiler.process.children import call_in_new_python, kill_group
 from profiler.process.environment import worker_variables
@@ -58,8 +58,8 @@ class ForkServerDiedError(ForkServerError):
     """The process that jobs are forked from was killed, and with it every job that ran."""
 
 
-class Pool:
-    """One fork server and its running jobs.
+class Pool(ExitStack):
+    """One fork server and its running jobs, all of which `close` ends.
 
     A real card and a virtual one need different fork servers: a virtual one's libraries are found first.
 
@@ -74,9 +74,9 @@ class Pool:
             gpu: a card that jobs will run on; another of its kind may serve each job.
             families: transformers' model types to import beforehand.
         """
+        super().__init__()
         self._gpu = gpu
         self._families = tuple(families)
-        self._open = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
         self._children: dict[str, _Child] = {}
         self._rooms: Rooms | None = None
@@ -92,16 +92,15 @@ class Pool:
             ForkServerError: it cannot start; the message carries its last words.
             EnvironmentUnfitError: a virtual GPU cannot work here, or there is no room for its files.
         """
-        with ExitStack() as opening:
-            self._rooms = rooms = opening.enter_context(Rooms(self._gpu))
+        with undone_on_error(self):
+            self._rooms = rooms = self.enter_context(Rooms(self._gpu))
             log = rooms.directory / "stderr.txt"
             self._process = process = self._start(rooms, log)
-            opening.callback(self._end)
+            self.callback(self._end)
             assert process.stdout is not None
             self._selector.register(process.stdout, selectors.EVENT_READ)
             if not self._is_ready():
                 raise self._why_not(log)
-            self._open = opening.pop_all()
         return self
 
     def workplace(self, job: PreparedJob) -> Workplace:
@@ -111,10 +110,6 @@ class Pool:
             EnvironmentUnfitError: there is no room for them.
         """
         return Workplace(job, rooms=self._rooms)
-
-    def close(self) -> None:
-        """End every job that runs, and the fork server."""
-        self._open.close()
 
     def submit(self, workplace: Workplace) -> None:
         """Start a job in its workplace; if nobody is there to do so, `wait` will tell."""

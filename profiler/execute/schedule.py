@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 from profiler.errors import EnvironmentUnfitError, PeakvramError
 from profiler.execute.executor import LocalExecutor
 from profiler.execute.options import SweepEvents, SweepOptions, SweepSummary
-from profiler.execute.pending import Rerun, pending_jobs
+from profiler.execute.pending import Rerun, pending_jobs, resolve_auto
 from profiler.execute.pool import ForkServerError
 from profiler.execute.queue import JobQueue
-from profiler.execute.slots import resolve_auto
 from profiler.process.interrupts import Interrupts
 from profiler.process.locks import Locks
 from profiler.records.fingerprint import fingerprint_of, identity_of

@@ -62,10 +62,10 @@ class Worker:
         self._meter = meter
         self._state = state
         self._values = TrueValues() if state is not None else None
-        self._history = HistoryRecorder(directory / HISTORY) if request.has_history else None
+        self._history = HistoryRecorder(directory / HISTORY) if HISTORY in request.kept else None
         self._requested_bytes: int | None = None
         self._recorder = Recorder(meter=meter, has_time=state is None, on_reading=self._add_reading)
-        self._trace = _trace_recorder(directory, request, self._recorder) if request.has_trace else None
+        self._trace = _trace_recorder(directory, request, self._recorder) if TRACE in request.kept else None
         self._report = WorkerReport(
             device=request.device,
             environment=read_environment(alloc_conf=request.spec.alloc_conf, driver=request.driver),
@@ -143,7 +143,7 @@ def _trace_recorder(directory: Path, request: Request, recorder: Recorder) -> Tr
         directory / TRACE,
         recorder,
         alloc_conf=request.spec.alloc_conf,
-        snapshot_path=directory / SNAPSHOT if request.has_snapshot else None,
+        snapshot_path=directory / SNAPSHOT if SNAPSHOT in request.kept else None,
     )
 
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from profiler.execute.local import TracePaths, run_prepared
+from profiler.execute.local import run_prepared
 from profiler.execute.prepare import prepare_job
 from profiler.explain.explanation import explain_trace
 from profiler.explain.timeline import make_timelines
 from profiler.process.leases import lease_device
+from profiler.process.protocol import SNAPSHOT, TRACE
 from profiler.records.trace import read_trace
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ def run_explained(
     ):
         job = prepare_job(spec, leased.choice, allow_busy=allow_busy, notes=leased.notes)
         path = Path(directory) / "trace.jsonl"
-        paths = TracePaths(trace=path, snapshot=snapshot_path)
-        record = run_prepared(job, timeout_s=timeout_s, on_phase=on_phase, trace_paths=paths)
+        keep = {TRACE: path} | ({SNAPSHOT: snapshot_path} if snapshot_path else {})
+        record = run_prepared(job, timeout_s=timeout_s, on_phase=on_phase, keep=keep)
         found = explain_trace(read_trace(path), record) if path.is_file() else None
     if found is None:
         return ExplainedRun(record=record, explanation=None)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
 from profiler.errors import EnvironmentUnfitError
 from profiler.files import reason_of
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 _MAX_TRIES = 100
 
 
-class Locks:
+class Locks(ExitStack):
     """Named locks in a directory, each held by at most one process.
 
     Jobs are locked in their study's directory, so that two sweeps of one study share the work; cards in one
@@ -26,8 +25,10 @@ class Locks:
 
     def __init__(self, directory: Path) -> None:
         """Locks will be files in `directory`, made if missing."""
+        super().__init__()
         self._directory = directory
         self._held: dict[str, int] = {}
+        self.callback(self._release_all)
 
     def take(self, name: str) -> bool:
         """Hold the lock of this name; False if another process holds it.
@@ -67,14 +68,7 @@ class Locks:
         self._path(name).unlink(missing_ok=True)  # while it is still locked, so that nobody's file is removed
         os.close(descriptor)
 
-    def __enter__(self) -> Self:
-        """The locks themselves."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Lets go of every lock."""
+    def _release_all(self) -> None:
         for name in list(self._held):
             self.release(name)
         with suppress(OSError):  # others hold locks in it, or it was never made

@@ -20,8 +20,11 @@ REQUEST = "request.json"
 REPORT = "report.json"
 REFUSAL = "refusal.json"
 HISTORY = "history.jsonl"
+"""What the allocator did, event by event."""
 TRACE = "trace.jsonl"
+"""The same with the module behind each event, and whose each block is (`profiler.records.trace`)."""
 SNAPSHOT = "snapshot.pickle"
+"""torch's own snapshot of the phase with the trace's highest peak."""
 STDERR = "stderr.txt"
 
 
@@ -39,9 +42,7 @@ class Request(_Message):
         driver: the driver's version; None for a virtual card.
         scratch: an empty directory for the worker's files; the parent removes it, however the job ends.
         notes: what the record is to say besides.
-        has_history: whether to leave the history of the allocator's events in `history.jsonl`.
-        has_trace: whether to leave them in `trace.jsonl`, with the module behind each and whose blocks are.
-        has_snapshot: whether to leave torch's own snapshot of the trace's highest phase too.
+        kept: which files to leave besides: `HISTORY`, `TRACE`; with that `SNAPSHOT`.
     """
 
     spec: JobSpec
@@ -50,9 +51,7 @@ class Request(_Message):
     driver: str | None
     scratch: str
     notes: tuple[str, ...] = ()
-    has_history: bool = False
-    has_trace: bool = False
-    has_snapshot: bool = False
+    kept: frozenset[str] = frozenset()
 
 
 class WorkerRefusal(_Message):

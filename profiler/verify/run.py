@@ -14,6 +14,7 @@ from profiler.execute.prepare import prepare_job
 from profiler.hardware.idle import check_idle
 from profiler.hardware.nvml import VIRTUAL_HINT, RealGpu
 from profiler.process.leases import lease_device
+from profiler.process.protocol import HISTORY
 from profiler.records.history import History, read_history
 from profiler.verify.facts import ask_card
 from profiler.verify.parting import JobComparison, compare_runs, refused
@@ -144,7 +145,7 @@ def _verify_job(
                 replace(job, notes=(*job.notes, _RECORDED)),
                 timeout_s=timeout_s,
                 on_phase=events.phase_ended,
-                history_path=path,
+                keep={HISTORY: path},
             )
             runs[side] = Run(record=record, history=read_history(path) if path.is_file() else None)
     real, virtual = runs["real"], runs["virtual"]

@@ -258,6 +258,7 @@ def _with_and_without(model: str, directory: str) -> dict[str, Any]:
     from profiler.execute import local
     from profiler.execute.prepare import prepare_job
     from profiler.hardware.discovery import choose_device
+    from profiler.process.protocol import HISTORY
     from tests.virtual.jobs import a_job, without_times
 
     job = prepare_job(a_job(model=model), choose_device("rtx-4090"), allow_busy=False)
@@ -265,7 +266,7 @@ def _with_and_without(model: str, directory: str) -> dict[str, Any]:
     path = Path(directory, "with.jsonl")
     with mock.patch.object(local, "subprocess", parts):
         without = local.run_prepared(job)
-        record = local.run_prepared(job, history_path=path)
+        record = local.run_prepared(job, keep={HISTORY: path})
     return {
         "without": without_times(without),
         "with": without_times(record),
