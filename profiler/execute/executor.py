@@ -268,10 +268,9 @@ class LocalExecutor(ExitStack):
     def _pool(self, choice: DeviceChoice) -> Pool:
         """A real card and a virtual one need different fork servers."""
         while choice.kind not in self._pools:
-            pool = Pool(choice.gpu, families=self._families)
             try:
-                self._pools[choice.kind] = pool.start()
-                self.callback(pool.close)
+                pool = self.enter_context(Pool(choice.gpu, families=self._families))
+                self._pools[choice.kind] = pool
             except ForkServerDiedError:
                 self._count_death(after=0)
         return self._pools[choice.kind]

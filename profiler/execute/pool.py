@@ -10,7 +10,7 @@ import subprocess
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -68,40 +68,33 @@ class Pool(ExitStack):
     """
 
     def __init__(self, gpu: Gpu | RealGpu, *, families: Iterable[str] = ()) -> None:
-        """Prepares a pool for cards of this kind.
+        """Starts the fork server and waits until it has imported everything.
 
         Args:
             gpu: a card that jobs will run on; another of its kind may serve each job.
             families: transformers' model types to import beforehand.
-        """
-        super().__init__()
-        self._gpu = gpu
-        self._families = tuple(families)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._children: dict[str, _Child] = {}
-        self._rooms: Rooms | None = None
-        self.num_ended = 0
-        self._unread = b""
-        self._selector = selectors.DefaultSelector()
-
-    def start(self) -> Self:
-        """Start the fork server and wait until it has imported everything.
 
         Raises:
             ForkServerDiedError: it was killed while it started.
             ForkServerError: it cannot start; the message carries its last words.
             EnvironmentUnfitError: a virtual GPU cannot work here, or there is no room for its files.
         """
+        super().__init__()
+        self._children: dict[str, _Child] = {}
+        self.num_ended = 0
+        self._unread = b""
+        self._selector = selectors.DefaultSelector()
         with undone_on_error(self):
-            self._rooms = rooms = self.enter_context(Rooms(self._gpu))
-            log = rooms.directory / "stderr.txt"
-            self._process = process = self._start(rooms, log)
+            self._rooms = self.enter_context(Rooms(gpu))
+            log = self._rooms.directory / "stderr.txt"
+            self._process = _start(gpu, families, self._rooms, log)
             self.callback(self._end)
-            assert process.stdout is not None
-            self._selector.register(process.stdout, selectors.EVENT_READ)
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._orders, self._answers = self._process.stdin, self._process.stdout
+            self._selector.register(self._answers, selectors.EVENT_READ)
             if not self._is_ready():
                 raise self._why_not(log)
-        return self
 
     def workplace(self, job: PreparedJob) -> Workplace:
         """Directories for a job; gone with the pool at the latest.
@@ -114,12 +107,10 @@ class Pool(ExitStack):
     def submit(self, workplace: Workplace) -> None:
         """Start a job in its workplace; if nobody is there to do so, `wait` will tell."""
         order = {"directory": str(workplace.directory), "variables": workplace.variables}
-        assert self._process is not None
-        assert self._process.stdin is not None
         self._children[str(workplace.directory)] = _Child()
         with suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()
+            self._orders.write(json.dumps(order).encode() + b"\n")
+            self._orders.flush()
 
     def has_started(self, directory: Path) -> bool:
         """Whether a job that was submitted, and has not ended, has begun."""
@@ -140,11 +131,9 @@ class Pool(ExitStack):
         Raises:
             ForkServerDiedError: the fork server is gone.
         """
-        assert self._process is not None
-        assert self._process.stdout is not None
         if not self._selector.select(timeout_s):
             return
-        received = os.read(self._process.stdout.fileno(), 1 << 16)
+        received = os.read(self._answers.fileno(), 1 << 16)
         if not received:
             raise ForkServerDiedError("the process that jobs are forked from is gone")
         *lines, self._unread = (self._unread + received).split(b"\n")
@@ -170,7 +159,6 @@ class Pool(ExitStack):
             return False
 
     def _why_not(self, log: Path) -> ForkServerError:
-        assert self._process is not None
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_LIMIT_S)
         code = self._process.returncode
@@ -185,32 +173,7 @@ class Pool(ExitStack):
             hint="`peakvram doctor` shows what is amiss",
         )
 
-    def _start(self, rooms: Rooms, log: Path) -> subprocess.Popen[bytes]:
-        is_virtual = isinstance(self._gpu, Gpu)
-        variables = worker_variables(os.environ, alloc_conf="", is_virtual=is_virtual)
-        if isinstance(self._gpu, Gpu):
-            machine = rooms.directory / "machine"
-            machine.mkdir()
-            variables = launch_machine(machine, self._gpu).environment(variables)
-        variables |= {
-            CAPABILITY_VARIABLE: ".".join(map(str, self._gpu.compute_capability)),
-            FAMILIES_VARIABLE: ",".join(self._families),
-            # Asking the runtime for its devices would make children unfit for CUDA: NVML is asked instead.
-            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-            "OPENBLAS_NUM_THREADS": "1",  # threads do not survive a fork
-        }
-        with log.open("wb") as stderr:
-            return subprocess.Popen(
-                call_in_new_python(main.__module__, main.__name__, *rooms.paths),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env=variables,
-                start_new_session=True,  # a Ctrl-C at the terminal is for the parent alone
-            )
-
     def _end(self) -> None:
-        assert self._process is not None
         for child in self._children.values():
             if child.pid is not None:
                 kill_group(child.pid)
@@ -219,16 +182,38 @@ class Pool(ExitStack):
         self._process.wait()
         self._wait_for_jobs()
         self._selector.close()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):  # an order that was not taken any more
-                    pipe.close()
+        for pipe in (self._orders, self._answers):
+            with suppress(BrokenPipeError):  # an order that was not taken any more
+                pipe.close()
 
     def _wait_for_jobs(self) -> None:
         """Each holds the server's stdout: when it ends, all are gone, and nothing writes to a directory."""
-        assert self._process is not None
-        assert self._process.stdout is not None
         deadline_s = time.monotonic() + _END_LIMIT_S
         while self._selector.select(max(0.0, deadline_s - time.monotonic())):
-            if not os.read(self._process.stdout.fileno(), 1 << 16):
+            if not os.read(self._answers.fileno(), 1 << 16):
                 return
+
+
+def _start(gpu: Gpu | RealGpu, families: Iterable[str], rooms: Rooms, log: Path) -> subprocess.Popen[bytes]:
+    is_virtual = isinstance(gpu, Gpu)
+    variables = worker_variables(os.environ, alloc_conf="", is_virtual=is_virtual)
+    if isinstance(gpu, Gpu):
+        machine = rooms.directory / "machine"
+        machine.mkdir()
+        variables = launch_machine(machine, gpu).environment(variables)
+    variables |= {
+        CAPABILITY_VARIABLE: ".".join(map(str, gpu.compute_capability)),
+        FAMILIES_VARIABLE: ",".join(families),
+        # Asking the runtime for its devices would make children unfit for CUDA: NVML is asked instead.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        "OPENBLAS_NUM_THREADS": "1",  # threads do not survive a fork
+    }
+    with log.open("wb") as stderr:
+        return subprocess.Popen(
+            call_in_new_python(main.__module__, main.__name__, *rooms.paths),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=variables,
+            start_new_session=True,  # a Ctrl-C at the terminal is for the parent alone
+        )
