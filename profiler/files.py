@@ -1,10 +1,9 @@
-"""How a result file is written: whole or not at all, and with a clear word where it cannot be."""
+"""How a file is written: whole or not at all, and where it is a result, with a clear word if it cannot be."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError, EnvironmentUnfitError
@@ -16,22 +15,48 @@ if TYPE_CHECKING:
 def write_file(path: Path, content: str | bytes) -> None:
     """Writes a file into a directory that is made if missing, in place of the one there.
 
-    A reader sees the whole file or none (or the one it replaces), whatever ends this process: the content
-    goes to a temporary file in the same directory, is flushed to the disk, and takes the final name in one
-    step. Any number of processes may write the same file at once: one of them is last.
-
     Raises:
         EnvironmentUnfitError: if the file cannot be stored there: no room, no permission, no directory.
     """
-    data = content.encode() if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, data)
+        replace_file(path, content)
     except OSError as error:
         raise EnvironmentUnfitError(
             f"cannot write {path}: {reason_of(error)}",
             hint="free some room, or choose another place with --out",
         ) from error
+
+
+def replace_file(path: Path, content: str | bytes, *, is_durable: bool = True) -> None:
+    """Writes a file into an existing directory, in place of the one there.
+
+    A reader sees the whole file or none (or the one it replaces), whatever ends this process: the content
+    goes to a temporary file in the same directory and takes the final name in one step. Any number of
+    processes and threads may write the same file at once: one of them is last.
+
+    Args:
+        path: the file.
+        content: all of it.
+        is_durable: have it survive a power cut, too, which takes a moment; messages need not.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    # No module but what every process has imported: a script that is followed may have a `secrets.py`.
+    temporary = path.with_name(f".{path.stem}-{os.urandom(4).hex()}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            if is_durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if is_durable:
+        _sync_directory(path.parent)
 
 
 def check_directory(directory: Path) -> None:
@@ -50,20 +75,6 @@ def check_directory(directory: Path) -> None:
 def reason_of(error: OSError) -> str:
     """What the system says is wrong, such as `no space left on device`."""
     return (error.strerror or type(error).__name__).lower()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
 
 
 def _sync_directory(directory: Path) -> None:

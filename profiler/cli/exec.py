@@ -66,11 +66,12 @@ def exec(  # noqa: PLR0913 - one parameter a flag
     it, 2 usage, 3 it cannot be followed here, 124 time limit.
     """  # noqa: D301 - \b keeps the examples' lines apart
     from profiler.files import check_directory, write_file  # noqa: PLC0415
-    from profiler.follow.command import Terms, follow_command  # noqa: PLC0415 - not for --help
-    from profiler.hardware.discovery import choose_device  # noqa: PLC0415
+    from profiler.follow.command import FollowOptions, follow_command  # noqa: PLC0415 - not for --help
     from profiler.report.terminal.exec import show_command  # noqa: PLC0415
 
-    terms = Terms(
+    options = FollowOptions(
+        gpu=gpu or "auto",
+        gpu_memory_bytes=_read_memory(gpu_memory),
         stop_after=stop_after,
         timeout_s=read_timeout(timeout),
         routing=_read_routing(routing),
@@ -80,8 +81,7 @@ def exec(  # noqa: PLR0913 - one parameter a flag
         check_directory(out.parent)
         if out.is_dir():
             raise ConfigError(f"--out: {out} is a directory", hint="name a file, such as result.json")
-    choice = choose_device(gpu or "auto", gpu_memory_bytes=_read_memory(gpu_memory))
-    result = follow_command(command, choice, terms)
+    result = follow_command(command, options)
     if out is not None:
         write_file(out, result.model_dump_json(indent=2) + "\n")
     if json:

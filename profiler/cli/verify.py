@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from profiler.jobs.job import JobSpec
     from profiler.records.schema import PhaseReading
-    from profiler.verify.compare import JobComparison
+    from profiler.verify.parting import JobComparison
 
 _PIPE_WIDTH = 200  # a job's settings in a line or two
 
@@ -75,22 +75,22 @@ def verify(  # noqa: PLR0913 - one parameter a flag
     """  # noqa: D301 - \b keeps the examples' lines apart
     from profiler.report.markdown.comparisons import twins_readme  # noqa: PLC0415 - not for --help
     from profiler.report.terminal.comparisons import show_twins  # noqa: PLC0415
-    from profiler.verify.compare import Verdict  # noqa: PLC0415
     from profiler.verify.folder import ComparisonFolder  # noqa: PLC0415
-    from profiler.verify.run import find_pair, verify_jobs  # noqa: PLC0415
+    from profiler.verify.parting import Likeness  # noqa: PLC0415
+    from profiler.verify.run import twin_cards, verify_jobs  # noqa: PLC0415
 
     timeout_s = read_timeout(timeout)
     study = read_study(file, out=out, gpu=gpu, settings=set_ or [])
-    pair = find_pair(gpu, allow_busy=allow_busy)
-    directory = out or RESULTS / f"verify-{pair.twin.gpu.id}"
-    check_directory(directory)
-    if study.reason:
-        notice(study.reason)
-    folder = ComparisonFolder(directory, pair, with_hostname=with_hostname)
-    with _events(len(study.jobs)) as events:
-        for job in verify_jobs(study.jobs, pair, events, timeout_s=timeout_s, allow_busy=allow_busy):
-            events.compared(folder.add(job))
-            write_file(directory / "README.md", twins_readme(folder.comparison))
+    with twin_cards(gpu, allow_busy=allow_busy) as cards:
+        directory = out or RESULTS / f"verify-{cards.twin.gpu.id}"
+        check_directory(directory)
+        if study.reason:
+            notice(study.reason)
+        folder = ComparisonFolder(directory, cards, with_hostname=with_hostname)
+        with _events(len(study.jobs)) as events:
+            for job in verify_jobs(study.jobs, cards, events, timeout_s=timeout_s, allow_busy=allow_busy):
+                events.compared(folder.add(job))
+                write_file(directory / "README.md", twins_readme(folder.comparison))
     if json:
         print_json(folder.comparison.model_dump_json(indent=2))
         notice(f"Wrote {directory}")
@@ -99,7 +99,7 @@ def verify(  # noqa: PLR0913 - one parameter a flag
             show_twins(console, folder.comparison)
             console.print()
             console.print(literal(f"Wrote {directory}"), soft_wrap=True)
-    failed = (Verdict.DIFFERS, Verdict.NOT_COMPARED)
+    failed = (Likeness.DIFFERS, Likeness.NOT_COMPARED)
     return 1 if any(job.verdict in failed for job in folder.comparison.jobs) else 0
 
 

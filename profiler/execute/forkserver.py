@@ -24,6 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from profiler.process.children import kill_group, signal_at_end_of
 from profiler.process.protocol import STDERR
 from profiler.virtual.state import STATE_VARIABLE
 from profiler.virtual.torch_private import IN_BAD_FORK
@@ -36,18 +37,15 @@ CAPABILITY_VARIABLE = "PEAKVRAM_COMPUTE_CAPABILITY"
 FAMILIES_VARIABLE = "PEAKVRAM_MODEL_FAMILIES"
 """transformers' model types to import beforehand, comma-separated."""
 
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
 _Children = dict[int, tuple[int, str]]  # by pidfd: the process id, and the job's directory
 
 
-def main(parent: int, directories: Sequence[str]) -> None:
+def main(*directories: str, parent: int) -> None:
     """Import, then serve until stdin ends.
 
     Args:
-        parent: the process to serve.
         directories: of the pool and its jobs, to be removed if the parent is gone and cannot do it.
+        parent: the process to serve.
     """
     # Whatever a library prints must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -56,7 +54,7 @@ def main(parent: int, directories: Sequence[str]) -> None:
     _import_libraries()
     gc.collect()
     gc.freeze()  # the children share this memory until they write to it; the collector would touch all of it
-    _stay()
+    _stay(parent)
     children: _Children = {}
     with suppress(BrokenPipeError):  # the parent has gone while it was told something
         _tell(answers, event="ready")
@@ -73,14 +71,13 @@ def _leave_with_parent(parent: int, directories: Sequence[str]) -> None:
         os._exit(1)
 
     signal.signal(signal.SIGTERM, leave)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it went before it could be noticed
+    if not signal_at_end_of(parent, signal.SIGTERM):
         leave(signal.SIGTERM, None)
 
 
-def _stay() -> None:
+def _stay(parent: int) -> None:
     """From now on stdin tells of the parent's end; jobs get signals handled as in any fresh process."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0)
+    signal_at_end_of(parent, 0)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
@@ -126,7 +123,7 @@ def _serve(answers: Any, children: _Children) -> None:
                 pid, directory = children.pop(key.fd)
                 selector.unregister(key.fd)
                 os.close(key.fd)
-                _kill_group(pid)  # what it has started; its own number is not free before it is waited for
+                kill_group(pid)  # what it has started; its own number is not free before it is waited for
                 _, status = os.waitpid(pid, 0)
                 code = os.waitstatus_to_exitcode(status)
                 _tell(answers, event="ended", directory=directory, exit_code=code)
@@ -168,13 +165,8 @@ def _run(directory: Path, variables: Mapping[str, str], *, parent: int) -> None:
 
 def _end(children: _Children) -> None:
     for pid, _ in children.values():
-        _kill_group(pid)
+        kill_group(pid)
         os.waitpid(pid, 0)
-
-
-def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError):  # it could not be made a group's leader: it had ended already
-        os.killpg(pid, signal.SIGKILL)
 
 
 def _remove(directories: Sequence[str]) -> None:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
-import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from profiler.execute.judge import Ended, judge, read_report
+from profiler.execute.outcome import WorkerResult, read_report, worker_result
 from profiler.execute.prepare import Workplace, prepare_job
-from profiler.hardware.discovery import choose_device
-from profiler.process.protocol import HISTORY, SNAPSHOT, STDERR, TRACE
+from profiler.process.children import call_in_new_python, kill_group
+from profiler.process.leases import lease_device
+from profiler.process.protocol import STDERR
 from profiler.records.build import build_record
-from profiler.resources import PACKAGE_ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from profiler.execute.prepare import PreparedJob
@@ -29,27 +27,8 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.05
 
-# Not `-m`: with it a `random.py` in the directory the command is called from would stand in for Python's own.
-# For the same reason the package's root, which is needed where it is not installed, comes last.
-_PROGRAM = """
-import sys
-sys.path.append(sys.argv[1])
-from profiler.execute.worker import run_process
-run_process(sys.argv[3], parent=int(sys.argv[2]))
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TracePaths:
-    """Where an explained run leaves what it saw.
-
-    Attributes:
-        trace: the events, with the module behind each, and whose each block is (`profiler.records.trace`).
-        snapshot: torch's own snapshot of the phase with the highest peak; None for none.
-    """
-
-    trace: Path
-    snapshot: Path | None = None
+WORKER = ("profiler.execute.worker", "run_process")
+"""The function that is a worker, by name: its module imports torch, which is not for this process."""
 
 
 def run_job(
@@ -71,9 +50,9 @@ def run_job(
         ConfigError: the job asks for what there is not.
         EnvironmentUnfitError: it cannot run here.
     """
-    choice = choose_device(spec.gpu, gpu_memory_bytes=spec.gpu_memory_bytes)
-    job = prepare_job(spec, choice, allow_busy=allow_busy)
-    return run_prepared(job, timeout_s=timeout_s, on_phase=on_phase)
+    with lease_device(spec.gpu, gpu_memory_bytes=spec.gpu_memory_bytes, allow_busy=allow_busy) as leased:
+        job = prepare_job(spec, leased.choice, allow_busy=allow_busy, notes=leased.notes)
+        return run_prepared(job, timeout_s=timeout_s, on_phase=on_phase)
 
 
 def run_prepared(
@@ -81,57 +60,36 @@ def run_prepared(
     *,
     timeout_s: float | None = None,
     on_phase: Callable[[PhaseReading], None] = lambda _: None,
-    history_path: Path | None = None,
-    trace_paths: TracePaths | None = None,
+    keep: Mapping[str, Path] = MappingProxyType({}),
 ) -> Record:
-    """Run a job whose model and card are found; as `run_job` otherwise.
+    """Run a job whose model and card are found, and whose card is leased; as `run_job` otherwise.
 
     Args:
         job: the job.
         timeout_s: kill it after so long; None waits for ever.
         on_phase: called with each phase as it completes.
-        history_path: receives the history of the allocator's events, as far as the job came. None records
-            none, which costs nothing.
-        trace_paths: receive the same with the module behind each event, and whose each block is.
+        keep: where what the worker leaves besides its report goes, as far as it came: `HISTORY`, `TRACE` or
+            `SNAPSHOT` of `profiler.process.protocol`. What is not asked for costs nothing.
 
     Raises:
         ConfigError: the job asks for what there is not.
         EnvironmentUnfitError: it cannot run here.
     """
-    left = {
-        HISTORY: history_path,
-        TRACE: trace_paths.trace if trace_paths else None,
-        SNAPSHOT: trace_paths.snapshot if trace_paths else None,
-    }
-    job = replace(
-        job,
-        has_history=left[HISTORY] is not None,
-        has_trace=left[TRACE] is not None,
-        has_snapshot=left[SNAPSHOT] is not None,
-    )
     created_at = datetime.now(UTC)
-    with Workplace(job) as place:
-        ended = _run_worker(place, timeout_s=timeout_s, on_phase=on_phase)
-        for name, path in left.items():
-            if path is not None and (place.directory / name).is_file():
+    with Workplace(replace(job, kept=frozenset(keep))) as place:
+        result = _run_worker(place, timeout_s=timeout_s, on_phase=on_phase)
+        for name, path in keep.items():
+            if (place.directory / name).is_file():
                 shutil.copyfile(place.directory / name, path)
-    return build_record(spec=job.spec, report=ended.report, outcome=ended.outcome, created_at=created_at)
+    return build_record(spec=job.spec, report=result.report, outcome=result.outcome, created_at=created_at)
 
 
 def _run_worker(
     place: Workplace, *, timeout_s: float | None, on_phase: Callable[[PhaseReading], None]
-) -> Ended:
+) -> WorkerResult:
     with (place.directory / STDERR).open("wb") as stderr:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-c",
-                _PROGRAM,
-                str(PACKAGE_ROOT),
-                str(os.getpid()),
-                str(place.directory),
-            ],
+            call_in_new_python(*WORKER, str(place.directory)),
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,
@@ -143,7 +101,7 @@ def _run_worker(
     finally:
         _end(process)
     time_limit_s = timeout_s if is_late else None
-    return judge(place.directory, place.request, process.returncode, time_limit_s=time_limit_s)
+    return worker_result(place.directory, place.request, process.returncode, time_limit_s=time_limit_s)
 
 
 def _wait(
@@ -172,5 +130,5 @@ def _wait(
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill the worker, if it still runs, with everything it has started."""
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process.pid)
         process.wait()

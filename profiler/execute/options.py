@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from profiler.errors import PeakvramError
     from profiler.jobs.job import JobSpec
 
-_FAILED = frozenset({OutcomeStatus.ERROR, OutcomeStatus.TIMEOUT, OutcomeStatus.KILLED})
+FAILED = frozenset({OutcomeStatus.ERROR, OutcomeStatus.TIMEOUT, OutcomeStatus.KILLED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,43 +46,21 @@ class SweepEvents(Protocol):
         """A job cannot be run as it was asked for; it has no record."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SweepSummary:
-    """How a sweep ended."""
+    """How many jobs of a sweep have ended, and how: it counts while the sweep goes on."""
 
-    num_done: int
-    num_oom: int
-    num_inferred: int
-    num_failed: int
-    num_refused: int
-    is_interrupted: bool
-
-
-@dataclass(slots=True)
-class Counts:
-    """How many jobs have ended, and how."""
-
-    done: int = 0
-    oom: int = 0
-    inferred: int = 0
-    failed: int = 0
-    refused: int = 0
+    num_done: int = 0
+    num_oom: int = 0
+    num_inferred: int = 0
+    num_failed: int = 0
+    num_refused: int = 0
+    is_interrupted: bool = False
 
     def add(self, record: Record) -> None:
         """One more job has its record."""
         status = record.outcome.status
-        self.done += status is OutcomeStatus.OK
-        self.oom += status is OutcomeStatus.OOM
-        self.inferred += record.outcome.inferred_from is not None
-        self.failed += status in _FAILED
-
-    def summary(self, *, is_interrupted: bool) -> SweepSummary:
-        """The same at the end."""
-        return SweepSummary(
-            num_done=self.done,
-            num_oom=self.oom,
-            num_inferred=self.inferred,
-            num_failed=self.failed,
-            num_refused=self.refused,
-            is_interrupted=is_interrupted,
-        )
+        self.num_done += status is OutcomeStatus.OK
+        self.num_oom += status is OutcomeStatus.OOM
+        self.num_inferred += record.outcome.inferred_from is not None
+        self.num_failed += status in FAILED

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
 from profiler.errors import PeakvramError
-from profiler.execute.prepare import describe_device
-from profiler.execute.slots import resolve_auto
+from profiler.execute.options import FAILED
+from profiler.execute.prepare import surroundings_of
 from profiler.hardware.catalogue import Gpu
 from profiler.hardware.discovery import choose_device
 from profiler.jobs.identity import job_key
-from profiler.process.environment import read_environment, worker_variables
-from profiler.records.fingerprint import fingerprint, fingerprint_of
+from profiler.records.fingerprint import fingerprint_of
 from profiler.records.schema import OutcomeStatus, Record
 
 if TYPE_CHECKING:
@@ -59,12 +57,16 @@ def pending_jobs(jobs: Sequence[JobSpec], store: RecordStore, *, rerun: Rerun = 
         EnvironmentUnfitError: no card can be had for `auto`.
     """
     known = {(item.record.key, fingerprint_of(item.record)): item.record for item in store.scan().records}
-    surroundings = _Surroundings()
+    choices: dict[tuple[str, int | None], DeviceChoice | None] = {}  # each card is looked up once
     todo: list[JobSpec] = []
     stored: list[Record] = []
     seen: list[Record] = []
     for job in resolve_auto(jobs):
-        record = known.get((job_key(job), surroundings.fingerprint(job)))
+        wanted = (job.gpu, job.gpu_memory_bytes)
+        if wanted not in choices:
+            choices[wanted] = _choose(*wanted)
+        choice = choices[wanted]
+        record = known.get((job_key(job), None if choice is None else surroundings_of(job, choice)))
         if record is not None:
             seen.append(record)
         if record is None or _is_wanted_again(record, rerun):
@@ -74,25 +76,13 @@ def pending_jobs(jobs: Sequence[JobSpec], store: RecordStore, *, rerun: Rerun = 
     return Pending(todo=tuple(todo), stored=tuple(stored), seen=tuple(seen))
 
 
-class _Surroundings:
-    """Fingerprints of what jobs would run in, each card looked up once."""
-
-    def __init__(self) -> None:
-        self._choices: dict[tuple[str, int | None], DeviceChoice | None] = {}
-
-    def fingerprint(self, job: JobSpec) -> str | None:
-        wanted = (job.gpu, job.gpu_memory_bytes)
-        if wanted not in self._choices:
-            self._choices[wanted] = _choose(*wanted)
-        choice = self._choices[wanted]
-        if choice is None:
-            return None
-        driver = None if isinstance(choice.gpu, Gpu) else choice.gpu.driver
-        variables = worker_variables(
-            os.environ, alloc_conf=job.alloc_conf, is_virtual=choice.kind == "virtual"
-        )
-        environment = read_environment(alloc_conf=job.alloc_conf, driver=driver, variables=variables)
-        return fingerprint(environment, describe_device(choice))
+def resolve_auto(jobs: Sequence[JobSpec]) -> list[JobSpec]:
+    """The same jobs with `auto` made what it stands for here: a real card, or the default virtual one."""
+    if all(job.gpu != "auto" for job in jobs):
+        return list(jobs)
+    gpu = choose_device("auto").gpu
+    name = gpu.id if isinstance(gpu, Gpu) else "real"
+    return [job.model_copy(update={"gpu": name}) if job.gpu == "auto" else job for job in jobs]
 
 
 def _choose(gpu: str, memory_bytes: int | None) -> DeviceChoice | None:
@@ -108,7 +98,7 @@ def _is_wanted_again(record: Record, rerun: Rerun) -> bool:
         case Rerun.MISSING:
             return False
         case Rerun.FAILED:
-            return status in {OutcomeStatus.ERROR, OutcomeStatus.TIMEOUT, OutcomeStatus.KILLED}
+            return status in FAILED
         case Rerun.OOM:
             return status is OutcomeStatus.OOM
         case Rerun.ALL:

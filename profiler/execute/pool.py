@@ -7,20 +7,19 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from profiler.errors import EnvironmentUnfitError
-from profiler.execute.forkserver import CAPABILITY_VARIABLE, FAMILIES_VARIABLE
-from profiler.execute.prepare import Rooms, Workplace
+from profiler.execute.forkserver import CAPABILITY_VARIABLE, FAMILIES_VARIABLE, main
+from profiler.execute.prepare import Rooms, Workplace, undone_on_error
 from profiler.hardware.catalogue import Gpu
+from profiler.process.children import call_in_new_python, kill_group
 from profiler.process.environment import worker_variables
-from profiler.resources import PACKAGE_ROOT
 from profiler.virtual.launch import launch_machine
 
 if TYPE_CHECKING:
@@ -32,13 +31,6 @@ if TYPE_CHECKING:
 
 _START_LIMIT_S = 300.0
 _END_LIMIT_S = 10.0
-# Not `-m`, so that nothing in the working directory stands in for a module.
-_PROGRAM = """
-import sys
-sys.path.append(sys.argv[1])
-from profiler.execute.forkserver import main
-main(int(sys.argv[2]), sys.argv[3:])
-"""
 
 
 class Answer(BaseModel):
@@ -53,7 +45,7 @@ class Answer(BaseModel):
 
 
 @dataclass(slots=True)
-class _Running:
+class _Child:
     pid: int | None = None  # not known until the fork server has told
     is_doomed: bool = False  # to be killed as soon as it is
 
@@ -66,51 +58,43 @@ class ForkServerDiedError(ForkServerError):
     """The process that jobs are forked from was killed, and with it every job that ran."""
 
 
-class Pool:
-    """One fork server and its running jobs.
+class Pool(ExitStack):
+    """One fork server and its running jobs, all of which `close` ends.
 
-    A real card and a virtual one need different nurseries: a virtual one's libraries are found first.
+    A real card and a virtual one need different fork servers: a virtual one's libraries are found first.
 
     Attributes:
         num_ended: jobs that have run to their end, however they ended.
     """
 
     def __init__(self, gpu: Gpu | RealGpu, *, families: Iterable[str] = ()) -> None:
-        """Prepares a pool for cards of this kind.
+        """Starts the fork server and waits until it has imported everything.
 
         Args:
             gpu: a card that jobs will run on; another of its kind may serve each job.
             families: transformers' model types to import beforehand.
-        """
-        self._gpu = gpu
-        self._families = tuple(families)
-        self._open = ExitStack()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._running: dict[str, _Running] = {}
-        self._rooms: Rooms | None = None
-        self.num_ended = 0
-        self._unread = b""
-        self._selector = selectors.DefaultSelector()
-
-    def start(self) -> Self:
-        """Start the fork server and wait until it has imported everything.
 
         Raises:
             ForkServerDiedError: it was killed while it started.
             ForkServerError: it cannot start; the message carries its last words.
             EnvironmentUnfitError: a virtual GPU cannot work here, or there is no room for its files.
         """
-        with ExitStack() as opening:
-            self._rooms = rooms = opening.enter_context(Rooms(self._gpu))
-            log = rooms.directory / "stderr.txt"
-            self._process = process = self._start(rooms, log)
-            opening.callback(self._end)
-            assert process.stdout is not None
-            self._selector.register(process.stdout, selectors.EVENT_READ)
+        super().__init__()
+        self._children: dict[str, _Child] = {}
+        self.num_ended = 0
+        self._unread = b""
+        self._selector = selectors.DefaultSelector()
+        with undone_on_error(self):
+            self._rooms = self.enter_context(Rooms(gpu))
+            log = self._rooms.directory / "stderr.txt"
+            self._process = _start(gpu, families, self._rooms, log)
+            self.callback(self._end)
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._orders, self._answers = self._process.stdin, self._process.stdout
+            self._selector.register(self._answers, selectors.EVENT_READ)
             if not self._is_ready():
                 raise self._why_not(log)
-            self._open = opening.pop_all()
-        return self
 
     def workplace(self, job: PreparedJob) -> Workplace:
         """Directories for a job; gone with the pool at the latest.
@@ -120,32 +104,26 @@ class Pool:
         """
         return Workplace(job, rooms=self._rooms)
 
-    def close(self) -> None:
-        """End every job that runs, and the fork server."""
-        self._open.close()
-
     def submit(self, workplace: Workplace) -> None:
         """Start a job in its workplace; if nobody is there to do so, `wait` will tell."""
         order = {"directory": str(workplace.directory), "variables": workplace.variables}
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._running[str(workplace.directory)] = _Running()
+        self._children[str(workplace.directory)] = _Child()
         with suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(order).encode() + b"\n")
-            self._process.stdin.flush()
+            self._orders.write(json.dumps(order).encode() + b"\n")
+            self._orders.flush()
 
     def has_started(self, directory: Path) -> bool:
         """Whether a job that was submitted, and has not ended, has begun."""
-        return self._running[str(directory)].pid is not None
+        return self._children[str(directory)].pid is not None
 
     def kill(self, directory: Path) -> None:
         """Kill a job with all that it has started; its end is told like any other's."""
-        running = self._running.get(str(directory))
-        if running is None:
+        child = self._children.get(str(directory))
+        if child is None:
             return
-        running.is_doomed = True
-        if running.pid is not None:
-            _kill_group(running.pid)
+        child.is_doomed = True
+        if child.pid is not None:
+            kill_group(child.pid)
 
     def wait(self, timeout_s: float | None) -> Iterator[Answer]:
         """What has happened, within the time given; nothing if nothing has.
@@ -153,11 +131,9 @@ class Pool:
         Raises:
             ForkServerDiedError: the fork server is gone.
         """
-        assert self._process is not None
-        assert self._process.stdout is not None
         if not self._selector.select(timeout_s):
             return
-        received = os.read(self._process.stdout.fileno(), 1 << 16)
+        received = os.read(self._answers.fileno(), 1 << 16)
         if not received:
             raise ForkServerDiedError("the process that jobs are forked from is gone")
         *lines, self._unread = (self._unread + received).split(b"\n")
@@ -168,12 +144,12 @@ class Pool:
 
     def _note(self, answer: Answer) -> None:
         if answer.event == "started":
-            running = self._running[answer.directory]
-            running.pid = answer.pid
-            if running.is_doomed:
-                _kill_group(answer.pid)
+            child = self._children[answer.directory]
+            child.pid = answer.pid
+            if child.is_doomed:
+                kill_group(answer.pid)
         elif answer.event == "ended":
-            del self._running[answer.directory]
+            del self._children[answer.directory]
             self.num_ended += 1
 
     def _is_ready(self) -> bool:
@@ -183,7 +159,6 @@ class Pool:
             return False
 
     def _why_not(self, log: Path) -> ForkServerError:
-        assert self._process is not None
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_LIMIT_S)
         code = self._process.returncode
@@ -198,55 +173,47 @@ class Pool:
             hint="`peakvram doctor` shows what is amiss",
         )
 
-    def _start(self, rooms: Rooms, log: Path) -> subprocess.Popen[bytes]:
-        is_virtual = isinstance(self._gpu, Gpu)
-        variables = worker_variables(os.environ, alloc_conf="", is_virtual=is_virtual)
-        if isinstance(self._gpu, Gpu):
-            machine = rooms.directory / "machine"
-            machine.mkdir()
-            variables = launch_machine(machine, self._gpu).environment(variables)
-        variables |= {
-            CAPABILITY_VARIABLE: ".".join(map(str, self._gpu.compute_capability)),
-            FAMILIES_VARIABLE: ",".join(self._families),
-            # Asking the runtime for its devices would make children unfit for CUDA: NVML is asked instead.
-            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-            "OPENBLAS_NUM_THREADS": "1",  # threads do not survive a fork
-        }
-        with log.open("wb") as stderr:
-            return subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, str(PACKAGE_ROOT), str(os.getpid()), *rooms.paths],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env=variables,
-                start_new_session=True,  # a Ctrl-C at the terminal is for the parent alone
-            )
-
     def _end(self) -> None:
-        assert self._process is not None
-        for running in self._running.values():
-            if running.pid is not None:
-                _kill_group(running.pid)
-        self._running.clear()
+        for child in self._children.values():
+            if child.pid is not None:
+                kill_group(child.pid)
+        self._children.clear()
         self._process.kill()
         self._process.wait()
         self._wait_for_jobs()
         self._selector.close()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):  # an order that was not taken any more
-                    pipe.close()
+        for pipe in (self._orders, self._answers):
+            with suppress(BrokenPipeError):  # an order that was not taken any more
+                pipe.close()
 
     def _wait_for_jobs(self) -> None:
         """Each holds the server's stdout: when it ends, all are gone, and nothing writes to a directory."""
-        assert self._process is not None
-        assert self._process.stdout is not None
         deadline_s = time.monotonic() + _END_LIMIT_S
         while self._selector.select(max(0.0, deadline_s - time.monotonic())):
-            if not os.read(self._process.stdout.fileno(), 1 << 16):
+            if not os.read(self._answers.fileno(), 1 << 16):
                 return
 
 
-def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError):  # it has just ended by itself
-        os.killpg(pid, signal.SIGKILL)
+def _start(gpu: Gpu | RealGpu, families: Iterable[str], rooms: Rooms, log: Path) -> subprocess.Popen[bytes]:
+    is_virtual = isinstance(gpu, Gpu)
+    variables = worker_variables(os.environ, alloc_conf="", is_virtual=is_virtual)
+    if isinstance(gpu, Gpu):
+        machine = rooms.directory / "machine"
+        machine.mkdir()
+        variables = launch_machine(machine, gpu).environment(variables)
+    variables |= {
+        CAPABILITY_VARIABLE: ".".join(map(str, gpu.compute_capability)),
+        FAMILIES_VARIABLE: ",".join(families),
+        # Asking the runtime for its devices would make children unfit for CUDA: NVML is asked instead.
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        "OPENBLAS_NUM_THREADS": "1",  # threads do not survive a fork
+    }
+    with log.open("wb") as stderr:
+        return subprocess.Popen(
+            call_in_new_python(main.__module__, main.__name__, *rooms.paths),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=variables,
+            start_new_session=True,  # a Ctrl-C at the terminal is for the parent alone
+        )

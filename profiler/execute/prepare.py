@@ -5,24 +5,25 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from profiler.errors import EnvironmentUnfitError
-from profiler.files import reason_of
+from profiler.files import reason_of, replace_file
 from profiler.hardware.catalogue import Gpu
-from profiler.hardware.idle import check_idle
+from profiler.hardware.idle import idle_notes
 from profiler.jobs.choices import Attention
 from profiler.jobs.models import read_config, resolve_model
 from profiler.process.environment import read_environment, worker_variables
-from profiler.process.protocol import REQUEST, Request, Source, write_whole
-from profiler.records.schema import Device, Environment
+from profiler.process.protocol import REQUEST, Request
+from profiler.records.fingerprint import fingerprint
+from profiler.records.schema import Device
 from profiler.virtual.launch import launch_machine
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from collections.abc import Iterator
 
     from profiler.hardware.discovery import DeviceChoice
     from profiler.hardware.nvml import RealGpu
@@ -42,9 +43,7 @@ class PreparedJob:
         choice: its card.
         device: the card as a record names it.
         notes: what the record is to say besides.
-        has_history: whether its worker leaves the history of the allocator's events.
-        has_trace: whether it leaves the trace of an explained run.
-        has_snapshot: whether it leaves torch's own snapshot of that run.
+        kept: names of further files that its worker is to leave, of those of `profiler.process.protocol`.
     """
 
     spec: JobSpec
@@ -52,9 +51,7 @@ class PreparedJob:
     choice: DeviceChoice
     device: Device
     notes: tuple[str, ...]
-    has_history: bool = False
-    has_trace: bool = False
-    has_snapshot: bool = False
+    kept: frozenset[str] = frozenset()
 
     @property
     def driver(self) -> str | None:
@@ -62,8 +59,16 @@ class PreparedJob:
         return None if isinstance(self.choice.gpu, Gpu) else self.choice.gpu.driver
 
 
-def prepare_job(spec: JobSpec, choice: DeviceChoice, *, allow_busy: bool) -> PreparedJob:
+def prepare_job(
+    spec: JobSpec, choice: DeviceChoice, *, allow_busy: bool, notes: tuple[str, ...] = ()
+) -> PreparedJob:
     """Find what the job names, and make sure that its card is free.
+
+    Args:
+        spec: the job.
+        choice: its card, which the caller keeps other peakvrams off.
+        allow_busy: whether others may use the card; the record says so.
+        notes: what the record is to say besides.
 
     Raises:
         ConfigError: the job asks for what there is not.
@@ -78,7 +83,7 @@ def prepare_job(spec: JobSpec, choice: DeviceChoice, *, allow_busy: bool) -> Pre
         source=source,
         choice=choice,
         device=describe_device(choice),
-        notes=_idle_notes(choice, allow_busy=allow_busy),
+        notes=(*notes, *idle_notes(choice.gpu, allow_busy=allow_busy)),
     )
 
 
@@ -101,14 +106,16 @@ def describe_device(choice: DeviceChoice) -> Device:
     )
 
 
-def job_environment(job: PreparedJob) -> Environment:
-    """The surroundings its worker will find, known beforehand: what a record of it is looked up by."""
-    is_virtual = isinstance(job.choice.gpu, Gpu)
-    variables = worker_variables(os.environ, alloc_conf=job.spec.alloc_conf, is_virtual=is_virtual)
-    return read_environment(alloc_conf=job.spec.alloc_conf, driver=job.driver, variables=variables)
+def surroundings_of(spec: JobSpec, choice: DeviceChoice) -> str | None:
+    """The fingerprint of what a job's worker will find, known beforehand: its record is looked up by it."""
+    alloc_conf, is_virtual = spec.alloc_conf, isinstance(choice.gpu, Gpu)
+    variables = worker_variables(os.environ, alloc_conf=alloc_conf, is_virtual=is_virtual)
+    driver = None if isinstance(choice.gpu, Gpu) else choice.gpu.driver
+    environment = read_environment(alloc_conf=alloc_conf, driver=driver, variables=variables)
+    return fingerprint(environment, describe_device(choice))
 
 
-class Rooms:
+class Rooms(ExitStack):
     """Where the workers of a pool have their directories: all in two, so that nothing is left of them.
 
     Attributes:
@@ -122,28 +129,18 @@ class Rooms:
         Raises:
             EnvironmentUnfitError: there is no room, or no permission.
         """
-        with ExitStack() as opening:
-            self.directory = _make_directory(opening, None)
-            self.scratch = _make_directory(opening, _scratch_parent(gpu))
-            self._open = opening.pop_all()
+        super().__init__()
+        with undone_on_error(self):
+            self.directory = _make_directory(self, None)
+            self.scratch = _make_directory(self, _scratch_parent(gpu))
 
     @property
     def paths(self) -> tuple[str, str]:
         """Both, as texts."""
         return str(self.directory), str(self.scratch)
 
-    def __enter__(self) -> Self:
-        """The rooms themselves."""
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Removes both, with all that is in them."""
-        self._open.close()
-
-
-class Workplace:
+class Workplace(ExitStack):
     """The private directories of one worker, gone when it is left, however the worker ended.
 
     Attributes:
@@ -162,40 +159,24 @@ class Workplace:
         Raises:
             EnvironmentUnfitError: a virtual GPU cannot work here, or there is no room for the files.
         """
-        with ExitStack() as opening:
-            self.directory = _make_directory(opening, rooms.directory if rooms else None)
-            scratch = _make_directory(opening, rooms.scratch if rooms else _scratch_parent(job.choice.gpu))
+        super().__init__()
+        with undone_on_error(self):
+            self.directory = _make_directory(self, rooms.directory if rooms else None)
+            scratch = _make_directory(self, rooms.scratch if rooms else _scratch_parent(job.choice.gpu))
             self.request = Request(
                 spec=job.spec,
-                source=Source(**asdict(job.source)),
+                source=job.source,
                 device=job.device,
                 driver=job.driver,
                 scratch=str(scratch),
                 notes=job.notes,
-                has_history=job.has_history,
-                has_trace=job.has_trace,
-                has_snapshot=job.has_snapshot,
+                kept=job.kept,
             )
             try:
-                write_whole(self.directory / REQUEST, self.request)
+                replace_file(self.directory / REQUEST, self.request.model_dump_json(), is_durable=False)
                 self.variables = self._variables(job)
             except OSError as error:
                 raise _no_room(self.directory, error) from error
-            self._open = opening.pop_all()
-
-    def __enter__(self) -> Self:
-        """The workplace itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Removes the directories."""
-        self.close()
-
-    def close(self) -> None:
-        """Removes the directories."""
-        self._open.close()
 
     def _variables(self, job: PreparedJob) -> dict[str, str]:
         gpu = job.choice.gpu
@@ -206,6 +187,16 @@ class Workplace:
             machine.mkdir()
             return launch_machine(machine, gpu).environment(variables)
         return variables | {"CUDA_VISIBLE_DEVICES": gpu.uuid}
+
+
+@contextmanager
+def undone_on_error(stack: ExitStack) -> Iterator[None]:
+    """Close what has been opened so far if the rest fails."""
+    try:
+        yield
+    except BaseException:
+        stack.close()
+        raise
 
 
 def _make_directory(stack: ExitStack, parent: Path | None) -> Path:
@@ -242,13 +233,3 @@ def _resolved_name(choice: DeviceChoice) -> str:
     if isinstance(choice.gpu, Gpu):
         return choice.gpu.id
     return "real" if choice.gpu.index is None else f"real:{choice.gpu.index}"
-
-
-def _idle_notes(choice: DeviceChoice, *, allow_busy: bool) -> tuple[str, ...]:
-    if isinstance(choice.gpu, Gpu):
-        return ()
-    report = check_idle(choice.gpu, allow_busy=allow_busy)
-    if not report.busy:
-        return report.notes
-    pids = ", ".join(str(process.pid) for process in report.busy)
-    return (f"other processes computed on the card: {pids}", *report.notes)

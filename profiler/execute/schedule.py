@@ -1,64 +1,39 @@
 """Running a sweep: which job goes where and when, and what becomes of each.
 
-One thread, one loop: start what can be started, wait for something to happen, judge what has ended, store it.
-Every record is stored as its job ends, so that whatever happens next loses none.
+One thread, one loop: start what can be started, wait for something to happen, settle what has ended. A job
+comes from the queue, goes to the executor, and what comes back is stored at once, so that whatever happens
+next loses none.
 """
 
 from __future__ import annotations
 
-import signal
 import time
-from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from profiler.errors import EnvironmentUnfitError, PeakvramError
-from profiler.execute.judge import Ended, judge
-from profiler.execute.options import Counts, SweepEvents, SweepOptions, SweepSummary
-from profiler.execute.pending import Rerun, pending_jobs
-from profiler.execute.pool import ForkServerDiedError, ForkServerError
-from profiler.execute.prepare import PreparedJob, Workplace, job_environment, prepare_job
-from profiler.execute.prune import Family, families, family_of, in_order
-from profiler.execute.slots import Slot, Slots, resolve_auto
-from profiler.jobs.identity import job_key
+from profiler.execute.executor import LocalExecutor
+from profiler.execute.options import SweepEvents, SweepOptions, SweepSummary
+from profiler.execute.pending import Rerun, pending_jobs, resolve_auto
+from profiler.execute.pool import ForkServerError
+from profiler.execute.queue import JobQueue
 from profiler.process.interrupts import Interrupts
 from profiler.process.locks import Locks
-from profiler.records.build import build_record
-from profiler.records.fingerprint import fingerprint, fingerprint_of, identity_of
+from profiler.records.fingerprint import fingerprint_of, identity_of
+from profiler.records.schema import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from profiler.execute.executor import Executor, JobEnd, Placement
+    from profiler.execute.queue import QueuedJob
     from profiler.jobs.job import JobSpec
-    from profiler.records.schema import Record
     from profiler.records.store import RecordStore
 
 __all__ = ["SweepEvents", "SweepOptions", "SweepSummary", "run_sweep"]
 
 _IDLE_S = 0.5
-_ELSEWHERE_S = 2.0
-_MAX_ATTEMPTS = 2
-
-
-@dataclass(slots=True, eq=False)
-class _Wanted:
-    spec: JobSpec
-    family: Family
-    again_s: float = 0.0  # when to look again at a job that another sweep holds
-
-
-@dataclass(slots=True, kw_only=True)
-class _Running:
-    wanted: _Wanted
-    job: PreparedJob
-    key: str
-    slot: Slot
-    workplace: Workplace
-    deadline_s: float | None
-    created_at: datetime
-    is_late: bool = False
 
 
 def run_sweep(
@@ -85,205 +60,119 @@ def run_sweep(
     jobs = resolve_auto(jobs)
     if seen is None:
         seen = pending_jobs(jobs, store, rerun=Rerun.ALL).seen
-    slots = Slots(jobs, num_workers=options.num_workers, allow_busy=options.allow_busy)
-    locks = Locks(store.directory / ".locks")
-    sweep = _Sweep(store, options, events, locks=locks, slots=slots)
-    with Interrupts() as interrupts, locks, ExitStack() as ending:
-        ending.callback(sweep.close)  # once the workers have ended
-        ending.enter_context(slots)
-        ending.callback(interrupts.ignore)  # a second Ctrl-C must not keep us from ending them
-        return sweep.run(jobs, seen)
+    queue = JobQueue(jobs, seen, prune=options.prune)
+    with Interrupts() as interrupts, Locks(store.directory / ".locks") as locks, ExitStack() as ending:
+        executor = ending.enter_context(LocalExecutor(jobs, options))
+        ending.callback(interrupts.ignore)  # a second Ctrl-C must not keep us from ending the workers
+        return _run_queue(queue, executor, _SharedStudy(store, seen, locks), options, events)
 
 
-@dataclass(slots=True)
-class _Sweep:
-    store: RecordStore
-    options: SweepOptions
-    events: SweepEvents
-    locks: Locks = field(kw_only=True)
-    slots: Slots = field(kw_only=True)
-    counts: Counts = field(default_factory=Counts)
-    todo: list[_Wanted] = field(default_factory=list)
-    running: dict[str, _Running] = field(default_factory=dict)  # by the workplace's directory
-    attempts: Counter[str] = field(default_factory=Counter)
-    seen: frozenset[object] = frozenset()
-    unfit: list[EnvironmentUnfitError] = field(default_factory=list)
+def _run_queue(
+    queue: JobQueue, executor: Executor, study: _SharedStudy, options: SweepOptions, events: SweepEvents
+) -> SweepSummary:
+    num_jobs, summary, unfit = len(queue), SweepSummary(), list[EnvironmentUnfitError]()
+    try:
+        while queue or executor.is_busy:
+            if options.fail_fast and (summary.num_failed or summary.num_refused):
+                break
+            # One by one: what has become of a job decides whether the next need be started.
+            for job, end in chain(
+                _start_ready(queue, executor, study, events), _wait(queue, executor, study)
+            ):
+                match end:
+                    case Record():
+                        queue.finish(job, end)
+                        summary.add(end)
+                        events.finished(end)
+                    case PeakvramError():
+                        queue.finish(job, None)
+                        summary.num_refused += 1
+                        unfit += [end] if isinstance(end, EnvironmentUnfitError) else []
+                        events.refused(job.spec, end)
+                    case None:
+                        queue.put_back(job)
+                study.release(job)
+    except KeyboardInterrupt:
+        summary.is_interrupted = True
+    if unfit and len(unfit) == num_jobs:
+        raise unfit[0]
+    return summary
 
-    def run(self, jobs: Sequence[JobSpec], seen: Sequence[Record]) -> SweepSummary:
-        self.seen = frozenset(_stamp(record) for record in seen)
-        family_by_name = families(jobs, seen)
-        self.todo = [_Wanted(job, family_by_name[family_of(job)]) for job in in_order(jobs)]
-        is_interrupted = False
-        try:
-            while self.todo or self.running:
-                if self.options.fail_fast and (self.counts.failed or self.counts.refused):
-                    break
-                self._start_what_can_be()
-                self._wait()
-        except KeyboardInterrupt:
-            is_interrupted = True
-        if self.unfit and len(self.unfit) == len(jobs):
-            raise self.unfit[0]
-        return self.counts.summary(is_interrupted=is_interrupted)
 
-    def close(self) -> None:
-        for running in self.running.values():
-            running.workplace.close()
-
-    # ---- starting ----
-
-    def _start_what_can_be(self) -> None:
-        full: set[str] = set()  # cards that have been asked for in vain
-        for wanted in list(self.todo):
-            if wanted.spec.gpu in full or time.monotonic() < wanted.again_s:
-                continue
-            if self.options.prune and not wanted.family.is_ready(wanted.spec):
-                continue
-            if self.options.prune and (record := wanted.family.infer(wanted.spec)) is not None:
-                self._infer(wanted, record)
-                continue
-            if self.slots.are_all_taken:
-                return
-            try:
-                slot = self.slots.take(wanted.spec)
-            except ForkServerError:
-                raise
-            except PeakvramError as error:
-                self._refuse(wanted, error)
-                continue
-            if slot is None:
-                full.add(wanted.spec.gpu)
+def _start_ready(
+    queue: JobQueue, executor: Executor, study: _SharedStudy, events: SweepEvents
+) -> Iterator[JobEnd]:
+    """Starts what can be started; the ends of jobs that need not be, or cannot."""
+    full: set[str] = set()  # cards that have been asked for in vain
+    for job in queue.ready():
+        if (inferred := queue.infer(job)) is not None:
+            if study.hold(job):
+                yield job, study.find_new(job, fingerprint_of(inferred)) or study.put(inferred)
             else:
-                self._start(wanted, slot)
-
-    def _infer(self, wanted: _Wanted, record: Record) -> None:
-        key = record.key
-        if not self.locks.take(key):
-            wanted.again_s = time.monotonic() + _ELSEWHERE_S
+                queue.postpone(job)
+        elif executor.is_full:
             return
-        found = self._find_new(key, fingerprint_of(record))
-        if found is None:
-            self._finish(wanted, record)
-        else:
-            self._account(wanted, found)
-        self.locks.release(key)
+        elif job.spec.gpu not in full:
+            placement = _place(job, executor)
+            if isinstance(placement, PeakvramError):
+                yield job, placement
+            elif placement is None:
+                full.add(job.spec.gpu)
+            elif not study.hold(job):
+                executor.cancel(placement)
+                queue.postpone(job)
+            elif (record := study.find_new(job, placement.fingerprint)) is not None:
+                executor.cancel(placement)
+                yield job, record
+            else:
+                executor.start(placement)
+                queue.start(job)
+                events.started(placement.job.spec, placement.where)
 
-    def _start(self, wanted: _Wanted, slot: Slot) -> None:
-        try:
-            job = prepare_job(wanted.spec, slot.choice, allow_busy=self.options.allow_busy)
-        except PeakvramError as error:
-            self.slots.give(slot)
-            self._refuse(wanted, error)
-            return
-        key = job_key(job.spec)
-        if not self._lock(wanted, job, key):
-            self.slots.give(slot)
-            return
-        workplace = slot.pool.workplace(job)
-        limit_s = self.options.timeout_s
-        self.running[str(workplace.directory)] = _Running(
-            wanted=wanted,
-            job=job,
-            key=key,
-            slot=slot,
-            workplace=workplace,
-            deadline_s=None if limit_s is None else time.monotonic() + limit_s,
-            created_at=datetime.now(UTC),
-        )
-        self.todo.remove(wanted)
-        slot.pool.submit(workplace)
-        self.events.started(job.spec, slot.name)
 
-    def _lock(self, wanted: _Wanted, job: PreparedJob, key: str) -> bool:
-        """Whether this sweep is to run the job: not if another one runs it now, or has just done so."""
-        if not self.locks.take(key):
-            wanted.again_s = time.monotonic() + _ELSEWHERE_S
-            return False
-        found = self._find_new(key, fingerprint(job_environment(job), job.device))
-        if found is None:
-            return True
-        self._account(wanted, found)
-        self.locks.release(key)
-        return False
+def _place(job: QueuedJob, executor: Executor) -> Placement | PeakvramError | None:
+    try:
+        return executor.place(job)
+    except ForkServerError:  # no other job can be run either
+        raise
+    except PeakvramError as error:
+        return error
 
-    def _find_new(self, key: str, print_: str | None) -> Record | None:
+
+def _wait(queue: JobQueue, executor: Executor, study: _SharedStudy) -> Iterator[JobEnd]:
+    """Jobs that have ended meanwhile, their records stored."""
+    if not executor.is_busy:
+        time.sleep(_IDLE_S if queue else 0)  # all that is left is held by another sweep
+        return
+    for job, end in executor.wait(_IDLE_S):
+        yield job, study.put(end) if isinstance(end, Record) else end
+
+
+class _SharedStudy:
+    """Records that several sweeps may make at once: each job is run by the one that holds its lock."""
+
+    def __init__(self, store: RecordStore, seen: Sequence[Record], locks: Locks) -> None:
+        self._store, self._locks = store, locks
+        self._seen = {(identity_of(record), record.created_at) for record in seen}
+        self._held: set[QueuedJob] = set()
+
+    def hold(self, job: QueuedJob) -> bool:
+        """False where another sweep has the job, or we do for another card of its kind."""
+        if is_held := self._locks.take(job.key):
+            self._held.add(job)
+        return is_held
+
+    def release(self, job: QueuedJob) -> None:
+        if job in self._held:
+            self._held.remove(job)
+            self._locks.release(job.key)
+
+    def find_new(self, job: QueuedJob, print_: str | None) -> Record | None:
         """What another sweep has stored of a job since this one was planned."""
-        found = self.store.find(key, print_)
-        return None if found is None or _stamp(found) in self.seen else found
+        record = self._store.find(job.key, print_)
+        is_known = record is None or (identity_of(record), record.created_at) in self._seen
+        return None if is_known else record
 
-    # ---- waiting and ending ----
-
-    def _wait(self) -> None:
-        if not self.running:
-            if self.todo:
-                time.sleep(_IDLE_S)  # all that is left is held by another sweep
-            return
-        for pool in self.slots.pools:
-            try:
-                for answer in pool.wait(_IDLE_S / len(self.slots.pools)):
-                    if answer.event == "ended":
-                        self._end(self.running.pop(answer.directory), answer.exit_code)
-            except ForkServerDiedError:
-                self._run_again([running for running in self.running.values() if running.slot.pool is pool])
-                self.slots.replace(pool)
-        now_s = time.monotonic()
-        for running in self.running.values():
-            if running.deadline_s is not None and now_s > running.deadline_s and not running.is_late:
-                running.is_late = True
-                running.slot.pool.kill(running.workplace.directory)
-
-    def _end(self, running: _Running, exit_code: int) -> None:
-        self.slots.give(running.slot)
-        limit_s = self.options.timeout_s if running.is_late else None
-        try:
-            with running.workplace as place:
-                ended = judge(place.directory, place.request, exit_code, time_limit_s=limit_s)
-        except PeakvramError as error:
-            self._refuse(running.wanted, error)
-        else:
-            self._finish(running.wanted, _record(running, ended))
-        self.locks.release(running.key)
-
-    def _run_again(self, interrupted: list[_Running]) -> None:
-        """The fork server died with these: not their fault, unless it happens twice to the same job."""
-        for running in interrupted:
-            self.attempts[running.key] += running.slot.pool.has_started(running.workplace.directory)
-            del self.running[str(running.workplace.directory)]
-            if self.attempts[running.key] >= _MAX_ATTEMPTS:
-                self._end(running, -signal.SIGKILL)
-                continue
-            self.slots.give(running.slot)
-            running.workplace.close()
-            self.todo.insert(0, running.wanted)
-            self.locks.release(running.key)
-
-    def _finish(self, wanted: _Wanted, record: Record) -> None:
-        self.store.put(record)
-        self._account(wanted, record)
-
-    def _account(self, wanted: _Wanted, record: Record) -> None:
-        self._forget(wanted, record)
-        self.counts.add(record)
-        self.events.finished(record)
-
-    def _refuse(self, wanted: _Wanted, error: PeakvramError) -> None:
-        self._forget(wanted, None)
-        self.counts.refused += 1
-        if isinstance(error, EnvironmentUnfitError):
-            self.unfit.append(error)
-        self.events.refused(wanted.spec, error)
-
-    def _forget(self, wanted: _Wanted, record: Record | None) -> None:
-        if wanted in self.todo:
-            self.todo.remove(wanted)
-        wanted.family.finish(wanted.spec, record)
-
-
-def _record(running: _Running, ended: Ended) -> Record:
-    return build_record(
-        spec=running.job.spec, report=ended.report, outcome=ended.outcome, created_at=running.created_at
-    )
-
-
-def _stamp(record: Record) -> object:
-    return identity_of(record), record.created_at
+    def put(self, record: Record) -> Record:
+        self._store.put(record)
+        return record

@@ -6,7 +6,6 @@ code 0 whenever the report says how the job ended, out of memory included.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -18,15 +17,17 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 
 from profiler.errors import ConfigError, PeakvramError
+from profiler.files import replace_file
 from profiler.hardware.discovery import find_real_gpus
 from profiler.hardware.sampler import UsedMemorySampler
 from profiler.hardware.visible import match_by_uuid
-from profiler.jobs.models import ModelSource
 from profiler.measure.device import DeviceMeter, ExactMeter, SampledMeter
 from profiler.measure.history import HistoryRecorder
 from profiler.measure.phases import Recorder
 from profiler.measure.trace import TraceRecorder
+from profiler.process.children import signal_at_end_of
 from profiler.process.environment import ALLOC_CONF_VARIABLES, read_environment
+from profiler.process.out_of_memory import is_out_of_memory
 from profiler.process.protocol import (
     HISTORY,
     REFUSAL,
@@ -34,9 +35,8 @@ from profiler.process.protocol import (
     REQUEST,
     SNAPSHOT,
     TRACE,
-    Refusal,
     Request,
-    write_whole,
+    WorkerRefusal,
 )
 from profiler.records.schema import Outcome, OutcomeStatus, ValueReads, WorkerReport
 from profiler.virtual.state import (
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from profiler.records.schema import Parameters, PhaseReading
 
 _MAX_SITES = 20
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Worker:
@@ -69,10 +68,10 @@ class Worker:
         self._meter = meter
         self._state = state
         self._values = TrueValues() if state is not None else None
-        self._history = HistoryRecorder(directory / HISTORY) if request.has_history else None
+        self._history = HistoryRecorder(directory / HISTORY) if HISTORY in request.kept else None
         self._requested_bytes: int | None = None
         self._recorder = Recorder(meter=meter, has_time=state is None, on_reading=self._add_reading)
-        self._trace = _trace_recorder(directory, request, self._recorder) if request.has_trace else None
+        self._trace = _trace_recorder(directory, request, self._recorder) if TRACE in request.kept else None
         self._report = WorkerReport(
             device=request.device,
             environment=read_environment(alloc_conf=request.spec.alloc_conf, driver=request.driver),
@@ -86,12 +85,11 @@ class Worker:
             PeakvramError: the job cannot be run as it was asked for.
         """
         MEMORY_OBSERVER.find()(self._remember_request)
-        source = ModelSource(**self._request.source.model_dump())
         with self._values or nullcontext():
             try:
                 run_phases(
                     self._request.spec,
-                    source,
+                    self._request.source,
                     self._recorder,
                     scratch=Path(self._request.scratch),
                     on_parameters=self._add_parameters,
@@ -105,7 +103,7 @@ class Worker:
 
     def _outcome_of(self, error: Exception) -> Outcome:
         phase, step = self._recorder.current or (None, None)
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             return Outcome(
                 status=OutcomeStatus.OOM,
                 phase=phase,
@@ -142,7 +140,7 @@ class Worker:
             note = f"some device figures are missing: {self._meter.problem}"
             changes["notes"] = (*self._request.notes, note)
         self._report = self._report.model_copy(update=changes)
-        write_whole(self._directory / REPORT, self._report)
+        replace_file(self._directory / REPORT, self._report.model_dump_json(), is_durable=False)
 
 
 def _trace_recorder(directory: Path, request: Request, recorder: Recorder) -> TraceRecorder:
@@ -150,16 +148,7 @@ def _trace_recorder(directory: Path, request: Request, recorder: Recorder) -> Tr
         directory / TRACE,
         recorder,
         alloc_conf=request.spec.alloc_conf,
-        snapshot_path=directory / SNAPSHOT if request.has_snapshot else None,
-    )
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # Libraries that allocate beside torch (the CUDA context itself, bitsandbytes) raise other types; on a MIG
-    # slice torch before 2.14 trips over NVML while it words its own message (pytorch issue 112377).
-    told_otherwise = ("out of memory", "NVML_SUCCESS == r INTERNAL ASSERT FAILED")
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in told_otherwise)
+        snapshot_path=directory / SNAPSHOT if SNAPSHOT in request.kept else None,
     )
 
 
@@ -226,15 +215,6 @@ def _run_real(directory: Path, request: Request) -> None:
         Worker(directory, request, SampledMeter(sampler), None).run()
 
 
-def _end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process once its parent is gone: a job nobody waits for would hold a GPU."""
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it went while we imported
-        os._exit(1)
-
-
 def main(directory: Path) -> int:
     """Run the request in `directory`. 0 if its report says how it ended; a refusal's own exit code."""
     request = Request.model_validate_json((directory / REQUEST).read_text())
@@ -246,7 +226,8 @@ def main(directory: Path) -> int:
             _run_real(directory, request)
     except PeakvramError as error:
         kind = "config" if isinstance(error, ConfigError) else "environment"
-        write_whole(directory / REFUSAL, Refusal(kind=kind, message=error.message, hint=error.hint))
+        refusal = WorkerRefusal(kind=kind, message=error.message, hint=error.hint)
+        replace_file(directory / REFUSAL, refusal.model_dump_json(), is_durable=False)
         return error.exit_code
     return 0
 
@@ -258,8 +239,9 @@ def run_process(directory: str, *, parent: int | None = None) -> NoReturn:
         directory: what parent and worker share.
         parent: the process not to outlive; None where whoever forked this one has seen to that.
     """
-    if parent is not None:
-        _end_with_parent(parent)
+    # A job nobody waits for would hold a GPU.
+    if parent is not None and not signal_at_end_of(parent, signal.SIGKILL):
+        os._exit(1)
     code = main(Path(directory))
     sys.stdout.flush()
     sys.stderr.flush()

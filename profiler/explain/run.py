@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from profiler.execute.local import TracePaths, run_prepared
+from profiler.execute.local import run_prepared
 from profiler.execute.prepare import prepare_job
 from profiler.explain.explanation import explain_trace
 from profiler.explain.timeline import make_timelines
-from profiler.hardware.discovery import choose_device
+from profiler.process.leases import lease_device
+from profiler.process.protocol import SNAPSHOT, TRACE
 from profiler.records.trace import read_trace
 
 if TYPE_CHECKING:
@@ -61,13 +62,14 @@ def run_explained(
         ConfigError: the job asks for what there is not.
         EnvironmentUnfitError: it cannot run here.
     """
-    job = prepare_job(
-        spec, choose_device(spec.gpu, gpu_memory_bytes=spec.gpu_memory_bytes), allow_busy=allow_busy
-    )
-    with tempfile.TemporaryDirectory(prefix="peakvram-explain-") as directory:
+    with (
+        lease_device(spec.gpu, gpu_memory_bytes=spec.gpu_memory_bytes, allow_busy=allow_busy) as leased,
+        tempfile.TemporaryDirectory(prefix="peakvram-explain-") as directory,
+    ):
+        job = prepare_job(spec, leased.choice, allow_busy=allow_busy, notes=leased.notes)
         path = Path(directory) / "trace.jsonl"
-        paths = TracePaths(trace=path, snapshot=snapshot_path)
-        record = run_prepared(job, timeout_s=timeout_s, on_phase=on_phase, trace_paths=paths)
+        keep = {TRACE: path} | ({SNAPSHOT: snapshot_path} if snapshot_path else {})
+        record = run_prepared(job, timeout_s=timeout_s, on_phase=on_phase, keep=keep)
         found = explain_trace(read_trace(path), record) if path.is_file() else None
     if found is None:
         return ExplainedRun(record=record, explanation=None)

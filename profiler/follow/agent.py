@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from profiler.follow.ending import Ending, ExitStatus, watch_end
+from profiler.files import replace_file
+from profiler.follow.ending import ExitStatus, ProcessEnd, watch_end
 from profiler.follow.figures import Allocator, Figures
 from profiler.follow.groups import refuse_several
-from profiler.follow.parts import REST, Parts
+from profiler.follow.parts import REST, PartWatch
 from profiler.follow.threads import enter_everywhere, leave
 from profiler.virtual.reads import line_that_asked
 from profiler.virtual.routing import Routing
@@ -62,7 +63,7 @@ class Agent:
         self._card: StateLayout | None = None
         self._status = ExitStatus()
         self._allocator = Allocator()
-        self._parts = Parts(self._add_mark, on_step=self._end_if_enough)
+        self._parts = PartWatch(self._add_mark, on_step=self._end_if_enough)
         self._forget()
 
     def begin(self) -> None:
@@ -84,7 +85,7 @@ class Agent:
         self._next_write_s = 0.0
         self._shown_peak_bytes = -1
         self._used_peak_bytes: int | None = None
-        self._ending: Ending | None = None
+        self._ending: ProcessEnd | None = None
         self._out_of_memory: dict[str, object] | None = None
         self._told_marks: list[dict[str, object]] = []
 
@@ -107,8 +108,10 @@ class Agent:
             case "native":  # the others take no observer
                 MEMORY_OBSERVER.find()(self._remember_request)
             case "pluggable":
-                told = f"process {os.getpid()} has an allocator of its own: what that allocates is not known"
-                (self._reports / f"{self._name}.problem").write_text(told)
+                problem = (
+                    f"process {os.getpid()} has an allocator of its own: what that allocates is not known"
+                )
+                (self._reports / f"{self._name}.problem").write_text(problem)
         self._write()
 
     def _remember_request(self, _device: int, requested_bytes: int, _total: int, _free: int) -> None:
@@ -136,7 +139,7 @@ class Agent:
             self._is_over = True
         raise SystemExit(0)
 
-    def _end(self, ending: Ending) -> None:
+    def _end(self, ending: ProcessEnd) -> None:
         if self._values is not None:
             leave(self._values)
         if not self._uses_card:
@@ -158,7 +161,7 @@ class Agent:
         figures = self._allocator.latest if self._is_over else self._allocator.read()
         if self._card is not None and not self._is_over:
             self._used_peak_bytes = _used_peak_bytes(self._card)
-        told = {
+        report = {
             "pid": os.getpid(),
             "command": list(getattr(sys, "orig_argv", sys.argv)),
             "versions": _versions(),
@@ -173,16 +176,14 @@ class Agent:
             "ending": None if self._ending is None else asdict(self._ending),
             "reads": None if self._values is None else _reads(self._values),
         }
-        self._store(json.dumps(told))
+        self._store(json.dumps(report))
         ended_s = time.monotonic()
         self._next_write_s = ended_s + (ended_s - begun_s) / _MAX_WRITING
 
     def _store(self, text: str) -> None:
         """Write it whole or not at all; a full disk is told once, and the script goes on."""
-        partial = self._reports / f".{self._name}-{time.monotonic_ns()}"  # threads may write at once
         try:
-            partial.write_text(text)
-            partial.replace(self._reports / f"{self._name}.json")
+            replace_file(self._reports / f"{self._name}.json", text, is_durable=False)
         except OSError as error:
             if not self._cannot_store:
                 self._cannot_store = True
@@ -197,8 +198,8 @@ def _used_peak_bytes(card: StateLayout) -> int:
 
 def _uuid() -> str | None:
     """Of the card that this process calls the first; None where its torch does not tell (before 2.3)."""
-    told = getattr(torch.cuda.get_device_properties(0), "uuid", None)
-    return None if told is None else str(told)
+    uuid = getattr(torch.cuda.get_device_properties(0), "uuid", None)
+    return None if uuid is None else str(uuid)
 
 
 def _versions() -> dict[str, str]:

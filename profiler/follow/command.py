@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING
 from profiler.errors import ConfigError
 from profiler.execute.prepare import describe_device
 from profiler.files import reason_of
-from profiler.follow.gather import Ended, Sampled, gather
+from profiler.follow.gather import CommandEnd, Sampled, gather
 from profiler.follow.processes import end_processes, wait_for_processes
 from profiler.follow.surroundings import lay_out
 from profiler.hardware.catalogue import Gpu
-from profiler.hardware.idle import check_idle
+from profiler.hardware.idle import idle_notes
 from profiler.hardware.sampler import UsedMemorySampler
 from profiler.process.interrupts import Interrupts
+from profiler.process.leases import lease_device
 from profiler.virtual.routing import Routing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from profiler.follow.result import CommandResult
-    from profiler.hardware.discovery import DeviceChoice
+    from profiler.process.leases import LeasedDevice
 
 _GRACE_S = 10.0
 """How long processes may outlive the command, or a request to end: pools of helpers take a moment."""
@@ -36,30 +37,41 @@ _TIMED_OUT = 124
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """On what terms a command is followed.
+class FollowOptions:
+    """How to follow a command.
 
     Attributes:
+        gpu: the card, as `choose_device` takes it.
+        gpu_memory_bytes: the capacity of a virtual card, instead of its own.
         stop_after: end it after so many optimizer steps; None for its own end.
         timeout_s: end it after so long; None for never.
         routing: where routers are taken to send tokens, on a virtual card.
         allow_busy: run it on a real card that other processes use.
     """
 
+    gpu: str = "auto"
+    gpu_memory_bytes: int | None = None
     stop_after: int | None = None
     timeout_s: float | None = None
     routing: Routing = Routing.EVEN
     allow_busy: bool = False
 
 
-def follow_command(command: Sequence[str], choice: DeviceChoice, terms: Terms) -> CommandResult:
+def follow_command(command: Sequence[str], options: FollowOptions) -> CommandResult:
     """Run a command, its output and input those of this process, and tell what it took of the card.
 
     Raises:
-        ConfigError: there is no such command.
+        ConfigError: there is no such command, or no such card.
         EnvironmentUnfitError: it cannot run here, or needs more than one card.
     """
-    notes = _idle_notes(choice, allow_busy=terms.allow_busy)
+    memory_bytes, allow_busy = options.gpu_memory_bytes, options.allow_busy
+    with lease_device(options.gpu, gpu_memory_bytes=memory_bytes, allow_busy=allow_busy) as leased:
+        return _follow(command, leased, options)
+
+
+def _follow(command: Sequence[str], leased: LeasedDevice, options: FollowOptions) -> CommandResult:
+    choice = leased.choice
+    notes = (*leased.notes, *idle_notes(choice.gpu, allow_busy=options.allow_busy))
     created_at = datetime.now(UTC)
     with ExitStack() as opening:
         directory = Path(
@@ -68,27 +80,27 @@ def follow_command(command: Sequence[str], choice: DeviceChoice, terms: Terms) -
             )
         )
         around = lay_out(
-            directory, choice, base=os.environ, stop_after=terms.stop_after, routing=terms.routing
+            directory, choice, base=os.environ, stop_after=options.stop_after, routing=options.routing
         )
         sampler = (
             None if isinstance(choice.gpu, Gpu) else opening.enter_context(UsedMemorySampler(choice.gpu))
         )
-        ended = _run(command, directory, around.variables, timeout_s=terms.timeout_s)
+        end = _run(command, directory, around.variables, timeout_s=options.timeout_s)
         sampled = Sampled() if sampler is None else _sampled(sampler)
-        found = gather(around, ended, sampled=sampled)
-    return found.to_result(
+        gathered = gather(around, end, sampled=sampled)
+    return gathered.to_result(
         command=tuple(command),
         created_at=created_at,
         device=describe_device(choice),
-        stop_after=terms.stop_after,
-        routing=terms.routing if around.machine is not None else None,
+        stop_after=options.stop_after,
+        routing=options.routing if around.machine is not None else None,
         notes=notes,
     )
 
 
 def _run(
     command: Sequence[str], directory: Path, variables: dict[str, str], *, timeout_s: float | None
-) -> Ended:
+) -> CommandEnd:
     try:
         process = subprocess.Popen(list(command), env=variables)
     except OSError as error:
@@ -112,7 +124,7 @@ def _run(
             process.wait()
     code = process.returncode
     killed_by = -code if code < 0 and not is_late else None
-    return Ended(
+    return CommandEnd(
         pid=process.pid,
         exit_code=_TIMED_OUT if is_late else code if code >= 0 else 128 - code,
         signal=asked_by or killed_by,
@@ -154,13 +166,3 @@ def _is_in_front() -> bool:
         return False
     finally:
         os.close(terminal)
-
-
-def _idle_notes(choice: DeviceChoice, *, allow_busy: bool) -> tuple[str, ...]:
-    if isinstance(choice.gpu, Gpu):
-        return ()
-    report = check_idle(choice.gpu, allow_busy=allow_busy)
-    if not report.busy:
-        return report.notes
-    pids = ", ".join(str(process.pid) for process in report.busy)
-    return (f"other processes computed on the card: {pids}", *report.notes)

@@ -13,10 +13,10 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-import torch
+from profiler.process.out_of_memory import is_out_of_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 _UNBUFFERED = 2
@@ -24,7 +24,7 @@ _UNBUFFERED = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class ProcessEnd:
     """The end of a process.
 
     Attributes:
@@ -72,7 +72,7 @@ class ExitStatus:
             self._path.write_bytes(bytes([status & 0xFF]))
 
 
-def watch_end(tell: Callable[[Ending], None], file: ExitStatus) -> None:
+def watch_end(tell: Callable[[ProcessEnd], None], file: ExitStatus) -> None:
     """Have `tell` called once, as late as this process can still speak.
 
     A process that a signal kills tells nothing.
@@ -80,34 +80,19 @@ def watch_end(tell: Callable[[Ending], None], file: ExitStatus) -> None:
     really_exit = os._exit
 
     def exit_at_once(status: int) -> NoReturn:
-        tell(_ending("os._exit"))
+        tell(_end("os._exit"))
         file.write(status)
         really_exit(status)
 
     os._exit = exit_at_once
-    atexit.register(lambda: tell(_ending("exit")))
+    atexit.register(lambda: tell(_end("exit")))
 
 
-def _ending(kind: str) -> Ending:
+def _end(kind: str) -> ProcessEnd:
     # Python keeps the exception that it printed last: the one that ended the script, if one did.
     error: BaseException | None = getattr(sys, "last_value", None)
-    return Ending(
+    return ProcessEnd(
         kind=kind,
         error=None if error is None else f"{type(error).__name__}: {error}".removesuffix(": "),
-        is_out_of_memory=any(map(_is_out_of_memory, _causes(error))),
-    )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # Libraries that allocate beside torch (the CUDA context itself, bitsandbytes) raise other types.
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "out of memory" in str(error)
+        is_out_of_memory=is_out_of_memory(error),
     )

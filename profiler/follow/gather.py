@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class CommandEnd:
     """How a command ended.
 
     Attributes:
@@ -47,10 +47,10 @@ class Sampled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Gathered:
     """All that is known of a command that has ended."""
 
-    ended: Ended
+    end: CommandEnd
     processes: tuple[ProcessReport, ...]
     device_used_bytes: int | None = None
     managed_bytes: int = 0
@@ -72,9 +72,9 @@ class Found:
             command=command,
             created_at=created_at,
             device=device,
-            status=judge(self.ended, self.processes),
-            exit_code=self.ended.exit_code,
-            signal=self.ended.signal,
+            status=command_status(self.end, self.processes),
+            exit_code=self.end.exit_code,
+            signal=self.end.signal,
             stop_after=stop_after,
             device_used_bytes=self.device_used_bytes,
             managed_bytes=self.managed_bytes,
@@ -85,12 +85,12 @@ class Found:
         )
 
 
-def gather(around: Surroundings, ended: Ended, *, sampled: Sampled) -> Found:
+def gather(around: Surroundings, end: CommandEnd, *, sampled: Sampled) -> Gathered:
     """Read all that the processes of a command left behind.
 
     Args:
         around: where they ran.
-        ended: how the command ended.
+        end: how the command ended.
         sampled: of a real card; a virtual one counts for itself.
 
     Raises:
@@ -103,11 +103,11 @@ def gather(around: Surroundings, ended: Ended, *, sampled: Sampled) -> Found:
         )
     state = None if around.machine is None else open_state(around.machine.state_path)
     sampled = sampled if state is None else _counted(state)
-    processes = tuple(_completed(report, ended, sampled) for report in read_reports(around.reports))
-    notes = [*_problems(around.reports), *_notes(ended, processes), *_notes_on_cards(around, processes)]
+    processes = tuple(_completed(report, end, sampled) for report in read_reports(around.reports))
+    notes = [*_problems(around.reports), *_notes(end, processes), *_notes_on_cards(around, processes)]
     if state is None:
         used_bytes = sampled.used_peak_bytes
-        return Found(ended=ended, processes=processes, device_used_bytes=used_bytes, notes=tuple(notes))
+        return Gathered(end=end, processes=processes, device_used_bytes=used_bytes, notes=tuple(notes))
     if state.devices[0].num_allocations and not processes:
         notes.append(
             "something used the card that could not be followed: no Python, or one started with -I, -E or -S"
@@ -118,8 +118,8 @@ def gather(around: Surroundings, ended: Ended, *, sampled: Sampled) -> Found:
             "often hundreds of MiB, is not known and left out"
         )
     notes += workspaces_left_out(state)
-    return Found(
-        ended=ended,
+    return Gathered(
+        end=end,
         processes=processes,
         device_used_bytes=sampled.used_peak_bytes,
         managed_bytes=int(state.managed_peak_bytes),
@@ -141,15 +141,15 @@ def read_reports(directory: Path) -> tuple[ProcessReport, ...]:
     return tuple(sorted(reports, key=lambda report: -report.reserved_peak_bytes))
 
 
-def judge(ended: Ended, processes: Sequence[ProcessReport]) -> CommandStatus:
+def command_status(end: CommandEnd, processes: Sequence[ProcessReport]) -> CommandStatus:
     """How a command ended, in a word; a full card before all else, as it may hide behind any exit code."""
-    if ended.timeout_s is not None:
+    if end.timeout_s is not None:
         return CommandStatus.TIMEOUT
-    if any(p.ran_out_of_memory or (ended.exit_code != 0 and _may_have(p)) for p in processes):
+    if any(p.ran_out_of_memory or (end.exit_code != 0 and _may_have(p)) for p in processes):
         return CommandStatus.OOM
-    if ended.signal is not None:
+    if end.signal is not None:
         return CommandStatus.KILLED
-    if ended.exit_code != 0:
+    if end.exit_code != 0:
         return CommandStatus.ERROR
     if any(p.has_stopped for p in processes):
         return CommandStatus.STOPPED
@@ -168,11 +168,11 @@ def _read_report(path: Path) -> ProcessReport:
     return report.model_copy(update={"exit_status": status[0]}) if status else report
 
 
-def _completed(report: ProcessReport, ended: Ended, sampled: Sampled) -> ProcessReport:
+def _completed(report: ProcessReport, end: CommandEnd, sampled: Sampled) -> ProcessReport:
     """A process's own account, with what only those around it know."""
     known: dict[str, int] = {}
-    if report.exit_status is None and report.pid == ended.pid and ended.timeout_s is None:
-        known["exit_status"] = ended.exit_code
+    if report.exit_status is None and report.pid == end.pid and end.timeout_s is None:
+        known["exit_status"] = end.exit_code
     if report.pid in sampled.process_peaks:
         known["device_used_bytes"] = max(sampled.process_peaks[report.pid], report.device_used_bytes or 0)
     return report.model_copy(update=known)
@@ -204,13 +204,13 @@ def _problems(directory: Path) -> Iterator[str]:
         yield path.read_text()
 
 
-def _notes(ended: Ended, processes: Sequence[ProcessReport]) -> Iterator[str]:
-    if ended.timeout_s is not None:
-        yield f"ended after the time limit of {ended.timeout_s:g} s"
-    if ended.num_left:
-        yield f"{ended.num_left} processes outlived the command and were ended"
+def _notes(end: CommandEnd, processes: Sequence[ProcessReport]) -> Iterator[str]:
+    if end.timeout_s is not None:
+        yield f"ended after the time limit of {end.timeout_s:g} s"
+    if end.num_left:
+        yield f"{end.num_left} processes outlived the command and were ended"
     for report in processes:
-        if report.num_ooms and not report.ran_out_of_memory and ended.exit_code == 0:
+        if report.num_ooms and not report.ran_out_of_memory and end.exit_code == 0:
             yield f"process {report.pid} ran out of memory {report.num_ooms} times and went on"
         if report.ending is None:
             yield f"process {report.pid} did not say how it ended: its figures are those of its last mark"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _PACKAGE = "profiler"
+_AGENT = f"{_PACKAGE}.follow.agent"
 _VARIABLE = "PEAKVRAM_FOLLOW"
 """As `profiler.follow.processes` has it: the directory of the run that this process belongs to."""
 
@@ -72,7 +73,7 @@ class _Watch:
 
 def _begin(settings: Mapping[str, Any]) -> None:
     try:
-        agent = _import_aside("profiler.follow.agent", root=Path(settings["root"]))
+        agent = _import_aside(_AGENT, root=Path(settings["root"]))
         agent.begin(settings)
     except Exception as error:  # the command goes on, unfollowed; whoever asked is told why
         told = f"process {os.getpid()} was not followed: {type(error).__name__}: {error}"

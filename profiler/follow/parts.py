@@ -24,7 +24,7 @@ SETUP, FORWARD, BACKWARD, CLIP, STEP, REST = "setup", "forward", "backward", "cl
 step begins; that; and what comes after the last of these."""
 
 
-class Parts:
+class PartWatch:
     """Tells of each part of the script as it ends.
 
     Attributes:

@@ -24,7 +24,7 @@ class CommandStatus(StrEnum):
     UNUSED = "unused"
 
 
-class Mark(Value):
+class PartEnd(Value):
     """The end of a part of a script: what the allocator held then, and its peaks until then.
 
     Attributes:
@@ -109,7 +109,7 @@ class ProcessReport(Value):
     device_used_bytes: Bytes | None = None
     device_uuid: str | None = None
     num_steps: Count
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[PartEnd, ...] = ()
     out_of_memory: OutOfMemory | None = None
     has_stopped: bool = False
     ending: Ending | None = None
@@ -117,7 +117,7 @@ class ProcessReport(Value):
     reads: Reads | None = None
 
     @property
-    def peak_mark(self) -> Mark | None:
+    def peak_mark(self) -> PartEnd | None:
         """The end of the part in which most was allocated; None where no mark has seen it."""
         return next((m for m in self.marks if m.allocated_peak_bytes == self.allocated_peak_bytes), None)
 

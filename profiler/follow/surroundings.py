@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from profiler.follow import hook
 from profiler.follow.processes import VARIABLE
 from profiler.hardware.catalogue import Gpu
+from profiler.process.leases import LEASE_VARIABLE
 from profiler.resources import PACKAGE_ROOT
 from profiler.virtual.launch import launch_machine
 
@@ -84,7 +85,7 @@ def lay_out(
     paths = filter(None, (str(site), base.get("PYTHONPATH")))
     followed = {**base, "PYTHONPATH": os.pathsep.join(paths), VARIABLE: str(directory)}
     if not isinstance(choice.gpu, Gpu):
-        variables = followed | {"CUDA_VISIBLE_DEVICES": choice.gpu.uuid}
+        variables = followed | {"CUDA_VISIBLE_DEVICES": choice.gpu.uuid, LEASE_VARIABLE: choice.gpu.uuid}
         return Surroundings(reports=reports, machine=None, variables=variables, uuid=choice.gpu.uuid)
     place = directory / "machine"
     place.mkdir()

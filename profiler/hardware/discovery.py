@@ -16,7 +16,9 @@ from profiler.hardware.visible import VisibleGpus, find_visible
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    Take = Callable[[RealGpu], bool]
 
 DEFAULT_VIRTUAL_GPU = "rtx-4090"
 
@@ -38,7 +40,9 @@ class DeviceChoice:
     reason: str
 
 
-def choose_device(request: str, *, gpu_memory_bytes: int | None = None) -> DeviceChoice:
+def choose_device(
+    request: str, *, gpu_memory_bytes: int | None = None, take: Take = lambda _: True
+) -> DeviceChoice:
     """The device that `request` names: `auto`, `real`, `real:INDEX` or a catalogue id (a virtual card).
 
     `auto` takes a real GPU if there is one that torch can use, else the virtual RTX 4090. `real` and `auto`
@@ -47,20 +51,22 @@ def choose_device(request: str, *, gpu_memory_bytes: int | None = None) -> Devic
     Args:
         request: what the job asks for.
         gpu_memory_bytes: the capacity of a virtual card, instead of its own.
+        take: told of a real card on which nobody computes, where there are several; one of which it says
+            False is not for us, as another peakvram is about to use it.
 
     Raises:
         ConfigError: the request names no card, or gives a real one a capacity.
         EnvironmentUnfitError: a real GPU was asked for and there is none that can be used.
     """
     if request == "auto":
-        return _choose_any(gpu_memory_bytes)
+        return _choose_any(gpu_memory_bytes, take)
     if (match := _REAL.fullmatch(request)) is None:
         return _choose_virtual(request, gpu_memory_bytes, reason=f"{request} was asked for")
     if gpu_memory_bytes is not None:
         raise ConfigError(
             "a real GPU's memory cannot be set", hint=f"leave the capacity out, or {VIRTUAL_HINT}"
         )
-    return _choose_real(None if match["index"] is None else int(match["index"]))
+    return _choose_real(None if match["index"] is None else int(match["index"]), take)
 
 
 def find_real_gpus(environ: Mapping[str, str] | None = None) -> VisibleGpus:
@@ -78,12 +84,12 @@ def find_real_gpus(environ: Mapping[str, str] | None = None) -> VisibleGpus:
     return visible
 
 
-def _choose_any(gpu_memory_bytes: int | None) -> DeviceChoice:
+def _choose_any(gpu_memory_bytes: int | None, take: Take) -> DeviceChoice:
     if gpu_memory_bytes is not None:
         reason = "a capacity was asked for, which only a virtual card can have"
         return _choose_virtual(DEFAULT_VIRTUAL_GPU, gpu_memory_bytes, reason=reason)
     try:
-        return _choose_real(None)
+        return _choose_real(None, take)
     except EnvironmentUnfitError as error:
         reason = f"no real GPU can be used: {error.message}"
         return _choose_virtual(DEFAULT_VIRTUAL_GPU, None, reason=reason)
@@ -106,7 +112,7 @@ def _choose_virtual(gpu_id: str, gpu_memory_bytes: int | None, *, reason: str) -
     return DeviceChoice(kind="virtual", gpu=sized, reason=reason)
 
 
-def _choose_real(index: int | None) -> DeviceChoice:
+def _choose_real(index: int | None, take: Take) -> DeviceChoice:
     visible = find_real_gpus()
     if index is not None and index >= len(visible.gpus):
         raise EnvironmentUnfitError(
@@ -116,17 +122,17 @@ def _choose_real(index: int | None) -> DeviceChoice:
     if index is not None:
         gpu, reason = visible.gpus[index], f"GPU {index} was asked for"
     else:
-        gpu, reason = _first_free(visible.gpus)
+        gpu, reason = _first_free(visible.gpus, take)
     if visible.note:
         reason = f"{reason}; {visible.note}"
     return DeviceChoice(kind="real", gpu=gpu, reason=reason)
 
 
-def _first_free(gpus: tuple[RealGpu, ...]) -> tuple[RealGpu, str]:
+def _first_free(gpus: tuple[RealGpu, ...], take: Take) -> tuple[RealGpu, str]:
     if len(gpus) == 1:
         return gpus[0], "the only GPU that CUDA sees"
     for gpu in gpus:
-        if not find_busy(gpu):
+        if not find_busy(gpu) and take(gpu):
             return gpu, f"the first of {_count(len(gpus))} on which nobody else computes"
     return gpus[0], f"others compute on all {_count(len(gpus))}; this is the first"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiler.errors import EnvironmentUnfitError
+from profiler.hardware.catalogue import Gpu
 from profiler.hardware.nvml import open_nvml
 from profiler.hardware.readings import is_wsl
 from profiler.units import MIB, format_bytes
@@ -61,13 +62,33 @@ def check_idle(gpu: RealGpu, *, allow_busy: bool) -> IdleReport:
     """
     report = inspect_idle(gpu)
     if not allow_busy and (reason := _reason_against(report)):
-        where = f"GPU {gpu.index} ({gpu.name})" if gpu.index is not None else gpu.name
-        raise EnvironmentUnfitError(
-            f"{where} is in use: {reason}",
-            hint="their memory would be measured with the job's: wait, take another GPU (--gpu real:INDEX), "
-            "or measure beside them with --allow-busy",
-        )
+        raise in_use(gpu, reason)
     return report
+
+
+def idle_notes(gpu: Gpu | RealGpu, *, allow_busy: bool) -> tuple[str, ...]:
+    """What a result is to say of who else uses its card; a virtual one is the job's alone.
+
+    Raises:
+        EnvironmentUnfitError: as `check_idle`.
+    """
+    if isinstance(gpu, Gpu):
+        return ()
+    report = check_idle(gpu, allow_busy=allow_busy)
+    if not report.busy:
+        return report.notes
+    pids = ", ".join(str(process.pid) for process in report.busy)
+    return (f"other processes computed on the card: {pids}", *report.notes)
+
+
+def in_use(gpu: RealGpu, reason: str) -> EnvironmentUnfitError:
+    """The error that says by whom a card is used, and what to do."""
+    where = f"GPU {gpu.index} ({gpu.name})" if gpu.index is not None else gpu.name
+    return EnvironmentUnfitError(
+        f"{where} is in use: {reason}",
+        hint="their memory would be measured with the job's: wait, take another GPU (--gpu real:INDEX), "
+        "or measure beside them with --allow-busy",
+    )
 
 
 def inspect_idle(gpu: RealGpu) -> IdleReport:

@@ -24,13 +24,8 @@ RECORDED_VARIABLES = (
     *ALLOC_CONF_VARIABLES,
     *("PYTORCH_NO_CUDA_MEMORY_CACHING", "CUBLAS_WORKSPACE_CONFIG", "CUBLASLT_WORKSPACE_SIZE"),
     *("TORCH_CUBLASLT_UNIFIED_WORKSPACE", "CUDA_MODULE_LOADING", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_ORDER"),
-    *(
-        "NVIDIA_TF32_OVERRIDE",
-        "BNB_CUDA_VERSION",
-        "HF_DEACTIVATE_ASYNC_LOAD",
-        "HF_HUB_OFFLINE",
-        "OMP_NUM_THREADS",
-    ),
+    *("NVIDIA_TF32_OVERRIDE", "BNB_CUDA_VERSION", "HF_DEACTIVATE_ASYNC_LOAD", "HF_HUB_OFFLINE"),
+    "OMP_NUM_THREADS",
 )
 """What may change memory. Nothing else of the environment is ever stored: it may hold secrets."""
 
@@ -111,16 +106,7 @@ def _git_commit() -> str | None:
     """The commit of a source checkout, with `-dirty` where it was changed; None for an installed package."""
     if not (PACKAGE_ROOT / ".git").exists():
         return None
-    command = [
-        "git",
-        "-C",
-        str(PACKAGE_ROOT),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-        "--exclude=*",
-    ]
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         done = subprocess.run(
             command, cwd=PACKAGE_ROOT, capture_output=True, text=True, check=False, timeout=10

@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
-from contextlib import suppress
-from pathlib import Path
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from profiler.errors import EnvironmentUnfitError
 from profiler.files import reason_of
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from pathlib import Path
 
 _MAX_TRIES = 100
 
 
-class Locks:
+class Locks(ExitStack):
     """Named locks in a directory, each held by at most one process.
 
     Jobs are locked in their study's directory, so that two sweeps of one study share the work; cards in one
-    of the user's own, so that two sweeps on one machine do not take the same.
+    of the user's own (`profiler.process.leases`).
     """
 
     def __init__(self, directory: Path) -> None:
         """Locks will be files in `directory`, made if missing."""
+        super().__init__()
         self._directory = directory
         self._held: dict[str, int] = {}
+        self.callback(self._release_all)
 
     def take(self, name: str) -> bool:
         """Hold the lock of this name; False if another process holds it.
@@ -45,23 +45,30 @@ class Locks:
                 return False
             if self._is_current(descriptor, name):
                 self._held[name] = descriptor
+                with suppress(OSError):  # a full disk: nobody will know by whom it is held
+                    os.ftruncate(descriptor, 0)
+                    os.write(descriptor, str(os.getpid()).encode())
                 return True
             os.close(descriptor)  # its holder let go of it, and removed the file, just now
 
+    def holds(self, name: str) -> bool:
+        """Whether the lock of this name is held here."""
+        return name in self._held
+
+    def holder(self, name: str) -> int | None:
+        """The process that holds a lock; None where that is not known (any more)."""
+        with suppress(OSError, ValueError):  # it has just let go of it, or taken it
+            return int(self._path(name).read_text())
+        return None
+
     def release(self, name: str) -> None:
-        """Let go of a lock that is held."""
-        descriptor = self._held.pop(name)
+        """Let go of a lock, if it is held here."""
+        if (descriptor := self._held.pop(name, None)) is None:
+            return
         self._path(name).unlink(missing_ok=True)  # while it is still locked, so that nobody's file is removed
         os.close(descriptor)
 
-    def __enter__(self) -> Locks:
-        """The locks themselves."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Lets go of every lock."""
+    def _release_all(self) -> None:
         for name in list(self._held):
             self.release(name)
         with suppress(OSError):  # others hold locks in it, or it was never made
@@ -92,8 +99,3 @@ class Locks:
             return os.path.samestat(os.fstat(descriptor), self._path(name).stat())
         except FileNotFoundError:
             return False
-
-
-def card_locks() -> Locks:
-    """The locks of this machine's cards, by UUID, shared by all of this user's processes."""
-    return Locks(Path(tempfile.gettempdir()) / f"peakvram-{os.getuid()}-cards")

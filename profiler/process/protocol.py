@@ -7,40 +7,29 @@ for.
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from profiler.errors import ConfigError, EnvironmentUnfitError, PeakvramError
 from profiler.jobs.job import JobSpec
+from profiler.jobs.models import ModelSource
 from profiler.records.schema import Device
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 REQUEST = "request.json"
 REPORT = "report.json"
 REFUSAL = "refusal.json"
 HISTORY = "history.jsonl"
+"""What the allocator did, event by event."""
 TRACE = "trace.jsonl"
+"""The same with the module behind each event, and whose each block is (`profiler.records.trace`)."""
 SNAPSHOT = "snapshot.pickle"
+"""torch's own snapshot of the phase with the trace's highest peak."""
 STDERR = "stderr.txt"
 
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Source(_Message):
-    """A resolved model, as `profiler.jobs.models.ModelSource`."""
-
-    kind: Literal["preset", "directory", "hub"]
-    id: str
-    location: str
-    revision: str | None
-    hub_id: str | None
-    reason: str
 
 
 class Request(_Message):
@@ -53,23 +42,19 @@ class Request(_Message):
         driver: the driver's version; None for a virtual card.
         scratch: an empty directory for the worker's files; the parent removes it, however the job ends.
         notes: what the record is to say besides.
-        has_history: whether to leave the history of the allocator's events in `history.jsonl`.
-        has_trace: whether to leave them in `trace.jsonl`, with the module behind each and whose blocks are.
-        has_snapshot: whether to leave torch's own snapshot of the trace's highest phase too.
+        kept: which files to leave besides: `HISTORY`, `TRACE`; with that `SNAPSHOT`.
     """
 
     spec: JobSpec
-    source: Source
+    source: ModelSource
     device: Device
     driver: str | None
     scratch: str
     notes: tuple[str, ...] = ()
-    has_history: bool = False
-    has_trace: bool = False
-    has_snapshot: bool = False
+    kept: frozenset[str] = frozenset()
 
 
-class Refusal(_Message):
+class WorkerRefusal(_Message):
     """Why a job was not run: an error its reader can mend."""
 
     kind: Literal["config", "environment"]
@@ -80,10 +65,3 @@ class Refusal(_Message):
         """The error to raise in the parent."""
         cls = ConfigError if self.kind == "config" else EnvironmentUnfitError
         return cls(self.message, hint=self.hint)
-
-
-def write_whole(path: Path, message: BaseModel) -> None:
-    """Write a message so that a reader finds it whole or not at all, even if the writer is killed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(message.model_dump_json())
-    partial.replace(path)

@@ -71,13 +71,15 @@ def compare_histories(
     """The first event that differs, and every phase that is unlike; phases that a side lacks are left out."""
     if real is None or virtual is None:
         return None, ()
-    pairs = [_Pair(real, virtual, number) for number in range(min(len(real.phases), len(virtual.phases)))]
+    pairs = [
+        _PhasePair(real, virtual, number) for number in range(min(len(real.phases), len(virtual.phases)))
+    ]
     pairs = [pair for pair in pairs if pair.is_comparable]
     first = next((found for pair in pairs if (found := pair.first_difference())), None)
     return first, tuple(unlike for pair in pairs if (unlike := pair.unlike()))
 
 
-class _Pair:
+class _PhasePair:
     """One phase of two histories."""
 
     def __init__(self, real: History, virtual: History, number: int) -> None:

@@ -21,20 +21,20 @@ from profiler.records.history import pack_history
 from profiler.records.schema import Device, Environment, Record
 from profiler.records.store import RecordStore, short_model
 from profiler.values import Value
-from profiler.verify.compare import JobComparison
+from profiler.verify.parting import JobComparison
 from profiler.verify.twin import CatalogueDifference
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from profiler.jobs.job import JobSpec
-    from profiler.verify.run import Pair, VerifiedJob
+    from profiler.verify.run import TwinCards, VerifiedJob
 
 _PATH = re.compile(r"(?<![\w.:/])~?/(?:[^\s/:'\"(),]+/)+")
 _HIDDEN = ".../"
 
 
-class Comparison(Value):
+class TwinComparison(Value):
     """`differences.json`: how a real card and its virtual twin compare.
 
     Attributes:
@@ -59,22 +59,22 @@ class Comparison(Value):
 class ComparisonFolder:
     """Writes a comparison as it goes on: what is there is complete, however it ends."""
 
-    def __init__(self, directory: Path, pair: Pair, *, with_hostname: bool = False) -> None:
+    def __init__(self, directory: Path, cards: TwinCards, *, with_hostname: bool = False) -> None:
         """Writes nothing yet.
 
         Args:
             directory: the folder, made with the first job.
-            pair: the two cards.
+            cards: the two.
             with_hostname: name this machine in the records.
         """
         self.directory = directory
         self._hostname = platform.node() if with_hostname else None
-        self.comparison = Comparison(
+        self.comparison = TwinComparison(
             peakvram=__version__,
-            card=_describe_card(pair),
-            twin=describe_device(pair.twin.choice),
-            catalogue_id=pair.twin.catalogue_id,
-            catalogue_figures=pair.twin.differences,
+            card=_describe_card(cards),
+            twin=describe_device(cards.twin.choice),
+            catalogue_id=cards.twin.catalogue_id,
+            catalogue_figures=cards.twin.differences,
         )
 
     def add(self, job: VerifiedJob) -> JobComparison:
@@ -135,8 +135,8 @@ def _contributed_comparison(comparison: JobComparison) -> JobComparison:
     return comparison.model_copy(update=changes)
 
 
-def _describe_card(pair: Pair) -> Device:
+def _describe_card(cards: TwinCards) -> Device:
     """The real card, with what CUDA said of it; its twin has the same figures."""
-    twin = describe_device(pair.twin.choice)
+    twin = describe_device(cards.twin.choice)
     told = {"total_bytes": twin.total_bytes, "num_sms": twin.num_sms, "uuid": None}
-    return describe_device(pair.real).model_copy(update=told)
+    return describe_device(cards.real).model_copy(update=told)

@@ -1,8 +1,9 @@
-"""Running jobs on a real card and on its virtual twin, one pair at a time."""
+"""Running jobs on a real card and on its virtual twin, one after the other."""
 
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -10,18 +11,21 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from profiler.errors import ConfigError, EnvironmentUnfitError, PeakvramError
 from profiler.execute.local import run_prepared
 from profiler.execute.prepare import prepare_job
-from profiler.hardware.discovery import DeviceChoice, choose_device
 from profiler.hardware.idle import check_idle
 from profiler.hardware.nvml import VIRTUAL_HINT, RealGpu
+from profiler.process.leases import lease_device
+from profiler.process.protocol import HISTORY
 from profiler.records.history import History, read_history
-from profiler.verify.card import ask_card
-from profiler.verify.compare import JobComparison, compare_runs, refused
+from profiler.verify.facts import ask_card
+from profiler.verify.parting import JobComparison, compare_runs, refused
 from profiler.verify.twin import Twin, twin_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from profiler.hardware.discovery import DeviceChoice
     from profiler.jobs.job import JobSpec
+    from profiler.process.leases import LeasedDevice
     from profiler.records.schema import PhaseReading, Record
 
 Side = Literal["real", "virtual"]
@@ -30,11 +34,16 @@ _RECORDED = "the allocator's history was recorded, which takes time: times are n
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """A real card and its virtual twin."""
+class TwinCards:
+    """A real card, leased for all the jobs, and its virtual twin."""
 
-    real: DeviceChoice
+    leased: LeasedDevice
     twin: Twin
+
+    @property
+    def real(self) -> DeviceChoice:
+        """The real card."""
+        return self.leased.choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +77,9 @@ class VerifyEvents(Protocol):
         """A phase is over."""
 
 
-def find_pair(gpu: str, *, allow_busy: bool = False) -> Pair:
-    """The real card that is meant, and its twin.
+@contextmanager
+def twin_cards(gpu: str, *, allow_busy: bool = False) -> Iterator[TwinCards]:
+    """The real card that is meant, kept from other peakvrams for a block, and its twin.
 
     Args:
         gpu: `real` or `real:INDEX`.
@@ -84,19 +94,21 @@ def find_pair(gpu: str, *, allow_busy: bool = False) -> Pair:
             f"{gpu!r} is no real card, and a virtual one has no twin",
             hint="write real, or real:0 for the first card that CUDA sees",
         )
-    try:
-        choice = choose_device(gpu)
-    except EnvironmentUnfitError as error:
-        hint = error.hint.replace(VIRTUAL_HINT, "a virtual card alone has nothing to be held against")
-        raise EnvironmentUnfitError(error.message, hint=hint) from error
-    assert isinstance(choice.gpu, RealGpu), "a real card was asked for"
-    check_idle(choice.gpu, allow_busy=allow_busy)
-    return Pair(real=choice, twin=twin_of(choice.gpu, ask_card(choice.gpu)))
+    with ExitStack() as stack:
+        try:
+            leased = stack.enter_context(lease_device(gpu, allow_busy=allow_busy))
+        except EnvironmentUnfitError as error:
+            hint = error.hint.replace(VIRTUAL_HINT, "a virtual card alone has nothing to be held against")
+            raise EnvironmentUnfitError(error.message, hint=hint) from error
+        card = leased.choice.gpu
+        assert isinstance(card, RealGpu), "a real card was asked for"
+        check_idle(card, allow_busy=allow_busy)
+        yield TwinCards(leased=leased, twin=twin_of(card, ask_card(card)))
 
 
 def verify_jobs(
     jobs: Sequence[JobSpec],
-    pair: Pair,
+    cards: TwinCards,
     events: VerifyEvents,
     *,
     timeout_s: float | None = None,
@@ -111,7 +123,7 @@ def verify_jobs(
     """
     for number, spec in enumerate(jobs):
         try:
-            yield _verify_job(spec, pair, events, timeout_s=timeout_s, allow_busy=allow_busy)
+            yield _verify_job(spec, cards, events, timeout_s=timeout_s, allow_busy=allow_busy)
         except PeakvramError as error:
             if number == 0 and isinstance(error, EnvironmentUnfitError):
                 raise
@@ -119,20 +131,21 @@ def verify_jobs(
 
 
 def _verify_job(
-    spec: JobSpec, pair: Pair, events: VerifyEvents, *, timeout_s: float | None, allow_busy: bool
+    spec: JobSpec, cards: TwinCards, events: VerifyEvents, *, timeout_s: float | None, allow_busy: bool
 ) -> VerifiedJob:
     with tempfile.TemporaryDirectory(prefix="peakvram-") as directory:
         runs: dict[Side, Run] = {}
-        sides: dict[Side, DeviceChoice] = {"real": pair.real, "virtual": pair.twin.choice}
+        sides: dict[Side, DeviceChoice] = {"real": cards.real, "virtual": cards.twin.choice}
         for side, choice in sides.items():
             events.started(spec, side)
-            job = prepare_job(spec, choice, allow_busy=allow_busy)
+            notes = cards.leased.notes if side == "real" else ()
+            job = prepare_job(spec, choice, allow_busy=allow_busy, notes=notes)
             path = Path(directory, side)
             record = run_prepared(
                 replace(job, notes=(*job.notes, _RECORDED)),
                 timeout_s=timeout_s,
                 on_phase=events.phase_ended,
-                history_path=path,
+                keep={HISTORY: path},
             )
             runs[side] = Run(record=record, history=read_history(path) if path.is_file() else None)
     real, virtual = runs["real"], runs["virtual"]

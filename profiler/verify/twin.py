@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from profiler.hardware.nvml import RealGpu
-    from profiler.verify.card import CardFacts
+    from profiler.verify.facts import CardFacts
 
 _SIZE_TOLERANCE = 0.03
 """Cards of one name that differ by more than this are other models (RTX 3060 with 8 or 12 GB); by less, the

@@ -11,8 +11,8 @@ from profiler.cli.app import run_command
 from profiler.errors import EnvironmentUnfitError
 from profiler.hardware.discovery import find_real_gpus
 from profiler.hardware.idle import inspect_idle
-from profiler.verify.compare import Verdict
-from profiler.verify.folder import Comparison
+from profiler.verify.folder import TwinComparison
+from profiler.verify.parting import Likeness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> TwinComparison:
     """The smallest model with every method, on the first real card on which nobody computes."""
     try:
         gpus = find_real_gpus().gpus
@@ -35,21 +35,21 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     (directory / "jobs.json").write_text(json.dumps({**jobs, "axes": {"method": ["full", "lora", "qlora"]}}))
     arguments = ["--gpu", f"real:{free[0].index}", "--out", str(directory / "out")]
     run_command(["verify", str(directory / "jobs.json"), *arguments])
-    return Comparison.model_validate_json((directory / "out" / "differences.json").read_text())
+    return TwinComparison.model_validate_json((directory / "out" / "differences.json").read_text())
 
 
-def test_every_figure_of_every_phase_is_the_same(comparison: Comparison) -> None:
+def test_every_figure_of_every_phase_is_the_same(comparison: TwinComparison) -> None:
     told = {job.verdict: (job.reason, job.figures) for job in comparison.jobs}
-    assert set(told) <= {Verdict.IDENTICAL, Verdict.SAME_FIGURES}, told
+    assert set(told) <= {Likeness.IDENTICAL, Likeness.SAME_FIGURES}, told
 
 
-def test_up_to_the_backward_pass_every_event_is_the_same(comparison: Comparison) -> None:
+def test_up_to_the_backward_pass_every_event_is_the_same(comparison: TwinComparison) -> None:
     for job in comparison.jobs:
         unlike = {str(phase.phase) for phase in job.unlike_phases}
         assert not unlike & {"load", "prepare", "adapt", "optimizer", "forward"}, job.first_difference
 
 
-def test_the_twin_has_the_figures_of_the_card(comparison: Comparison) -> None:
+def test_the_twin_has_the_figures_of_the_card(comparison: TwinComparison) -> None:
     card, twin = comparison.card, comparison.twin
     assert (card.kind, twin.kind) == ("real", "virtual")
     assert (card.name, card.total_bytes, card.num_sms) == (twin.name, twin.total_bytes, twin.num_sms)

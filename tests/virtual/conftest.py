@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,15 @@ from tests.virtual.harness import FreshMachines, WarmMachines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cards_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Leases of cards are temporary files, and machines of other tests have the same cards."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+        patched.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture(scope="session")

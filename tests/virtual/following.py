@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from profiler.follow.command import Terms, follow_command
-from profiler.hardware.discovery import choose_device
+from profiler.follow.command import FollowOptions, follow_command
 from profiler.virtual.state import library_path
 
 if TYPE_CHECKING:
@@ -37,12 +36,9 @@ TRAINING = """
 """
 
 
-def follow(
-    *command: str, gpu: str = "rtx-4090", gpu_memory_bytes: int | None = None, **terms: Any
-) -> CommandResult:
-    """Follows a command; `terms` are those of `Terms`."""
-    choice = choose_device(gpu, gpu_memory_bytes=gpu_memory_bytes)
-    return follow_command(command, choice, Terms(**terms))
+def follow(*command: str, gpu: str = "rtx-4090", **options: Any) -> CommandResult:
+    """Follows a command; `options` are those of `FollowOptions`."""
+    return follow_command(command, FollowOptions(gpu=gpu, **options))
 
 
 def follow_text(directory: Path, text: str, *arguments: str, **settings: Any) -> CommandResult:

@@ -136,6 +136,37 @@ def test_the_command_measures_a_real_card(workshop: Workshop, tmp_path: Path) ->
         assert phase.device_used_peak_bytes >= A100.context_bytes + phase.reserved_end_bytes
 
 
+def start_run(workshop: Workshop, machine: Machine, out: Path, *flags: str) -> subprocess.Popen[str]:
+    """Starts the command on a machine whose card it takes for a real one."""
+    options = ["--gpu", "real", "--method", "lora", "--seq-len", "256", "--out", str(out), *flags]
+    return subprocess.Popen(
+        [sys.executable, "-m", "profiler", "run", workshop.job().model, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=machine.environment(os.environ),
+    )
+
+
+def test_of_two_runs_started_together_one_has_the_card(workshop: Workshop, tmp_path: Path) -> None:
+    machine = workshop.machine()
+    runs = [start_run(workshop, machine, tmp_path / name) for name in ("one", "other")]
+    told = {run.pid: run.communicate(timeout=180)[1] for run in runs}
+    winner, loser = sorted(runs, key=lambda run: run.returncode)
+    assert (winner.returncode, loser.returncode) == (0, 3), told
+    assert (
+        told[loser.pid]
+        .splitlines()[0]
+        .endswith(
+            "error: GPU 0 (NVIDIA A100-SXM4-80GB) is in use: "
+            f"another peakvram (pid {winner.pid}) measures on it"
+        )
+    )
+    assert "--allow-busy" in told[loser.pid]
+    assert len(list(tmp_path.glob("*/records/*.json"))) == 1
+
+
 def test_a_real_card_and_its_virtual_twin_allocate_the_same(
     workshop: Workshop, virtual_gpu: WarmMachines
 ) -> None:

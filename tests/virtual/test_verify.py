@@ -20,8 +20,8 @@ from profiler.records.history import History, read_history
 from profiler.records.schema import OutcomeStatus, PhaseName
 from profiler.records.store import RecordStore
 from profiler.units import GIB, MIB
-from profiler.verify.compare import Verdict
-from profiler.verify.folder import Comparison
+from profiler.verify.folder import TwinComparison
+from profiler.verify.parting import Likeness
 from profiler.virtual.state import STATE_VARIABLE
 from tests.virtual.harness import WarmMachines, a_machine
 from tests.virtual.jobs import ForkedWorker, _attach, a_model
@@ -41,8 +41,8 @@ class Verified:
     directory: Path
 
     @property
-    def comparison(self) -> Comparison:
-        return Comparison.model_validate_json((self.directory / "differences.json").read_text())
+    def comparison(self) -> TwinComparison:
+        return TwinComparison.model_validate_json((self.directory / "differences.json").read_text())
 
     def histories(self, side: str) -> list[History]:
         return [read_history(path) for path in sorted((self.directory / side / "histories").iterdir())]
@@ -126,7 +126,7 @@ def same(workshop: Workshop) -> Verified:
 def test_a_card_that_does_the_same_is_found_identical(same: Verified) -> None:
     assert same.exit_code == 0
     comparison = same.comparison
-    assert [job.verdict for job in comparison.jobs] == [Verdict.IDENTICAL] * 2
+    assert [job.verdict for job in comparison.jobs] == [Likeness.IDENTICAL] * 2
     for job in comparison.jobs:
         assert job.real_peak is not None
         assert job.virtual_peak is not None
@@ -165,7 +165,7 @@ def test_the_host_is_named_only_where_that_is_asked_for(workshop: Workshop) -> N
 def test_one_block_more_is_found_at_its_event_with_its_line(workshop: Workshop) -> None:
     verified = workshop.verify(plant="let go")
     (job,) = verified.comparison.jobs
-    assert job.verdict is Verdict.SAME_FIGURES
+    assert job.verdict is Likeness.SAME_FIGURES
     assert verified.exit_code == 0
     first = job.first_difference
     assert first is not None
@@ -195,7 +195,7 @@ def test_one_block_more_is_found_at_its_event_with_its_line(workshop: Workshop) 
 def test_a_block_that_stays_is_told_in_bytes_phase_by_phase(workshop: Workshop) -> None:
     verified = workshop.verify(plant="held")
     (job,) = verified.comparison.jobs
-    assert (verified.exit_code, job.verdict) == (1, Verdict.DIFFERS)
+    assert (verified.exit_code, job.verdict) == (1, Likeness.DIFFERS)
     ends = {
         (figure.phase, figure.step): (figure.real or 0) - (figure.virtual or 0)
         for figure in job.figures
@@ -219,7 +219,7 @@ def test_a_job_out_of_memory_on_both_is_compared_up_to_there(workshop: Workshop)
     (job,) = comparison.jobs
     assert job.real_outcome is not None
     assert job.real_outcome.status is OutcomeStatus.OOM
-    assert job.verdict is Verdict.IDENTICAL
+    assert job.verdict is Likeness.IDENTICAL
     # The card is in no catalogue: 80 GiB is what its name promises there.
     assert comparison.catalogue_id is None
     assert comparison.twin.id == "twin-of-nvidia-a100-sxm4-80gb"
@@ -258,6 +258,7 @@ def _with_and_without(model: str, directory: str) -> dict[str, Any]:
     from profiler.execute import local
     from profiler.execute.prepare import prepare_job
     from profiler.hardware.discovery import choose_device
+    from profiler.process.protocol import HISTORY
     from tests.virtual.jobs import a_job, without_times
 
     job = prepare_job(a_job(model=model), choose_device("rtx-4090"), allow_busy=False)
@@ -265,7 +266,7 @@ def _with_and_without(model: str, directory: str) -> dict[str, Any]:
     path = Path(directory, "with.jsonl")
     with mock.patch.object(local, "subprocess", parts):
         without = local.run_prepared(job)
-        record = local.run_prepared(job, history_path=path)
+        record = local.run_prepared(job, keep={HISTORY: path})
     return {
         "without": without_times(without),
         "with": without_times(record),

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from profiler.jobs.job import JobSpec
     from profiler.records.schema import Device, Peak
-    from profiler.verify.compare import FigureDifference, JobComparison
     from profiler.verify.events import FirstDifference, ShownEvent
-    from profiler.verify.folder import Comparison
+    from profiler.verify.folder import TwinComparison
+    from profiler.verify.parting import FigureDifference, JobComparison
 
 TWIN_HEADINGS = left("job", "result") | right(
     "real allocated",
@@ -42,7 +42,7 @@ def job_label(spec: JobSpec) -> str:
     return ", ".join([*parts, *unusual(settings, besides=named)])
 
 
-def card_lines(comparison: Comparison) -> Iterator[str]:
+def card_lines(comparison: TwinComparison) -> Iterator[str]:
     """The card, its twin, and what the card says otherwise than the catalogue."""
     yield f"Real: {_describe(comparison.card)}"
     yield f"Virtual twin: {_describe(comparison.twin)}; {comparison.twin.reason}"

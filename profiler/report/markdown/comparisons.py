@@ -16,15 +16,15 @@ from profiler.report.base.describe import versions_of
 from profiler.report.base.text import shown
 from profiler.report.base.twins import TWIN_HEADINGS, card_lines, detail_lines, job_label, twin_cells
 from profiler.report.markdown.write import escape, table
-from profiler.verify.compare import Verdict
+from profiler.verify.parting import Likeness
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from fractions import Fraction
 
     from profiler.records.compare import Comparison, FigureName
-    from profiler.verify.compare import JobComparison
-    from profiler.verify.folder import Comparison as TwinComparison
+    from profiler.verify.folder import TwinComparison
+    from profiler.verify.parting import JobComparison
 
 
 def changes_markdown(comparison: Comparison, *, limit: Fraction | None, figure: FigureName) -> str:
@@ -76,6 +76,6 @@ def twins_readme(comparison: TwinComparison) -> str:
 
 
 def _count(jobs: Sequence[JobComparison]) -> str:
-    counts = {verdict: sum(job.verdict is verdict for job in jobs) for verdict in Verdict}
+    counts = {verdict: sum(job.verdict is verdict for job in jobs) for verdict in Likeness}
     results = "; ".join(f"{count} with the result '{verdict}'" for verdict, count in counts.items() if count)
     return f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}: {results}"

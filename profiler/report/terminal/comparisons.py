@@ -18,7 +18,7 @@ from profiler.report.base.changes import (
 )
 from profiler.report.base.text import literal, plain_table, show_blocks, titled, titled_table
 from profiler.report.base.twins import TWIN_HEADINGS, card_lines, detail_lines, job_label, twin_cells
-from profiler.verify.compare import Verdict
+from profiler.verify.parting import Likeness
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from profiler.records.compare import Comparison, FigureName
-    from profiler.verify.folder import Comparison as TwinComparison
+    from profiler.verify.folder import TwinComparison
 
 
 def show_changes(
@@ -47,7 +47,7 @@ def show_changes(
     show_blocks(console, *blocks)
 
 
-_STYLES = {Verdict.IDENTICAL: "bold green", Verdict.DIFFERS: "bold red", Verdict.NOT_COMPARED: "bold red"}
+_STYLES = {Likeness.IDENTICAL: "bold green", Likeness.DIFFERS: "bold red", Likeness.NOT_COMPARED: "bold red"}
 
 
 def show_twins(console: Console, comparison: TwinComparison) -> None:

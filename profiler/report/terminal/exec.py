@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from rich.text import Text
 
-from profiler.follow.result import CommandResult, CommandStatus, Mark, ProcessReport
+from profiler.follow.result import CommandResult, CommandStatus, PartEnd, ProcessReport
 from profiler.report.base.describe import VIRTUAL_CARD
 from profiler.report.base.text import UNKNOWN, left, literal, right, show_blocks, size, titled_table
 from profiler.report.base.verdict import device_label
@@ -161,7 +161,7 @@ def _last_part(result: CommandResult) -> str:
     return f"; the last that was seen of it is the end of: {_label(parts[-1])}"
 
 
-def _label(mark: Mark) -> str:
+def _label(mark: PartEnd) -> str:
     part = _PARTS[mark.part]
     return part if mark.part in ("setup", "rest") else f"{part}, step {mark.step}"
 

@@ -10,8 +10,8 @@ from profiler.errors import EnvironmentUnfitError
 from profiler.hardware.nvml import VIRTUAL_HINT
 from profiler.jobs.expansion import expand
 from profiler.jobs.sweep import load_sweep
+from profiler.process import leases
 from profiler.resources import configs_dir
-from profiler.verify import run
 
 if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def no_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A machine without a real card."""
 
-    def refuse(_gpu: str) -> None:
+    def refuse(_gpu: str, **_options: object) -> None:
         raise EnvironmentUnfitError("no NVIDIA driver", hint=f"install one; {VIRTUAL_HINT}")
 
-    monkeypatch.setattr(run, "choose_device", refuse)
+    monkeypatch.setattr(leases, "choose_device", refuse)
     monkeypatch.chdir(tmp_path)
 
 

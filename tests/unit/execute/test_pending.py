@@ -106,7 +106,7 @@ def test_a_card_of_another_capacity_is_another(store: RecordStore) -> None:
 
 def test_auto_is_made_what_it_stands_for(store: RecordStore, monkeypatch: pytest.MonkeyPatch) -> None:
     virtual = choose_device("rtx-4090")
-    monkeypatch.setattr("profiler.execute.slots.choose_device", lambda _gpu: virtual)
+    monkeypatch.setattr("profiler.execute.pending.choose_device", lambda *_, **__: virtual)
     auto = [job.model_copy(update={"gpu": "auto"}) for job in (*STORED, MISSING)]
     pending = pending_jobs(auto, store)
     assert pending.todo == (MISSING,)

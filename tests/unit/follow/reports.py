@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from profiler.follow.gather import Ended, Found
-from profiler.follow.result import CommandResult, Mark, ProcessReport
+from profiler.follow.gather import CommandEnd, Gathered
+from profiler.follow.result import CommandResult, PartEnd, ProcessReport
 from profiler.units import GIB
 from tests.builders import AT, a_device
 
@@ -40,7 +40,7 @@ def a_process(**changes: Any) -> ProcessReport:
     return ProcessReport.model_validate(values | changes)
 
 
-def a_mark(part: str, step: int, *, peak: int) -> Mark:
+def a_mark(part: str, step: int, *, peak: int) -> PartEnd:
     values: dict[str, Any] = {
         "part": part,
         "step": step,
@@ -49,14 +49,17 @@ def a_mark(part: str, step: int, *, peak: int) -> Mark:
         "allocated_peak_bytes": peak,
         "reserved_peak_bytes": peak + GIB,
     }
-    return Mark.model_validate(values)
+    return PartEnd.model_validate(values)
 
 
 def a_result(
-    *processes: ProcessReport, ended: Ended | None = None, found: dict[str, Any] | None = None, **told: Any
+    *processes: ProcessReport,
+    ended: CommandEnd | None = None,
+    found: dict[str, Any] | None = None,
+    **told: Any,
 ) -> CommandResult:
     """What `python train.py` gave on a virtual card that was filled to 12 GiB."""
     values: dict[str, Any] = {"device_used_bytes": 12 * GIB, **(found or {})}
-    return Found(ended=ended or Ended(pid=4711, exit_code=0), processes=processes, **values).to_result(
+    return Gathered(end=ended or CommandEnd(pid=4711, exit_code=0), processes=processes, **values).to_result(
         command=("python", "train.py", "--name", "my run"), created_at=AT, device=a_device(), **told
     )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from profiler.errors import EnvironmentUnfitError
-from profiler.follow.gather import Ended, Sampled, gather, judge, read_reports
+from profiler.follow.gather import CommandEnd, Sampled, command_status, gather, read_reports
 from profiler.follow.result import CommandResult, CommandStatus
 from profiler.follow.surroundings import Surroundings
 from profiler.units import GIB
@@ -40,7 +40,9 @@ OUT_OF_MEMORY = {"kind": "exit", "error": "OutOfMemoryError: CUDA out of memory.
 def test_how_a_command_ended_in_a_word(
     ended: dict[str, Any], processes: list[dict[str, Any]], status: CommandStatus
 ) -> None:
-    assert judge(Ended(pid=1, **ended), [a_process(**changes) for changes in processes]) is status
+    assert (
+        command_status(CommandEnd(pid=1, **ended), [a_process(**changes) for changes in processes]) is status
+    )
 
 
 def test_the_process_that_reserved_most_comes_first(tmp_path: Path) -> None:
@@ -55,7 +57,7 @@ def test_a_refusal_is_an_error_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "refusal").write_text("the command trains with 4 processes (WORLD_SIZE=4)")
     around = Surroundings(reports=tmp_path, machine=None, variables={})
     with pytest.raises(EnvironmentUnfitError, match="with 4 processes") as caught:
-        gather(around, Ended(pid=1, exit_code=1), sampled=Sampled())
+        gather(around, CommandEnd(pid=1, exit_code=1), sampled=Sampled())
     assert caught.value.exit_code == 3
     assert "--nproc-per-node 1" in caught.value.hint
 
@@ -64,7 +66,7 @@ def test_notes_say_what_was_not_seen(tmp_path: Path) -> None:
     (tmp_path / "9.problem").write_text("process 9 was not followed: ImportError: no torch._guards")
     (tmp_path / "1-1.json").write_text(a_process(ending=None, num_ooms=2).model_dump_json())
     around = Surroundings(reports=tmp_path, machine=None, variables={})
-    found = gather(around, Ended(pid=1, exit_code=0, num_left=2), sampled=Sampled(used_peak_bytes=GIB))
+    found = gather(around, CommandEnd(pid=1, exit_code=0, num_left=2), sampled=Sampled(used_peak_bytes=GIB))
     assert found.device_used_bytes == GIB
     assert found.notes == (
         "process 9 was not followed: ImportError: no torch._guards",
@@ -81,7 +83,7 @@ def test_what_a_process_cannot_tell_itself_is_added(tmp_path: Path) -> None:
         (tmp_path / f"{pid}-1.json").write_text(report.model_dump_json())
         (tmp_path / f"{pid}-1.status").write_bytes(status)
     around = Surroundings(reports=tmp_path, machine=None, variables={}, uuid="GPU-abc")
-    ended = Ended(pid=1, exit_code=137, signal=9)
+    ended = CommandEnd(pid=1, exit_code=137, signal=9)
     found = gather(around, ended, sampled=Sampled(process_peaks={1: 5 * GIB, 99: GIB}))
     assert [(p.exit_status, p.device_used_bytes) for p in found.processes] == [
         (137, 5 * GIB),
@@ -96,10 +98,10 @@ def test_a_command_that_chose_another_card_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "2-1.visible").write_text("1")
     for uuid, is_told in (("GPU-chosen", True), ("GPU-0ther", False), ("MIG-slice", False), (None, False)):
         around = Surroundings(reports=tmp_path, machine=None, variables={}, uuid=uuid)
-        notes = gather(around, Ended(pid=1, exit_code=0), sampled=Sampled()).notes
+        notes = gather(around, CommandEnd(pid=1, exit_code=0), sampled=Sampled()).notes
         assert bool(notes) == is_told
     (tmp_path / "1-1.json").unlink()
-    (note,) = gather(around, Ended(pid=1, exit_code=0), sampled=Sampled()).notes
+    (note,) = gather(around, CommandEnd(pid=1, exit_code=0), sampled=Sampled()).notes
     assert note.startswith("the command set CUDA_VISIBLE_DEVICES to '1', which may have hidden the card")
 
 

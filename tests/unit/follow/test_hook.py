@@ -13,6 +13,7 @@ import pytest
 
 from profiler.follow import hook
 from profiler.follow.processes import VARIABLE
+from tests.builders import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,3 +103,9 @@ def test_a_process_of_a_run_within_this_one_is_left_to_that_one(
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     assert followed.run(text) == "42"
     assert len(list(followed.reports.iterdir())) == 1
+
+
+def test_what_the_copy_says_by_name_is_what_the_package_has() -> None:
+    assert hook._VARIABLE == VARIABLE
+    assert hook.__name__.partition(".")[0] == hook._PACKAGE
+    assert (ROOT / f"{hook._AGENT.replace('.', '/')}.py").is_file()

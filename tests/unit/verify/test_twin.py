@@ -8,7 +8,7 @@ import pytest
 from profiler.hardware.catalogue import find_gpu
 from profiler.hardware.nvml import RealGpu
 from profiler.units import GIB, MIB
-from profiler.verify.card import CardFacts
+from profiler.verify.facts import CardFacts
 from profiler.verify.twin import twin_of
 from profiler.virtual.launch import as_device
 

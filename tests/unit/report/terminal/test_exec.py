@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from profiler.follow.gather import Ended
+from profiler.follow.gather import CommandEnd
 from profiler.report.terminal.exec import command_verdict, show_command
 from profiler.units import GIB, MIB
 from profiler.virtual.routing import Routing
@@ -57,7 +57,7 @@ def test_a_command_that_ran_out_of_memory_is_told_where() -> None:
     process = a_process(
         ending=ending, out_of_memory={"requested_bytes": 9 * GIB, "line": "train.py:12"}, num_ooms=1
     )
-    result = a_result(process, ended=Ended(pid=4711, exit_code=1))
+    result = a_result(process, ended=CommandEnd(pid=4711, exit_code=1))
     assert command_verdict(result).endswith(
         "does not fit, out of memory at train.py:12, asking for 9.00 GiB more"
     )
@@ -68,15 +68,17 @@ def test_each_end_is_named() -> None:
     process = a_process()
     last = "; the last that was seen of it is the end of: optimizer step, step 1"
     endings = {
-        "the command failed with exit code 2" + last: a_result(process, ended=Ended(pid=4711, exit_code=2)),
+        "the command failed with exit code 2" + last: a_result(
+            process, ended=CommandEnd(pid=4711, exit_code=2)
+        ),
         "the command was ended by SIGKILL" + last: a_result(
-            process, ended=Ended(pid=4711, exit_code=137, signal=9)
+            process, ended=CommandEnd(pid=4711, exit_code=137, signal=9)
         ),
         "the command failed with exit code 1, before its first forward pass": a_result(
-            a_process(marks=(a_mark("rest", 0, peak=GIB),)), ended=Ended(pid=4711, exit_code=1)
+            a_process(marks=(a_mark("rest", 0, peak=GIB),)), ended=CommandEnd(pid=4711, exit_code=1)
         ),
         "stopped at the time limit" + last: a_result(
-            process, ended=Ended(pid=4711, exit_code=124, timeout_s=1)
+            process, ended=CommandEnd(pid=4711, exit_code=124, timeout_s=1)
         ),
         "fits, 11.52 GiB free, stopped after 2 optimizer steps as asked": a_result(
             a_process(has_stopped=True), stop_after=2
@@ -92,4 +94,4 @@ def test_each_end_is_named() -> None:
 
 def test_what_the_script_says_is_shown_as_it_is() -> None:
     process = a_process(ending={"kind": "exit", "error": "ValueError: [bold]\x1b[31m"})
-    assert "ValueError: [bold]\\x1b[31m" in shown(a_result(process, ended=Ended(pid=4711, exit_code=1)))
+    assert "ValueError: [bold]\\x1b[31m" in shown(a_result(process, ended=CommandEnd(pid=4711, exit_code=1)))

@@ -11,8 +11,8 @@ from profiler.report.base.twins import job_label
 from profiler.report.markdown.comparisons import twins_readme
 from profiler.report.terminal.comparisons import show_twins
 from profiler.units import GIB
-from profiler.verify.compare import compare_runs, refused
-from profiler.verify.folder import Comparison
+from profiler.verify.folder import TwinComparison
+from profiler.verify.parting import compare_runs, refused
 from profiler.verify.twin import CatalogueDifference
 from tests.builders import a_device, a_job, a_phase, a_real_device, a_record, a_report, a_run, an_environment
 from tests.unit.verify.histories import a_small_history
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def comparison() -> Comparison:
+def comparison() -> TwinComparison:
     """A job that is identical, one whose events differ, one whose figures do, and one that was not run."""
     job = a_job(gpu="real:0")
     real = a_record(spec=job, report=a_report(device=a_real_device()))
     phases = (*a_run()[:-1], a_phase(PhaseName.ZERO_GRAD, 1, end=6 * GIB + 512, peak=7 * GIB))
     more = a_record(spec=job, report=a_report(device=a_real_device(), phases=phases))
     same, others = a_small_history(("free", 512, 0)), a_small_history(("alloc", 4096, 3), ("free", 512, 0))
-    return Comparison(
+    return TwinComparison(
         peakvram="0.1.0",
         card=a_real_device(uuid=None),
         twin=a_device(reason="it is its twin"),
@@ -45,13 +45,13 @@ def comparison() -> Comparison:
     )
 
 
-def test_a_comparison_on_a_terminal(comparison: Comparison, snapshot: SnapshotAssertion) -> None:
+def test_a_comparison_on_a_terminal(comparison: TwinComparison, snapshot: SnapshotAssertion) -> None:
     written = StringIO()
     show_twins(Console(file=written, width=140), comparison)
     assert "\n".join(line.rstrip() for line in written.getvalue().splitlines()) == snapshot
 
 
-def test_the_page_of_a_contributed_folder(comparison: Comparison, snapshot: SnapshotAssertion) -> None:
+def test_the_page_of_a_contributed_folder(comparison: TwinComparison, snapshot: SnapshotAssertion) -> None:
     assert twins_readme(comparison) == snapshot
 
 

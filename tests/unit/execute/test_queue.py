@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.execute.prune import families, family_of, in_order
+from profiler.execute.queue import families, family_of, in_order
 from profiler.jobs.identity import job_key
 from profiler.records.build import build_record
 from profiler.records.schema import Outcome, OutcomeStatus, Record

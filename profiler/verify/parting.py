@@ -24,7 +24,7 @@ _FIGURES = (
 _VERSIONS = ("torch", "cuda", "transformers", "peft", "bitsandbytes", "accelerate", "alloc_conf")
 
 
-class Verdict(StrEnum):
+class Likeness(StrEnum):
     """How a job went on a real card and on its twin.
 
     `IDENTICAL`: every figure of every phase and every event is the same. `PARTLY`: every figure, and every
@@ -65,7 +65,7 @@ class JobComparison(Value):
     """
 
     spec: JobSpec
-    verdict: Verdict
+    verdict: Likeness
     reason: str = ""
     real_outcome: Outcome | None = None
     virtual_outcome: Outcome | None = None
@@ -92,7 +92,7 @@ def compare_runs(
     """
     seen = JobComparison(
         spec=real.spec,
-        verdict=Verdict.NOT_COMPARED,
+        verdict=Likeness.NOT_COMPARED,
         real_outcome=real.outcome,
         virtual_outcome=virtual.outcome,
         real_peak=real.peak,
@@ -106,14 +106,14 @@ def compare_runs(
     figures = tuple(_figure_differences(real.phases, virtual.phases))
     first, unlike = compare_histories(real_history, virtual_history)
     is_whole = all(history and not history.is_truncated for history in (real_history, virtual_history))
-    verdict, reason = _judge(real, virtual, figures, first, is_whole=is_whole)
-    found = {"verdict": verdict, "reason": reason, "figures": figures}
-    return seen.model_copy(update=found | {"unlike_phases": unlike, "first_difference": first})
+    verdict, reason = _likeness(real, virtual, figures, first, is_whole=is_whole)
+    parting = {"figures": figures, "unlike_phases": unlike, "first_difference": first}
+    return seen.model_copy(update={"verdict": verdict, "reason": reason, **parting})
 
 
 def refused(spec: JobSpec, reason: str) -> JobComparison:
     """A job that could not be run at all."""
-    return JobComparison(spec=spec, verdict=Verdict.NOT_COMPARED, reason=reason)
+    return JobComparison(spec=spec, verdict=Likeness.NOT_COMPARED, reason=reason)
 
 
 def _reason_against(real: Record, virtual: Record) -> str:
@@ -155,22 +155,22 @@ def _has(history: History, kind: EventKind) -> bool:
     return any(event.kind is kind for phase in history.phases for event in phase.events)
 
 
-def _judge(
+def _likeness(
     real: Record,
     virtual: Record,
     figures: Sequence[FigureDifference],
     first: FirstDifference | None,
     *,
     is_whole: bool,
-) -> tuple[Verdict, str]:
+) -> tuple[Likeness, str]:
     ends = [_ending(record.outcome) for record in (real, virtual)]
     if ends[0] != ends[1]:
-        return Verdict.DIFFERS, f"{ends[0]} on the real card, {ends[1]} on its twin"
+        return Likeness.DIFFERS, f"{ends[0]} on the real card, {ends[1]} on its twin"
     if figures:
-        return Verdict.DIFFERS, _sum_up(figures)
+        return Likeness.DIFFERS, _sum_up(figures)
     if first is not None:
-        return Verdict.SAME_FIGURES, ""
-    return (Verdict.IDENTICAL, "") if is_whole else (Verdict.PARTLY, "")
+        return Likeness.SAME_FIGURES, ""
+    return (Likeness.IDENTICAL, "") if is_whole else (Likeness.PARTLY, "")
 
 
 def _ending(outcome: Outcome) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from profiler.jobs.job import Inference
 from profiler.process.environment import read_environment, worker_variables
-from profiler.process.protocol import REFUSAL, REPORT, STDERR, Refusal, Request
+from profiler.process.protocol import REFUSAL, REPORT, STDERR, Request, WorkerRefusal
 from profiler.records.schema import GENERATION_PHASES, Outcome, OutcomeStatus, PhaseName, WorkerReport
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _Place: TypeAlias = tuple[PhaseName | None, int | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class WorkerResult:
     """What a worker found, and how it ended."""
 
     report: WorkerReport
@@ -39,7 +39,9 @@ def read_report(directory: Path) -> WorkerReport | None:
     return WorkerReport.model_validate_json(path.read_text()) if path.is_file() else None
 
 
-def judge(directory: Path, request: Request, exit_code: int, *, time_limit_s: float | None = None) -> Ended:
+def worker_result(
+    directory: Path, request: Request, exit_code: int, *, time_limit_s: float | None = None
+) -> WorkerResult:
     """How the worker in `directory` ended.
 
     Args:
@@ -53,12 +55,12 @@ def judge(directory: Path, request: Request, exit_code: int, *, time_limit_s: fl
         EnvironmentUnfitError: it cannot run such a job here.
     """
     if (directory / REFUSAL).is_file():
-        raise Refusal.model_validate_json((directory / REFUSAL).read_text()).to_error()
+        raise WorkerRefusal.model_validate_json((directory / REFUSAL).read_text()).to_error()
     report = read_report(directory) or _empty_report(request)
     if report.outcome is not None:
-        return Ended(report=report, outcome=report.outcome)
+        return WorkerResult(report=report, outcome=report.outcome)
     interrupted = _interrupted_phase(report.phases, is_inference=isinstance(request.spec.method, Inference))
-    return Ended(report=report, outcome=_guess(directory, interrupted, exit_code, time_limit_s))
+    return WorkerResult(report=report, outcome=_guess(directory, interrupted, exit_code, time_limit_s))
 
 
 def _empty_report(request: Request) -> WorkerReport:
@@ -75,18 +77,18 @@ def _empty_report(request: Request) -> WorkerReport:
 def _guess(directory: Path, interrupted: _Place, exit_code: int, time_limit_s: float | None) -> Outcome:
     """The outcome of a worker that died before it could say."""
     phase, step = interrupted
-    told = _last_words(directory / STDERR)
+    last_words = _last_words(directory / STDERR)
     if time_limit_s is not None:
         message = f"killed after the time limit of {time_limit_s:g} s"
         return Outcome(status=OutcomeStatus.TIMEOUT, phase=phase, step=step, message=message)
     if exit_code < 0:
         name = signal.Signals(-exit_code).name
         cause = "; the host may have run out of memory" if -exit_code == signal.SIGKILL else ""
-        message = f"the worker was killed by {name}{cause}" + (f": {told}" if told else "")
+        message = f"the worker was killed by {name}{cause}" + (f": {last_words}" if last_words else "")
         return Outcome(
             status=OutcomeStatus.KILLED, phase=phase, step=step, message=message, signal=-exit_code
         )
-    message = told or "the worker ended without a report"
+    message = last_words or "the worker ended without a report"
     return Outcome(status=OutcomeStatus.ERROR, phase=phase, step=step, message=message, exit_code=exit_code)
 
 
@@ -114,5 +116,4 @@ def _last_words(path: Path) -> str:
         return ""
     lines = path.read_text(errors="replace").strip().splitlines()
     crashes = [number for number, line in enumerate(lines) if line.startswith("Fatal Python error")]
-    told = lines[crashes[-1] :][:_STDERR_LINES] if crashes else lines[-_STDERR_LINES:]
-    return "\n".join(told)
+    return "\n".join(lines[crashes[-1] :][:_STDERR_LINES] if crashes else lines[-_STDERR_LINES:])

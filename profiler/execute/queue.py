@@ -1,4 +1,4 @@
-"""The order of a sweep's jobs, and which of them need not run: a job larger than one that ran out of memory.
+"""Which job of a sweep is next, and which need not run: one larger than another that ran out of memory.
 
 Jobs that differ only in batch size and length form a family. Within it a job waits for every smaller one (no
 larger in either), so that what is inferred does not depend on how fast the workers are.
@@ -6,7 +6,9 @@ larger in either), so that what is inferred does not depend on how fast the work
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,9 +17,80 @@ from profiler.records.build import build_record
 from profiler.records.schema import Outcome, OutcomeStatus, Record, WorkerReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from profiler.jobs.job import JobSpec
+
+
+_ELSEWHERE_S = 2.0
+"""When to look again at a job that another sweep runs."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class QueuedJob:
+    """A job of a sweep until it has ended.
+
+    Attributes:
+        key: of the job.
+        family: the jobs that it may wait for.
+        again_s: it is not to be looked at before, by the monotonic clock.
+    """
+
+    spec: JobSpec
+    key: str
+    family: Family
+    again_s: float = 0.0
+
+
+class JobQueue:
+    """The jobs of a sweep that have not been started, small ones first."""
+
+    def __init__(self, jobs: Sequence[JobSpec], seen: Iterable[Record], *, prune: bool) -> None:
+        """All of them wait.
+
+        Args:
+            jobs: to be run.
+            seen: earlier records, as `families` takes them.
+            prune: infer that a job runs out of memory, which is known once all smaller ones have ended.
+        """
+        by_name = families(jobs, seen)
+        self._prune = prune
+        self._waiting = [
+            QueuedJob(spec=spec, key=job_key(spec), family=by_name[family_of(spec)])
+            for spec in in_order(jobs)
+        ]
+
+    def __len__(self) -> int:
+        """How many jobs wait."""
+        return len(self._waiting)
+
+    def ready(self) -> Iterator[QueuedJob]:
+        """Those that may start, in order, as things are when each is reached."""
+        for job in list(self._waiting):
+            if time.monotonic() >= job.again_s and (not self._prune or job.family.is_ready(job.spec)):
+                yield job
+
+    def infer(self, job: QueuedJob) -> Record | None:
+        """The record of a job that need not run."""
+        return job.family.infer(job.spec) if self._prune else None
+
+    def postpone(self, job: QueuedJob) -> None:
+        """Another sweep runs it: look again later."""
+        job.again_s = time.monotonic() + _ELSEWHERE_S
+
+    def start(self, job: QueuedJob) -> None:
+        """It waits no longer."""
+        self._waiting.remove(job)
+
+    def put_back(self, job: QueuedJob) -> None:
+        """It was started in vain, and comes before all others."""
+        self._waiting.insert(0, job)
+
+    def finish(self, job: QueuedJob, record: Record | None) -> None:
+        """It is over, whether it was started or not, with its record if it has one."""
+        if job in self._waiting:
+            self._waiting.remove(job)
+        job.family.finish(job.spec, record)
 
 
 def in_order(jobs: Iterable[JobSpec]) -> list[JobSpec]:
@@ -67,14 +140,14 @@ def families(jobs: Sequence[JobSpec], seen: Iterable[Record] = ()) -> dict[str, 
         jobs: to be run.
         seen: earlier records, in the same surroundings, of these jobs (which count no more) and others.
     """
-    found: dict[str, Family] = defaultdict(Family)
+    by_name: dict[str, Family] = defaultdict(Family)
     for job in jobs:
-        found[family_of(job)].add(job)
+        by_name[family_of(job)].add(job)
     keys = {job_key(job) for job in jobs}
     for record in seen:
         if record.key not in keys:
-            found[family_of(record.spec)].recall(record)
-    return dict(found)
+            by_name[family_of(record.spec)].recall(record)
+    return dict(by_name)
 
 
 def family_of(job: JobSpec) -> str:
