@@ -1,0 +1,15 @@
+"""Expectations that belong to a library's version: which side of a change is installed."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from profiler.process.tested import release
+
+
+def since(**changed: str) -> bool:
+    """Whether every library named is installed in that version or a later one: `since(transformers="5.24")`.
+
+    A test that asks says in a comment what changed, and expects something on both sides of it.
+    """
+    return all(release(version(library)) >= release(at) for library, at in changed.items())
