@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Any
 
 from profiler.process.tested import release
 
@@ -13,3 +14,8 @@ def since(**changed: str) -> bool:
     A test that asks says in a comment what changed, and expects something on both sides of it.
     """
     return all(release(version(library)) >= release(at) for library, at in changed.items())
+
+
+def dtype_argument(dtype: Any) -> dict[str, Any]:
+    """How transformers' loading functions are told the type of the weights; they renamed it in 4.56."""
+    return {"dtype" if since(transformers="4.56") else "torch_dtype": dtype}

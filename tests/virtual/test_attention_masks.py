@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from profiler.virtual.values import TrueValues
+from tests.versions import dtype_argument
 from tests.virtual.harness import WarmMachines, live_state
 
 TOKENS = 8192
@@ -92,7 +93,7 @@ def _a_model(family: str) -> Any:
     config.sliding_window = None
     auto: Any = AutoModelForCausalLM
     with torch.device("cuda"):
-        return auto.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa")
+        return auto.from_config(config, **dtype_argument(torch.bfloat16), attn_implementation="sdpa")
 
 
 def _mask_arguments(mask: str) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch.autograd.graph import save_on_cpu
 
 from profiler.virtual.values import TrueValues
+from tests.versions import dtype_argument
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -109,7 +110,9 @@ def _small_model(method: str) -> Any:
 
     auto: Any = AutoModelForCausalLM
     with torch.device("cuda"):
-        model = auto.from_config(AutoConfig.for_model("llama", **SMALL), dtype=torch.bfloat16).train()
+        model = auto.from_config(
+            AutoConfig.for_model("llama", **SMALL), **dtype_argument(torch.bfloat16)
+        ).train()
     if method == "full":
         return model
     if method == "4-bit":

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from profiler.virtual.values import TrueValues
+from tests.versions import dtype_argument
 from tests.virtual.harness import WarmMachines, live_state
 
 # A layer, and its input's shape.
@@ -104,7 +105,7 @@ def _train_qwen35() -> dict[str, Any]:
     auto: Any = AutoModelForCausalLM
     with TrueValues() as values:
         with torch.device("cuda"):
-            model = auto.from_config(config, dtype=torch.bfloat16)
+            model = auto.from_config(config, **dtype_argument(torch.bfloat16))
         optimizer = torch.optim.AdamW(model.parameters())
         ids = torch.randint(1000, (2, 300)).to("cuda")
         model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids, use_cache=False).loss.backward()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from profiler.virtual.values import TrueValues
+from tests.versions import dtype_argument
 from tests.virtual.harness import WarmMachines, live_state
 
 SMALL = {
@@ -52,7 +53,9 @@ def _train(family: str, implementation: str) -> dict[str, int]:
     auto: Any = AutoModelForCausalLM
     with TrueValues() as values:
         with torch.device("cuda"):
-            model = auto.from_config(config, dtype=torch.bfloat16, experts_implementation=implementation)
+            model = auto.from_config(
+                config, **dtype_argument(torch.bfloat16), experts_implementation=implementation
+            )
         weights = torch.cuda.memory_allocated()
         optimizer = torch.optim.AdamW(model.parameters())
         for _ in range(2):
