@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Any
 
+import pytest
+
 from profiler.process.tested import release
 
 
@@ -19,3 +21,9 @@ def since(**changed: str) -> bool:
 def dtype_argument(dtype: Any) -> dict[str, Any]:
     """How transformers' loading functions are told the type of the weights; they renamed it in 4.56."""
     return {"dtype" if since(transformers="4.56") else "torch_dtype": dtype}
+
+
+def needs(**since_when: str) -> pytest.MarkDecorator:
+    """Skips a test of what libraries have only since these versions: `needs(transformers="4.51")`."""
+    told = ", ".join(f"{library} {version}" for library, version in since_when.items())
+    return pytest.mark.skipif(not since(**since_when), reason=f"what it tests came with {told}")

@@ -67,7 +67,7 @@ def _events_of_a_backward(
             model.enable_input_require_grads()
         ids = torch.zeros(2, 256, dtype=torch.long).to("cuda")
         # With a mask that is given, no value decides anything in the forward pass either.
-        mask = torch.zeros(2, 1, 256, 256, dtype=torch.bool, device="cuda")
+        mask = torch.zeros(2, 1, 256, 256, dtype=torch.bfloat16, device="cuda")
         with surroundings:
             loss = model(input_ids=ids, labels=ids, attention_mask=mask, use_cache=False).loss
         torch.cuda.memory._record_memory_history(max_entries=100_000, stacks="python", context=None)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from profiler.virtual.values import TrueValues
-from tests.versions import dtype_argument
+from tests.versions import dtype_argument, needs
 from tests.virtual.harness import WarmMachines, live_state
 
 # A layer, and its input's shape.
@@ -82,6 +82,7 @@ def _benchmark() -> list[int]:
     return list(out.shape)
 
 
+@needs(transformers="5")
 def test_a_layer_of_a_gated_delta_net_trains(virtual_gpu: WarmMachines) -> None:
     seen = virtual_gpu("rtx-4090", _train_qwen35)
     assert "linear_attention" in seen["layers"]
