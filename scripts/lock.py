@@ -89,10 +89,8 @@ def tested(project: Mapping[str, Any], newest: Mapping[str, str]) -> dict[str, A
     oldest = lower_bounds(project)
     pattern = re.compile(r"Programming Language :: Python :: (3\.\d+)")
     pythons = [match[1] for text in project["project"]["classifiers"] if (match := pattern.fullmatch(text))]
-    return {
-        "python": pythons,
-        "libraries": {name: {"oldest": oldest[name], "newest": newest[name]} for name in LIBRARIES},
-    }
+    libraries = {name: {"oldest": oldest[name], "newest": newest[name]} for name in LIBRARIES}
+    return {"python": {"oldest": pythons[0], "newest": pythons[-1]}, **libraries}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from profiler.resources import configs_dir
 
@@ -14,20 +14,15 @@ if TYPE_CHECKING:
 
 
 def newer_than_tested(versions: Mapping[str, str | None]) -> Iterator[str]:
-    """A sentence for each library that is newer than the newest that was tested.
+    """A sentence for each version that is newer than the newest that was tested.
 
     Args:
-        versions: by library; what is missing, and libraries that are not tested by version, are passed over.
+        versions: by name; what is missing, and what is not tested by version, is passed over.
     """
-    for name, tested in _tested()["libraries"].items():
-        version, newest = versions.get(name), tested["newest"]
-        if version and release(version) > release(newest):
-            yield f"{name} {version} is newer than any that was tested ({tested['oldest']} to {newest})"
-
-
-def pythons_tested() -> tuple[str, ...]:
-    """The Pythons that were tested, as `3.11`, the oldest first."""
-    return tuple(_tested()["python"])
+    for name, (oldest, newest) in _tested().items():
+        version, bound = versions.get(name), release(newest)
+        if version and release(version)[: len(bound)] > bound:
+            yield f"{name} {version} is newer than any that was tested ({oldest} to {newest})"
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -37,6 +32,6 @@ def release(version: str) -> tuple[int, ...]:
 
 
 @cache
-def _tested() -> dict[str, Any]:
-    tested: dict[str, Any] = json.loads((configs_dir() / "tested.json").read_text(encoding="utf-8"))
-    return tested
+def _tested() -> dict[str, tuple[str, str]]:
+    file = json.loads((configs_dir() / "tested.json").read_text(encoding="utf-8"))
+    return {name: (bounds["oldest"], bounds["newest"]) for name, bounds in file.items()}

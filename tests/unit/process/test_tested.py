@@ -3,15 +3,9 @@ from __future__ import annotations
 import pytest
 
 from profiler.process import tested
-from profiler.process.tested import newer_than_tested, pythons_tested, release
+from profiler.process.tested import newer_than_tested, release
 
-TESTED = {
-    "python": ["3.11", "3.13"],
-    "libraries": {
-        "torch": {"oldest": "2.4.1", "newest": "2.14.1"},
-        "transformers": {"oldest": "4.48", "newest": "5.24.0"},
-    },
-}
+TESTED = {"python": ("3.11", "3.13"), "torch": ("2.4.1", "2.14.1"), "transformers": ("4.48", "5.24.0")}
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +28,9 @@ def test_a_later_release_or_what_leads_to_one_is_newer(torch: str) -> None:
     assert len(list(newer_than_tested({"torch": torch}))) == 1
 
 
-def test_the_pythons_that_were_tested_are_told() -> None:
-    assert pythons_tested() == ("3.11", "3.13")
+@pytest.mark.parametrize(("python", "is_newer"), [("3.11.7", False), ("3.13.12", False), ("3.14.0", True)])
+def test_any_release_of_a_tested_python_is_tested(python: str, is_newer: bool) -> None:
+    assert bool(list(newer_than_tested({"python": python}))) is is_newer
 
 
 def test_numbers_of_a_version_are_compared_as_numbers() -> None:
