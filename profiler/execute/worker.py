@@ -198,8 +198,7 @@ def _run_virtual(directory: Path, request: Request) -> None:
 def _run_real(directory: Path, request: Request) -> None:
     # The parent made this card the only visible one, by UUID; torch confirms which it is (2.4 does not tell).
     properties = torch.cuda.get_device_properties(0)
-    uuid = getattr(properties, "uuid", request.device.uuid)
-    gpu = match_by_uuid(find_real_gpus().gpus, str(uuid))
+    gpu = match_by_uuid(find_real_gpus().gpus, str(getattr(properties, "uuid", request.device.uuid)))
     device = request.device.model_copy(
         update={
             "total_bytes": properties.total_memory,

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def newer_than_tested(versions: Mapping[str, str | None]) -> Iterator[str]:
-    """A sentence for each version that is newer than the newest that was tested.
-
-    Args:
-        versions: by name; what is missing, and what is not tested by version, is passed over.
-    """
+    """A sentence for each version, by name, that is newer than the newest that was tested."""
     for name, (oldest, newest) in _tested().items():
         version, bound = versions.get(name), release(newest)
         if version and release(version)[: len(bound)] > bound:
@@ -33,5 +29,5 @@ def release(version: str) -> tuple[int, ...]:
 
 @cache
 def _tested() -> dict[str, tuple[str, str]]:
-    file = json.loads((configs_dir() / "tested.json").read_text(encoding="utf-8"))
-    return {name: (bounds["oldest"], bounds["newest"]) for name, bounds in file.items()}
+    bounds = json.loads((configs_dir() / "tested.json").read_text(encoding="utf-8"))
+    return {name: (between["oldest"], between["newest"]) for name, between in bounds.items()}
