@@ -3,19 +3,21 @@
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 lock=requirements.lock
+python_name=""
 
 say() { printf '%s\n' "$*" >&2; }
 
-# Python 3.11, which is the one that is tested most, else a later one by any of its usual names. PYTHON names another.
+# Python 3.11, which is the one that is tested most, else a later one by any of its usual names.
+# $python_name names another.
 find_python() {
     local name
-    for name in ${PYTHON:-python3.11 python3 python3.14 python3.13 python3.12}; do
+    for name in ${python_name:-python3.11 python3 python3.14 python3.13 python3.12}; do
         if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             printf '%s\n' "$name"
             return
         fi
     done
-    say "peakvram needs Python 3.11 or later, and finds none as ${PYTHON:-python3 or python3.11 to python3.14}."
+    say "peakvram needs Python 3.11 or later, and finds none as ${python_name:-python3 or python3.11 to python3.14}."
     return 1
 }
 
@@ -78,7 +80,7 @@ use_versions() {
         oldest | newest) directory="$root/.venv-$1" ;;
         ?*) directory+="-$(basename "${1%.*}")" ;;
     esac
-    directory+="${PYTHON:+-$(basename "$PYTHON")}"
+    directory+="${python_name:+-$(basename "$python_name")}"
     make_environment "$directory"
     constraints="$directory/constraints.txt"
     case "${1:-}" in
