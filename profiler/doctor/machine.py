@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from profiler.doctor.checks import Check, Diagnosis, fail, ok, warn
 from profiler.doctor.gpus import check_gpus
+from profiler.doctor.versions import check_versions
 from profiler.hardware.torch_build import find_torch_build
 from profiler.units import GIB, format_bytes
 from profiler.virtual.state import library_path
@@ -59,6 +60,7 @@ def diagnose(
         _check_platform(),
         _check_torch(),
         *(_check_library(name) for name in LIBRARIES),
+        check_versions(),
         _check_virtual_library(),
         *(probe() for probe in probes),
         *check_gpus(variables),

@@ -18,6 +18,7 @@ from profiler.jobs.choices import Attention
 from profiler.jobs.models import read_config, resolve_model
 from profiler.process.environment import read_environment, worker_variables
 from profiler.process.protocol import REQUEST, Request
+from profiler.process.tested import newer_than_tested
 from profiler.records.fingerprint import fingerprint
 from profiler.records.schema import Device
 from profiler.virtual.launch import launch_machine
@@ -83,7 +84,11 @@ def prepare_job(
         source=source,
         choice=choice,
         device=describe_device(choice),
-        notes=(*notes, *idle_notes(choice.gpu, allow_busy=allow_busy)),
+        notes=(
+            *notes,
+            *idle_notes(choice.gpu, allow_busy=allow_busy),
+            *newer_than_tested(read_environment(alloc_conf="", driver=None).model_dump()),
+        ),
     )
 
 

@@ -196,9 +196,9 @@ def _run_virtual(directory: Path, request: Request) -> None:
 
 
 def _run_real(directory: Path, request: Request) -> None:
-    # The parent made this card the only visible one, by UUID; torch confirms which it is.
+    # The parent made this card the only visible one, by UUID; torch confirms which it is (2.4 does not tell).
     properties = torch.cuda.get_device_properties(0)
-    gpu = match_by_uuid(find_real_gpus().gpus, str(properties.uuid))
+    gpu = match_by_uuid(find_real_gpus().gpus, str(getattr(properties, "uuid", request.device.uuid)))
     device = request.device.model_copy(
         update={
             "total_bytes": properties.total_memory,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from profiler.errors import EnvironmentUnfitError
 from profiler.follow.result import CommandResult, CommandStatus, ProcessReport
+from profiler.process.tested import newer_than_tested
 from profiler.virtual.state import StateLayout, open_state, workspaces_left_out
 
 if TYPE_CHECKING:
@@ -209,6 +210,7 @@ def _notes(end: CommandEnd, processes: Sequence[ProcessReport]) -> Iterator[str]
         yield f"ended after the time limit of {end.timeout_s:g} s"
     if end.num_left:
         yield f"{end.num_left} processes outlived the command and were ended"
+    yield from dict.fromkeys(note for report in processes for note in newer_than_tested(report.versions))
     for report in processes:
         if report.num_ooms and not report.ran_out_of_memory and end.exit_code == 0:
             yield f"process {report.pid} ran out of memory {report.num_ooms} times and went on"

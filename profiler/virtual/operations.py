@@ -28,8 +28,12 @@ SIZED_BY_VALUES = {
     aten.isin.Tensor_Tensor,  # among many, it looks for unique ones on the way
 }
 PUT_BY_INDEX = {aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
-FINITE = {aten.linalg_eig.default, aten.linalg_eig.out, aten._linalg_eigvals.default}
-"""Operators that look within for NaN and infinity in what they are given, and refuse it."""
+FINITE = {
+    **dict.fromkeys((aten.linalg_eig.default, aten.linalg_eig.out, aten._linalg_eigvals.default), (True,)),
+    # torch 2.4 asks on the host whether all is valid, then whether all is zero; later ones ask on the card.
+    **dict.fromkeys((aten.multinomial.default, aten.multinomial.out), (True, False)),
+}
+"""Operators that look within for NaN and infinity in what they are given, and refuse it; what to answer."""
 SELECTIONS = {aten.masked_select.default, aten.masked_select.out}
 INDEXED = PUT_BY_INDEX | SELECTIONS | {aten.index.Tensor, aten.nonzero.out}
 """Operators that make positions of masks, among others."""

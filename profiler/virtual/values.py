@@ -23,6 +23,7 @@ from profiler.virtual.draws import draw
 from profiler.virtual.kernels import watched_kernels
 from profiler.virtual.operations import (
     COMPARISONS,
+    FINITE,
     Operation,
     Treatment,
     arguments_at,
@@ -184,7 +185,7 @@ class TrueValues(TorchDispatchMode):
 
     def _run_finite(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
         """An operation that first asks whether all is finite, where the rest of this table is not asked."""
-        out, _ = self._planted.run(partial(operation.run, *args, **kwargs), [True])
+        out, _ = self._planted.run(partial(operation.run, *args, **kwargs), FINITE[operation.func])
         self._follow(operation, args, kwargs, out)
         return out
 

@@ -5,6 +5,7 @@ import pkgutil
 import re
 import shlex
 import tomllib
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -113,8 +114,13 @@ def problem_with(command: str) -> str | None:
     return None
 
 
+@cache
+def the_group() -> Any:
+    return typer.main.get_command(build_app())
+
+
 def group_or_command(arguments: list[str]) -> Any:
-    group: Any = typer.main.get_command(build_app())
+    group = the_group()
     names = [argument for argument in arguments if not argument.startswith("-")]
     return group.commands[names[0]] if names else group
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from profiler.virtual.values import TrueValues
+from tests.versions import dtype_argument, needs
 from tests.virtual.harness import WarmMachines, live_state
 
 TOKENS = 8192
 SMALLEST_MASK_BYTES = TOKENS * TOKENS  # one byte for each pair of tokens
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+FAMILIES = ("llama", "mistral", "qwen2", pytest.param("qwen3", marks=needs(transformers="4.51")))
 FLASH = ["_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_backward"]
 EFFICIENT = ["_scaled_dot_product_efficient_attention", "_scaled_dot_product_efficient_attention_backward"]
 
@@ -48,6 +49,7 @@ def test_without_true_values_a_mask_of_ones_looks_padded(virtual_gpu: WarmMachin
     assert virtual_gpu("a100-80gb", _train, "llama", "ones", False)["masks"]
 
 
+@needs(transformers="4.53")  # before, nobody looked for them
 def test_two_packed_sequences_are_found_in_their_positions(virtual_gpu: WarmMachines) -> None:
     seen = virtual_gpu("a100-80gb", _train, "llama", "packed")
     assert seen["attention"] == EFFICIENT
@@ -92,7 +94,7 @@ def _a_model(family: str) -> Any:
     config.sliding_window = None
     auto: Any = AutoModelForCausalLM
     with torch.device("cuda"):
-        return auto.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa")
+        return auto.from_config(config, **dtype_argument(torch.bfloat16), attn_implementation="sdpa")
 
 
 def _mask_arguments(mask: str) -> dict[str, torch.Tensor]:
@@ -123,6 +125,8 @@ class _SeenAttention(torch.utils._python_dispatch.TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+# torch 2.4 has it, and does not prefer it; 2.14 does.
+@needs(torch="2.9")
 @pytest.mark.parametrize("gpu_id", ["h100-80gb", "b200"])
 def test_hopper_and_data_centre_blackwell_take_cudnn_attention_and_say_so(
     virtual_gpu: WarmMachines, gpu_id: str
@@ -137,7 +141,9 @@ def test_hopper_and_data_centre_blackwell_take_cudnn_attention_and_say_so(
     assert seen["cudnn_calls"] == 4  # two layers, forward and backward
 
 
-@pytest.mark.parametrize("gpu_id", ["rtx-3090", "rtx-4090", "rtx-5090", "a100-80gb"])
+@pytest.mark.parametrize(
+    "gpu_id", ["rtx-3090", "rtx-4090", pytest.param("rtx-5090", marks=needs(torch="2.7")), "a100-80gb"]
+)
 def test_other_cards_take_flash_attention_without_cudnn(virtual_gpu: WarmMachines, gpu_id: str) -> None:
     seen = virtual_gpu(gpu_id, _train, "llama", "none")
     assert (seen["attention"], seen["cudnn_calls"]) == (FLASH, 0)

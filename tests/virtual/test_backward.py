@@ -10,6 +10,7 @@ import torch
 from torch.autograd.graph import save_on_cpu
 
 from profiler.virtual.values import TrueValues
+from tests.versions import dtype_argument
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -66,7 +67,7 @@ def _events_of_a_backward(
             model.enable_input_require_grads()
         ids = torch.zeros(2, 256, dtype=torch.long).to("cuda")
         # With a mask that is given, no value decides anything in the forward pass either.
-        mask = torch.zeros(2, 1, 256, 256, dtype=torch.bool, device="cuda")
+        mask = torch.zeros(2, 1, 256, 256, dtype=torch.bfloat16, device="cuda")
         with surroundings:
             loss = model(input_ids=ids, labels=ids, attention_mask=mask, use_cache=False).loss
         torch.cuda.memory._record_memory_history(max_entries=100_000, stacks="python", context=None)
@@ -109,7 +110,9 @@ def _small_model(method: str) -> Any:
 
     auto: Any = AutoModelForCausalLM
     with torch.device("cuda"):
-        model = auto.from_config(AutoConfig.for_model("llama", **SMALL), dtype=torch.bfloat16).train()
+        model = auto.from_config(
+            AutoConfig.for_model("llama", **SMALL), **dtype_argument(torch.bfloat16)
+        ).train()
     if method == "full":
         return model
     if method == "4-bit":

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from profiler.virtual.values import TrueValues
+from tests.versions import dtype_argument, needs
 from tests.virtual.harness import WarmMachines, live_state
 
 # A layer, and its input's shape.
@@ -81,6 +82,7 @@ def _benchmark() -> list[int]:
     return list(out.shape)
 
 
+@needs(transformers="5")
 def test_a_layer_of_a_gated_delta_net_trains(virtual_gpu: WarmMachines) -> None:
     seen = virtual_gpu("rtx-4090", _train_qwen35)
     assert "linear_attention" in seen["layers"]
@@ -104,7 +106,7 @@ def _train_qwen35() -> dict[str, Any]:
     auto: Any = AutoModelForCausalLM
     with TrueValues() as values:
         with torch.device("cuda"):
-            model = auto.from_config(config, dtype=torch.bfloat16)
+            model = auto.from_config(config, **dtype_argument(torch.bfloat16))
         optimizer = torch.optim.AdamW(model.parameters())
         ids = torch.randint(1000, (2, 300)).to("cuda")
         model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids, use_cache=False).loss.backward()

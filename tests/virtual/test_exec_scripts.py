@@ -15,6 +15,7 @@ from profiler.jobs.models import list_presets
 from profiler.units import MIB
 from profiler.virtual.routing import Routing
 from tests.builders import ROOT
+from tests.versions import needs
 from tests.virtual.following import SCRIPTS, follow, follow_script, needs_the_library, only
 from tests.virtual.jobs import a_job, a_model, run_warm
 
@@ -151,7 +152,12 @@ def test_generation_goes_on_to_its_limit(capfd: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("family", "implementation"), [("mixtral", "eager"), ("qwen3_moe", "eager"), ("qwen3_moe", "grouped_mm")]
+    ("family", "implementation"),
+    [
+        ("mixtral", "eager"),
+        pytest.param("qwen3_moe", "eager", marks=needs(transformers="4.51")),
+        pytest.param("qwen3_moe", "grouped_mm", marks=needs(transformers="5")),
+    ],
 )
 def test_a_mixture_of_experts_trains_with_an_assumed_routing(family: str, implementation: str) -> None:
     result = follow_script("experts", family, implementation)
@@ -168,6 +174,7 @@ def test_the_routing_that_is_asked_for_decides_what_experts_take() -> None:
     assert only(even).allocated_peak_bytes != only(worst).allocated_peak_bytes
 
 
+@needs(transformers="5")
 def test_a_model_with_convolutions_trains() -> None:
     (preset,) = [preset for preset in list_presets() if preset.id == "qwen3.5-0.8b"]
     check(follow_script("convolutions", str(preset.config_path)), num_steps=2)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from profiler.virtual.values import TrueValues
+from tests.versions import dtype_argument, needs, since
 from tests.virtual.harness import WarmMachines, live_state
 
 SMALL = {
@@ -21,9 +22,14 @@ SMALL = {
     "head_dim": 32,
 }
 
+SELECTS = needs(transformers="5")
+"""transformers' choice among ways to compute experts; before, there was the eager loop alone."""
+IMPLEMENTATIONS = ("eager", *(pytest.param(name, marks=SELECTS) for name in ("grouped_mm", "batched_mm")))
+FAMILIES = ("mixtral", pytest.param("qwen3_moe", marks=needs(transformers="4.51")))
 
-@pytest.mark.parametrize("implementation", ["eager", "grouped_mm", "batched_mm"])
-@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_small_mixture_of_experts_trains_a_step(
     virtual_gpu: WarmMachines, family: str, implementation: str
 ) -> None:
@@ -38,7 +44,8 @@ def test_reads_of_the_router_are_reported(virtual_gpu: WarmMachines) -> None:
     assert virtual_gpu("h100-80gb", _train, "mixtral", "eager")["unknown_reads"] > 0
 
 
-@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
+@SELECTS
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_same_mixture_takes_the_same_memory_again(virtual_gpu: WarmMachines, family: str) -> None:
     assert virtual_gpu("a100-80gb", _train, family, "grouped_mm") == virtual_gpu(
         "a100-80gb", _train, family, "grouped_mm"
@@ -50,9 +57,10 @@ def _train(family: str, implementation: str) -> dict[str, int]:
 
     config = AutoConfig.for_model(family, **SMALL)
     auto: Any = AutoModelForCausalLM
+    chosen = {"experts_implementation": implementation} if since(transformers="5") else {}
     with TrueValues() as values:
         with torch.device("cuda"):
-            model = auto.from_config(config, dtype=torch.bfloat16, experts_implementation=implementation)
+            model = auto.from_config(config, **dtype_argument(torch.bfloat16), **chosen)
         weights = torch.cuda.memory_allocated()
         optimizer = torch.optim.AdamW(model.parameters())
         for _ in range(2):

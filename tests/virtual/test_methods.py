@@ -11,6 +11,7 @@ import pytest
 from profiler.execute.local import run_job
 from profiler.records.schema import OutcomeStatus, PhaseName, PhaseReading, Record
 from profiler.units import MIB
+from tests.versions import since
 from tests.virtual.jobs import a_job, a_model, components, run_warm, without_times
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ def test_each_component_is_there_when_it_should_be(
         assert backward.gradients_bytes == (backward.weights_bytes if is_full else backward.adapter_bytes), (
             "every trained parameter has a gradient, and no other one"
         )
-        assert backward.activations_bytes == 0
+        # Seen with bitsandbytes 0.43: its 8-bit layers hold some tensors on beyond the backward pass.
+        is_kept = record.spec.method.kind == "int8-lora" and not since(bitsandbytes="0.45")
+        assert (backward.activations_bytes > 0) is is_kept
         assert components(record, PhaseName.STEP, step).optimizer_bytes == 2 * backward.gradients_bytes
         assert components(record, PhaseName.ZERO_GRAD, step).gradients_bytes == 0
     before, after = components(record, PhaseName.LOAD), components(record, PhaseName.ADAPT)
@@ -157,6 +160,12 @@ def test_a_fresh_process_gives_the_bytes_of_a_warm_one(run_method: Callable[[str
 def test_pretrained_weights_take_the_bytes_of_random_ones_phase_by_phase(
     method: str, kind: str, run_method: Callable[[str, str], Record]
 ) -> None:
+    if (
+        kind == "sharded"
+        and METHODS[method]["kind"] in ("qlora", "int8-lora")
+        and not since(transformers="5")
+    ):
+        pytest.skip("with transformers 4.48 shards that are quantized as they are loaded take other bytes")
     random, pretrained = run_method(method, "random"), run_method(method, kind)
     assert pretrained.outcome.status is OutcomeStatus.OK, pretrained.outcome.message
     assert pretrained.peak_step == random.peak_step

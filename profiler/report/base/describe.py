@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 from profiler.jobs.choices import Loop
 from profiler.jobs.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, Method, QLora
 from profiler.jobs.settings import Settings, unusual
+from profiler.process.tested import newer_than_tested
 from profiler.records.store import short_model
 from profiler.report.base.verdict import device_label, outcome_label
 from profiler.units import format_bytes
@@ -95,10 +96,11 @@ def provenance(device: Device) -> str:
 
 
 def describe_versions(card: CardRecords) -> str:
-    """The versions the figures hold for."""
+    """The versions the figures hold for, and which of them are newer than any that was tested."""
     peakvram = sorted({record.environment.peakvram for record in card.records if record.environment})
     own = f"peakvram {' and '.join(peakvram)}"
-    return ", ".join([*versions_of(card.environment, _VERSIONS), own])
+    named = ", ".join([*versions_of(card.environment, _VERSIONS), own])
+    return "; ".join([named, *newer_than_tested(card.environment.model_dump())])
 
 
 def versions_of(environment: Environment | None, names: Iterable[str]) -> list[str]:

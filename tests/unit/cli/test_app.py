@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from profiler.jobs.job import JobSpec
 
 COMMANDS = ["run", "estimate", "plan", "sweep", "pack", "export", "gpus", "models", "doctor"]
+SLOW_DOCTOR = pytest.param("doctor", marks=pytest.mark.slow)  # it starts a virtual card
 
 
 class Runner:
@@ -295,6 +296,7 @@ def test_a_list_on_a_pipe_has_no_colour(command: str, capsys: pytest.CaptureFixt
     assert "\x1b" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_diagnosis_is_the_same_as_text_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     code = run_command(["doctor"])
     text = capsys.readouterr().out
@@ -334,7 +336,7 @@ def test_a_terminal_gets_colour_unless_it_asks_for_none() -> None:
     assert "\x1b[31m" not in in_a_terminal("gpus", "nope", environ={"NO_COLOR": "1"})
 
 
-@pytest.mark.parametrize("arguments", ["gpus", "gpus --json", "gpus a40", "models", "doctor"])
+@pytest.mark.parametrize("arguments", ["gpus", "gpus --json", "gpus a40", "models", SLOW_DOCTOR])
 def test_a_reader_that_goes_away_is_no_error(arguments: str) -> None:
     command = f"{sys.executable} -m profiler {arguments} | true; exit ${{PIPESTATUS[0]}}"
     result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -342,7 +344,7 @@ def test_a_reader_that_goes_away_is_no_error(arguments: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-@pytest.mark.parametrize("arguments", ["gpus", "gpus --json", "doctor"])
+@pytest.mark.parametrize("arguments", ["gpus", "gpus --json", SLOW_DOCTOR])
 def test_a_full_disk_behind_stdout_is_one_line(arguments: str) -> None:
     command = f"{sys.executable} -m profiler {arguments} > /dev/full"
     result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -23,6 +23,7 @@ def study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return store.directory
 
 
+@pytest.mark.slow
 def test_factors_are_written_where_estimates_find_them(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -37,6 +38,7 @@ def test_factors_are_written_where_estimates_find_them(
     assert not Path("tables").exists()
 
 
+@pytest.mark.slow
 def test_the_tables_of_the_tests_are_written_on_request(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,6 +58,7 @@ def test_the_tables_of_the_tests_are_written_on_request(
     assert {line.partition(",")[0] for line in scores[1:]} == {"megatron"}
 
 
+@pytest.mark.slow
 def test_text_below_the_mark_of_the_readme_is_kept(study: Path) -> None:
     readme = Path("tables/README.md")
     arguments = ["fit", str(study), "--formula", "megatron", "--validate", "--out", "tables"]

@@ -20,6 +20,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "my-study"
 
 
+@pytest.mark.slow
 def test_a_report_says_what_it_wrote(study: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["report", study]) == 0
     captured = capsys.readouterr()

@@ -63,6 +63,7 @@ def as_row(estimated: Estimated) -> dict[str, object]:
     return row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("formula", "factors"),
     [(FORMULA, some_factors()), (FORMULA, None), (PEAKVRAM, default_factors()), (PEAKVRAM, None)],

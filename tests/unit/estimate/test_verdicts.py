@@ -28,6 +28,7 @@ def outcomes(study: str, fits: str) -> set[str]:
     return set(frame[frame["estimate.fits"] == fits]["outcome.status"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
 def test_no_job_that_was_said_to_fit_ran_out_of_memory(study: str) -> None:
     assert outcomes(study, "yes") == {"ok"}

@@ -24,6 +24,7 @@ def a_fit(terms: np.ndarray, factors: list[float], *, noise: float = 0.0) -> dic
     return dict(determine(design, terms=TERMS).as_factors(TERMS))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.floats(0.3, 3), min_size=3, max_size=3))
 def test_what_the_records_determine_is_within_its_interval(factors: list[float]) -> None:

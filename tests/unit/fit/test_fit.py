@@ -65,6 +65,7 @@ def test_factors_predict_what_the_records_show(fitted: Fitted) -> None:
     assert found.device_used.value_bytes == pytest.approx(true * 1.05 + CONTEXT, rel=0.02)
 
 
+@pytest.mark.slow
 def test_jobs_that_tried_again_do_not_bend_the_gap() -> None:
     specs = jobs()
     usual = [

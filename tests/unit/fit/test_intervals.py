@@ -45,6 +45,7 @@ def test_intervals_hold_about_90_percent() -> None:
         assert group.high == pytest.approx(1 + 1.645 * 0.02, abs=0.01)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 100))
 def test_models_that_differ_get_intervals_wide_enough_for_one_more(seed: int) -> None:

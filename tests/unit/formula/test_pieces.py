@@ -58,6 +58,7 @@ def total_at(sections: tuple[Section, ...], batch: int, length: int) -> float:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     model=st.sampled_from([preset.id for preset in list_presets()]),

@@ -4,12 +4,15 @@
 import sys
 
 import torch
+import transformers
 from transformers import AutoModelForCausalLM
+
+DTYPE = "dtype" if int(transformers.__version__.partition(".")[0]) >= 5 else "torch_dtype"
 
 directory, mask = sys.argv[1:]
 torch.cuda.init()
 model = AutoModelForCausalLM.from_pretrained(
-    directory, dtype=torch.bfloat16, device_map={"": 0}, attn_implementation="sdpa"
+    directory, **{DTYPE: torch.bfloat16}, device_map={"": 0}, attn_implementation="sdpa"
 )
 with torch.no_grad():
     for parameter in model.parameters():

@@ -6,7 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForCausalLM
+
+DTYPE = "dtype" if int(transformers.__version__.partition(".")[0]) >= 5 else "torch_dtype"
 
 VOCAB_SIZE = 512
 SHAPE = {
@@ -26,7 +29,7 @@ def a_model(
 ) -> Any:
     config = AutoConfig.for_model(family, **{**SHAPE, **changes})
     with torch.device(device):
-        return AutoModelForCausalLM.from_config(config, dtype=dtype)
+        return AutoModelForCausalLM.from_config(config, **{DTYPE: dtype})
 
 
 class Rows(torch.utils.data.Dataset):

@@ -30,6 +30,7 @@ def rows() -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO((RESULTS / "claims.csv").read_text())))
 
 
+@pytest.mark.slow
 def test_the_published_tables_are_those_the_records_give(tmp_path: Path) -> None:
     again = tmp_path / "claims"
     shutil.copytree(RESULTS, again)

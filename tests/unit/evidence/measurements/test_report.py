@@ -120,6 +120,7 @@ def test_small_shares_keep_digits_that_tell_something(share: Fraction | None, ex
     assert show_percent(share, signed=True) == expected
 
 
+@pytest.mark.slow
 def test_the_same_rows_draw_the_same_figure(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     first = write_scatter(two_rows(), tmp_path, name="figure")
