@@ -108,9 +108,9 @@ def test_each_component_is_there_when_it_should_be(
         assert backward.gradients_bytes == (backward.weights_bytes if is_full else backward.adapter_bytes), (
             "every trained parameter has a gradient, and no other one"
         )
-        # Seen with bitsandbytes 0.43: its 8-bit layers hold some tensors on beyond the backward pass.
+        # Seen with bitsandbytes 0.43: after some steps its 8-bit layers hold tensors past the backward pass.
         is_kept = record.spec.method.kind == "int8-lora" and not since(bitsandbytes="0.45")
-        assert (backward.activations_bytes > 0) is is_kept
+        assert backward.activations_bytes in ((0, 90_112) if is_kept else (0,))
         assert components(record, PhaseName.STEP, step).optimizer_bytes == 2 * backward.gradients_bytes
         assert components(record, PhaseName.ZERO_GRAD, step).gradients_bytes == 0
     before, after = components(record, PhaseName.LOAD), components(record, PhaseName.ADAPT)
