@@ -6,8 +6,7 @@ import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
-from profiler.records.card import device_peak_bytes
-from profiler.records.schema import OutcomeStatus, PhaseName
+from profiler.records.schema import OutcomeStatus, PhaseName, device_peak_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
