@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from profiler.errors import ConfigError
+from profiler.estimate.apply import CONSTANT, CONTEXT
 from profiler.estimate.factors import conditions_of, most_specific
-from profiler.estimate.gaps import CONSTANT, CONTEXT
 from profiler.formula.breakdown import Shape
 from profiler.formula.configs import NOT_AT_HAND, architecture_of, is_at_hand
 from profiler.formula.own.peakvram import PEAKVRAM
