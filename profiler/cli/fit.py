@@ -35,8 +35,7 @@ FormulaIds = Annotated[
     typer.Option("--formula", metavar="NAME", help="Fit this formula alone. Repeatable (default all)"),
 ]
 Validate = Annotated[
-    bool,
-    o.switch("--validate", "Write the tables of the tests too, for people and programs."),
+    bool, o.switch("--validate", "Write the tables of the tests too, for people and programs.")
 ]
 Mix = Annotated[bool, o.switch("--mix", "Let virtual and real records be fitted together.")]
 _MAX_SKIPPED = 10
