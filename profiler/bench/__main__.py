@@ -21,23 +21,41 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from profiler.bench.commands import ESTIMATE_CASES, RUN_CASES, bench_cases, bench_table
-from profiler.bench.script import bench_script
-from profiler.bench.sweep import bench_sweep
+from profiler.bench.cases import (
+    ESTIMATES,
+    RUNS,
+    bench_commands,
+    bench_script,
+    bench_sweep,
+    bench_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_SWITCHES = {
+    "--json": "print JSON",
+    "--estimate": "time estimates alone",
+    "--exec": "time a followed script instead",
+    "--sweep": "time a sweep instead",
+}
+
 
 def main() -> int:
     """Run the cases in turn, print a line for each, and fail if one costs too much or is too slow."""
-    options = _options()
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument(
+        "--repeat", type=int, default=3, help="runs of each case; the median counts (default 3)"
+    )
+    for flag, text in _SWITCHES.items():
+        parser.add_argument(flag, action="store_true", help=text)
+    options = parser.parse_args()
     if options.sweep or options.exec:
         result = bench_sweep() if options.sweep else bench_script(repeat=options.repeat)
         text, holds = show_result(result), result["holds"]
     else:
-        rows = bench_cases(ESTIMATE_CASES, repeat=options.repeat)
-        rows += [] if options.estimate else bench_cases(RUN_CASES, repeat=options.repeat)
+        rows = bench_commands(ESTIMATES, repeat=options.repeat)
+        rows += [] if options.estimate else bench_commands(RUNS, repeat=options.repeat)
         table = bench_table(repeat=options.repeat)
         result = {"cases": rows, "table": table}
         text, holds = show_cases(rows) + show_result(table), all(row["holds"] for row in (*rows, table))
@@ -60,18 +78,6 @@ def show_cases(rows: Sequence[Mapping[str, Any]]) -> str:
 def show_result(result: Mapping[str, object]) -> str:
     """A line a figure."""
     return "".join(f"{name:<20}{value}\n" for name, value in result.items())
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument(
-        "--repeat", type=int, default=3, help="runs of each case; the median counts (default 3)"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--estimate", action="store_true", help="time estimates alone")
-    parser.add_argument("--exec", action="store_true", help="time a followed script instead")
-    parser.add_argument("--sweep", action="store_true", help="time a sweep instead")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

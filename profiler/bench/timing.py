@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,15 +52,13 @@ def time_python(
         command = [sys.executable, *arguments]
         started_s = time.perf_counter()
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=directory, env=environment)
-        watcher = threading.Thread(target=_watch, args=(process.pid, ended, tree_bytes))
-        if is_tree_watched:
-            watcher.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        elapsed_s = time.perf_counter() - started_s
+        with ThreadPoolExecutor() as watching:
+            if is_tree_watched:
+                watching.submit(_watch, process.pid, ended, tree_bytes)
+            _, status, usage = os.wait4(process.pid, 0)
+            elapsed_s = time.perf_counter() - started_s
+            ended.set()
         process.returncode = os.waitstatus_to_exitcode(status)
-        ended.set()
-        if is_tree_watched:
-            watcher.join()
         log.seek(0)
         output = log.read()
     if process.returncode != 0:

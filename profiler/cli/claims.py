@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli import options as o
 from profiler.cli.run import read_timeout
-from profiler.cli.study import report_problems
 from profiler.cli.sweep import InterruptedSweepError
 from profiler.files import check_directory
 from profiler.records.store import RecordStore
 from profiler.report.base.text import literal
-from profiler.report.terminal.output import data_output, notice, print_json_value
+from profiler.report.terminal.output import data_output, notice, print_json_value, report_problems
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,11 +33,9 @@ Out = Annotated[
 ]
 Run = Annotated[
     bool,
-    typer.Option(
+    o.switch(
         "--run/--no-run",
-        metavar="",
-        help="Run the jobs that have no record yet; otherwise judge from those there are (default run)",
-        show_default=False,
+        "Run the jobs that have no record yet; otherwise judge from those there are (default run)",
     ),
 ]
 

@@ -42,10 +42,7 @@ Figure = Annotated[
     FigureName,
     typer.Option("--figure", metavar="NAME", help="Which peak --fail-over looks at: allocated or reserved"),
 ]
-AnyCard = Annotated[
-    bool,
-    o.switch("--any-card", "Take jobs that differ in their card alone as the same."),
-]
+AnyCard = Annotated[bool, o.switch("--any-card", "Take jobs that differ in their card alone as the same.")]
 Markdown = Annotated[bool, o.switch("--markdown", "Print Markdown, with every change.")]
 
 

@@ -35,10 +35,7 @@ Routing = Annotated[
 OutFile = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="Write the result to this file, as JSON.")
 ]
-JsonLine = Annotated[
-    bool,
-    o.switch("--json", "Print the result as one line of JSON, the last of stdout."),
-]
+JsonLine = Annotated[bool, o.switch("--json", "Print the result as one line of JSON, the last of stdout.")]
 
 
 def exec(  # noqa: PLR0913 - one parameter a flag

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.study import report_problems
 from profiler.records.store import RecordStore
-from profiler.report.terminal.output import print_written
+from profiler.report.terminal.output import print_written, report_problems
 
 
 def export(*, directory: o.StudyDirectory, json: o.Json = False) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli import options as o
-from profiler.report.base.text import literal
+from profiler.report.base.text import literal, public_path
 from profiler.report.terminal.output import data_output, message_console, notice, print_json_value
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ FormulaIds = Annotated[
     typer.Option("--formula", metavar="NAME", help="Fit this formula alone. Repeatable (default all)"),
 ]
 Validate = Annotated[
-    bool,
-    o.switch("--validate", "Write the tables of the tests too, for people and programs."),
+    bool, o.switch("--validate", "Write the tables of the tests too, for people and programs.")
 ]
 Mix = Annotated[bool, o.switch("--mix", "Let virtual and real records be fitted together.")]
 _MAX_SKIPPED = 10
@@ -78,7 +77,9 @@ def fit(  # noqa: PLR0913 - one parameter a flag
         from profiler.report.files.formulas import publish_formulas  # noqa: PLC0415
 
         command = _command(directories, formula, mix=mix, out=out, factors=factors)
-        paths += publish_formulas(place, validations, fitted, command=command, factors_path=_shown(paths[0]))
+        paths += publish_formulas(
+            place, validations, fitted, command=command, factors_path=public_path(paths[0])
+        )
     if json:
         print_json_value(fit_tree(validations, fitted, paths))
     else:
@@ -123,14 +124,9 @@ def _command(
     factors: Path | None,
 ) -> str:
     """What to type to make the tables again, wherever the studies are."""
-    parts = ["peakvram", "fit", *map(_shown, directories)]
+    parts = ["peakvram", "fit", *map(public_path, directories)]
     parts += [text for name in names or () for text in ("--formula", name)]
     parts += ["--validate", *(["--mix"] if mix else [])]
-    parts += [] if out is None else ["--out", _shown(out)]
-    parts += [] if factors is None else ["--factors", _shown(factors)]
+    parts += [] if out is None else ["--out", public_path(out)]
+    parts += [] if factors is None else ["--factors", public_path(factors)]
     return shlex.join(parts)
-
-
-def _shown(path: Path) -> str:
-    """A path for a reader of the repository; where on this machine is nobody's business."""
-    return path.name if path.is_absolute() or ".." in path.parts else str(path)

@@ -11,8 +11,7 @@ from profiler.report.base.text import literal
 from profiler.report.terminal.output import data_output, notice, print_json_value
 
 Remove = Annotated[
-    bool,
-    o.switch("--remove", "Then delete the loose files, once the pack is found to hold them."),
+    bool, o.switch("--remove", "Then delete the loose files, once the pack is found to hold them.")
 ]
 
 

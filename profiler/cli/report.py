@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.study import report_problems
 from profiler.records.store import RecordStore
-from profiler.report.terminal.output import print_written
+from profiler.report.terminal.output import print_written, report_problems
 
 ReportOut = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Where the report goes (default the study's DIR)")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
 from profiler.cli.job import Gpu  # noqa: TC001
 from profiler.cli.run import read_timeout
-from profiler.cli.study import report_problems
 from profiler.errors import ConfigError, PeakvramError
 from profiler.execute.pending import Pending, Rerun, pending_jobs
 from profiler.execute.schedule import SweepOptions, run_sweep
@@ -18,7 +17,7 @@ from profiler.files import check_directory
 from profiler.jobs.problems import nearest_hint
 from profiler.records.study import SweepNote, note_sweep
 from profiler.report.base.text import literal
-from profiler.report.terminal.output import data_output, notice, print_json_value
+from profiler.report.terminal.output import data_output, notice, print_json_value, report_problems
 from profiler.report.terminal.progress import sweep_progress
 from profiler.report.terminal.sweep import sweep_lines, sweep_tree
 

@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli import options as o
 from profiler.report.base.text import literal
 from profiler.report.terminal.output import data_output, print_json_value
 
@@ -39,15 +39,7 @@ Python: TypeAlias = Annotated[
 Directory: TypeAlias = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Where records, tables and the figure go.")
 ]
-Run: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--run/--no-run",
-        metavar="",
-        help="Run jobs that have no record yet (default on)",
-        show_default=False,
-    ),
-]
+Run: TypeAlias = Annotated[bool, o.switch("--run/--no-run", "Run jobs that have no record yet (default on)")]
 
 
 def validate(  # noqa: PLR0913 - one parameter a flag

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from profiler.estimate.factors import conditions_of, most_specific
-from profiler.estimate.gaps import device_features, reserved_features
-from profiler.formula.breakdown import Breakdown, Instant
+from profiler.formula.breakdown import Breakdown, Instant, largest
+from profiler.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from profiler.estimate.factors import Correction, Factor, FormulaFactors, Where
     from profiler.formula.breakdown import Quantity
     from profiler.jobs.job import JobSpec
+
+CONSTANT = "constant"
+"""A feature that every job has alike: its factor is a number of MiB."""
+CONTEXT = "context"
+"""What the CUDA context takes on the card."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +82,23 @@ def correct(
         reserved=_optional_band(reserved, part=factors.reserved_gap, where=where),
         device_used=_optional_band(device_used, part=factors.device_gap, where=where),
     )
+
+
+def reserved_features(breakdown: Breakdown) -> dict[str, Quantity]:
+    """What the gap between reserved and allocated memory is made of, in bytes: each times its factor.
+
+    The allocator keeps blocks that were freed. What it cannot reuse grows with the largest tensors that come
+    and go, so every term of the formula is a feature, as it is at the instant where it is largest.
+    """
+    terms = dict.fromkeys(term for instant in breakdown.instants for term in instant.terms)
+    return {
+        term: largest(*(instant.terms.get(term, 0) for instant in breakdown.instants)) for term in terms
+    } | {CONSTANT: MIB}
+
+
+def device_features(context_bytes: Quantity) -> dict[str, Quantity]:
+    """What the gap between device use and reserved memory is made of, in bytes: each times its factor."""
+    return {CONTEXT: context_bytes, CONSTANT: MIB}
 
 
 def _correct_terms(breakdown: Breakdown, factors: Mapping[str, Factor]) -> Breakdown:

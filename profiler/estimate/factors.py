@@ -100,7 +100,7 @@ class FormulaFactors(Value):
 
     Attributes:
         allocated: factors of the formula's own terms, at every instant; the largest instant is the peak.
-        reserved_gap: factors of what reserved memory has on top of allocated (`profiler.estimate.gaps` says
+        reserved_gap: factors of what reserved memory has on top of allocated (`profiler.estimate.apply` says
             of what); its intervals are of reserved memory as a whole. None where no record tells.
         device_gap: factors of what the card shows as used on top of reserved memory; its intervals are of
             device use as a whole. None where no record tells.

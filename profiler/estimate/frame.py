@@ -147,11 +147,8 @@ class _Columns:
         for name in _BYTES:
             series[name] = pd.arrays.IntegerArray(self._bytes[name], ~self._is_known[name])
         names = ("instant", *_BYTES, "fits", "refusal")
-        return pd.DataFrame({_column(name): series[name] for name in names}, index=index)
-
-
-def _column(name: str) -> str:
-    return f"estimate.{name.replace('_value_bytes', '_bytes')}"
+        columns = {f"estimate.{name.replace('_value_bytes', '_bytes')}": series[name] for name in names}
+        return pd.DataFrame(columns, index=index)
 
 
 def _winners(breakdown: Breakdown) -> NDArray[np.object_]:

@@ -57,6 +57,11 @@ class SweepSummary:
     num_refused: int = 0
     is_interrupted: bool = False
 
+    @property
+    def num_written(self) -> int:
+        """Jobs that have their record."""
+        return self.num_done + self.num_oom + self.num_failed
+
     def add(self, record: Record) -> None:
         """One more job has its record."""
         status = record.outcome.status

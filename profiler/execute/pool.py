@@ -12,14 +12,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from profiler.errors import EnvironmentUnfitError
 from profiler.execute.forkserver import CAPABILITY_VARIABLE, FAMILIES_VARIABLE, main
 from profiler.execute.prepare import Rooms, Workplace, undone_on_error
 from profiler.hardware.catalogue import Gpu
 from profiler.process.children import call_in_new_python, kill_group
 from profiler.process.environment import worker_variables
+from profiler.values import Value
 from profiler.virtual.launch import launch_machine
 
 if TYPE_CHECKING:
@@ -33,10 +32,8 @@ _START_LIMIT_S = 300.0
 _END_LIMIT_S = 10.0
 
 
-class Answer(BaseModel):
+class Answer(Value):
     """What the fork server tells: that it is ready, that a job started, that one ended."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     event: Literal["ready", "started", "ended"]
     directory: str = ""
@@ -198,9 +195,7 @@ def _start(gpu: Gpu | RealGpu, families: Iterable[str], rooms: Rooms, log: Path)
     is_virtual = isinstance(gpu, Gpu)
     variables = worker_variables(os.environ, alloc_conf="", is_virtual=is_virtual)
     if isinstance(gpu, Gpu):
-        machine = rooms.directory / "machine"
-        machine.mkdir()
-        variables = launch_machine(machine, gpu).environment(variables)
+        variables = launch_machine(rooms.directory / "machine", gpu).environment(variables)
     variables |= {
         CAPABILITY_VARIABLE: ".".join(map(str, gpu.compute_capability)),
         FAMILIES_VARIABLE: ",".join(families),

@@ -188,9 +188,7 @@ class Workplace(ExitStack):
         is_virtual = isinstance(gpu, Gpu)
         variables = worker_variables(os.environ, alloc_conf=job.spec.alloc_conf, is_virtual=is_virtual)
         if isinstance(gpu, Gpu):
-            machine = self.directory / "machine"
-            machine.mkdir()
-            return launch_machine(machine, gpu).environment(variables)
+            return launch_machine(self.directory / "machine", gpu).environment(variables)
         return variables | {"CUDA_VISIBLE_DEVICES": gpu.uuid}
 
 

@@ -51,7 +51,7 @@ from profiler.virtual.values import TrueValues
 from profiler.workload.job import run_phases
 
 if TYPE_CHECKING:
-    from profiler.records.schema import Parameters, PhaseReading
+    from profiler.records.schema import PhaseReading
 
 _MAX_SITES = 20
 
@@ -92,7 +92,7 @@ class Worker:
                     self._request.source,
                     self._recorder,
                     scratch=Path(self._request.scratch),
-                    on_parameters=self._add_parameters,
+                    on_parameters=lambda parameters: self._write(parameters=parameters),
                 )
                 outcome = Outcome(status=OutcomeStatus.OK)
             except PeakvramError:
@@ -126,9 +126,6 @@ class Worker:
         if self._trace is not None:
             self._trace.end_phase(reading)
         self._write(phases=(*self._report.phases, reading))
-
-    def _add_parameters(self, parameters: Parameters) -> None:
-        self._write(parameters=parameters)
 
     def _write(self, **changes: object) -> None:
         if self._values is not None:

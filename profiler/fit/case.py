@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from profiler.estimate.apply import CONTEXT, device_features, reserved_features
 from profiler.estimate.evaluate import Evaluated, evaluate_jobs
 from profiler.estimate.factors import conditions_of
-from profiler.estimate.gaps import CONTEXT, device_features, reserved_features
 from profiler.fit.intervals import Ratios
 from profiler.fit.solve import Design
 

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from profiler.jobs.job import JobSpec
-    from profiler.records.schema import Peak, Record
+    from profiler.records.schema import Record
 
 MIN_MODELS = 3
 """Fewer whole models cannot be left out one by one with two left to fit on."""
@@ -49,16 +48,6 @@ class Sample:
     out_of_memory: tuple[Record, ...]
     studies: tuple[str, ...]
     skipped: tuple[Skipped, ...] = ()
-
-    @cached_property
-    def jobs(self) -> tuple[JobSpec, ...]:
-        """The jobs of `records`."""
-        return tuple(record.spec for record in self.records)
-
-    @cached_property
-    def peaks(self) -> tuple[Peak, ...]:
-        """The peaks of `records`."""
-        return tuple(record.peak for record in self.records if record.peak is not None)
 
     @cached_property
     def models(self) -> tuple[str, ...]:

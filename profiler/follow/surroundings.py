@@ -87,9 +87,7 @@ def lay_out(
     if not isinstance(choice.gpu, Gpu):
         variables = followed | {"CUDA_VISIBLE_DEVICES": choice.gpu.uuid, LEASE_VARIABLE: choice.gpu.uuid}
         return Surroundings(reports=reports, machine=None, variables=variables, uuid=choice.gpu.uuid)
-    place = directory / "machine"
-    place.mkdir()
-    machine = launch_machine(place, choice.gpu)
+    machine = launch_machine(directory / "machine", choice.gpu)
     return Surroundings(
         reports=reports, machine=machine, variables=machine.environment(_SAME_EVERY_TIME | followed)
     )

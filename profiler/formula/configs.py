@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from profiler.formula.architecture import Architecture
+
+NOT_AT_HAND = "its config is not on this machine, and a report asks no network for it"
 
 
 def read_architecture(config: Mapping[str, object]) -> Architecture:
@@ -48,3 +50,17 @@ def architecture_of(model: str, *, revision: str | None = None) -> Architecture:
 
         return read_architecture(fetch_config(source.location, revision=source.revision))
     return read_architecture(read_config(source))
+
+
+@cache
+def is_at_hand(model: str) -> bool:
+    """Whether nothing need be fetched for a model; one whose name means nothing needs nothing either."""
+    try:
+        source = resolve_model(model, weights=Weights.RANDOM)
+    except ConfigError:
+        return True
+    if source.kind != "hub":
+        return True
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - most jobs name a preset
+
+    return isinstance(try_to_load_from_cache(source.location, "config.json", revision=source.revision), str)

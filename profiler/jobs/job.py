@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from profiler.jobs.alloc_conf import format_alloc_conf, parse_alloc_conf
@@ -27,6 +27,7 @@ from profiler.jobs.choices import (
     Weights,
 )
 from profiler.units import TIB, parse_bytes
+from profiler.values import Value
 
 SPEC_ERROR = "spec"
 """The pydantic error type of this module's own checks; its context holds `message` and `hint`."""
@@ -34,10 +35,6 @@ SPEC_ERROR = "spec"
 MAX_TOKENS = 16_777_216
 
 _REAL_GPU = re.compile(r"real(:\d+)?", re.ASCII)
-
-
-class _JobPart(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _refuse(message: str, *, hint: str) -> PydanticCustomError:
@@ -61,7 +58,7 @@ def _read_targets(value: object) -> object:
 def _read_method(value: object) -> object:
     if isinstance(value, str):
         return {"kind": value}
-    if not isinstance(value, Mapping | _JobPart):
+    if not isinstance(value, Mapping | Value):
         raise _refuse(f"{value!r} is no method", hint="write a method's name, or its keys and values")
     return value
 
@@ -69,7 +66,7 @@ def _read_method(value: object) -> object:
 def _read_checkpointing(value: object) -> object:
     if isinstance(value, bool):
         return {"enabled": value}
-    if not isinstance(value, Mapping | _JobPart):
+    if not isinstance(value, Mapping | Value):
         raise _refuse(f"{value!r} is neither true nor false", hint="write true, false or {reentrant: true}")
     return value
 
@@ -88,7 +85,7 @@ Count: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
 Targets: TypeAlias = Annotated[Literal["all-linear"] | tuple[str, ...], BeforeValidator(_read_targets)]
 
 
-class GradientCheckpointing(_JobPart):
+class GradientCheckpointing(Value):
     """Whether blocks are recomputed in the backward pass, and by which of torch's two implementations.
 
     Attributes:
@@ -106,7 +103,7 @@ class GradientCheckpointing(_JobPart):
         return self
 
 
-class _LoraPart(_JobPart):
+class _LoraPart(Value):
     """What every method with low-rank adapters has.
 
     Attributes:
@@ -126,7 +123,7 @@ class _LoraPart(_JobPart):
     use_rslora: Flag = False
 
 
-class Full(_JobPart):
+class Full(Value):
     """Every weight is trained."""
 
     kind: Literal["full"] = "full"
@@ -167,7 +164,7 @@ class Int8Lora(_LoraPart):
     kbit_prepare: Flag = True
 
 
-class Inference(_JobPart):
+class Inference(Value):
     """Nothing is trained: tokens are generated greedily from a prompt of `seq_len` tokens, with a KV cache.
 
     `double_quant` and `compute_dtype` are for 4-bit weights only. New tokens are counted as
@@ -212,7 +209,7 @@ TRAINING_KEYS = ("optimizer", "gradient_checkpointing", "loop", "steps")
 """Keys that mean nothing to a job that trains nothing; it has them at their defaults."""
 
 
-class JobSpec(_JobPart):
+class JobSpec(Value):
     """One job: everything that decides how much memory it takes.
 
     Step 0 of the training creates the optimizer's state. Without a revision it is a model's default branch.

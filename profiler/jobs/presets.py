@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from profiler.errors import ConfigError
 from profiler.jobs.load import read_yaml
 from profiler.resources import configs_dir
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,10 +66,8 @@ class Preset:
         return (self.hub_id, *self.aliases)
 
 
-class _PresetEntry(BaseModel):
+class _PresetEntry(Value):
     """One entry of `configs/models/index.yaml`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     hub_id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
     num_parameters: Annotated[int, Field(strict=True, ge=1)]

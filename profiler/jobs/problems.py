@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +48,7 @@ def describe_problem(error: ValidationError) -> JobProblem:
     problem = _describe(first)
     if not others:
         return problem
-    return JobProblem(
-        path=problem.path, message=f"{problem.message} (and {len(others)} more)", hint=problem.hint
-    )
+    return replace(problem, message=f"{problem.message} (and {len(others)} more)")
 
 
 def nearest_hint(name: str, valid: Sequence[str]) -> str:

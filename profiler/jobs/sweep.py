@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from profiler.errors import ConfigError
 from profiler.jobs.keys import JOB_KEYS, canonical_value
@@ -24,6 +24,7 @@ from profiler.jobs.sweep_parts import (
     read_values,
 )
 from profiler.resources import configs_dir
+from profiler.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ MAX_POINTS = 100_000
 """How many combinations a grid may have: more is a slip of the pen, and would take hours to list."""
 
 
-class Sweep(BaseModel):
+class Sweep(Value):
     """Jobs that belong together. Keys of jobs are dotted where they lie deeper, such as `method.rank`.
 
     Attributes:
@@ -44,8 +45,6 @@ class Sweep(BaseModel):
         exclude: combinations taken out of the grid: for every key the values meant, as a job holds them.
         pinned: what was set from outside, above all else.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     description: str = ""
@@ -137,7 +136,8 @@ def _set(sweep: Sweep, key: str, value: object) -> Sweep:
         return sweep.model_copy(update={"axes": sweep.axes | {key: read_values(key, value, where=where)}})
     canonical_value(key, value, where=where)
     is_kind_alone = key == "method" and isinstance(value, str)
-    replaced = {key, "method.kind"} if is_kind_alone else {name for name in JOB_KEYS if _is_within(name, key)}
+    within = {name for name in JOB_KEYS if name == key or name.startswith(f"{key}.")}
+    replaced = {key, "method.kind"} if is_kind_alone else within
     pinned = {name: inner for name, inner in sweep.pinned.items() if name not in replaced}
     axes = {name: values for name, values in sweep.axes.items() if name not in replaced}
     columns = {name: values for name, values in sweep.zip.items() if name not in replaced}
@@ -145,10 +145,6 @@ def _set(sweep: Sweep, key: str, value: object) -> Sweep:
         axes[key] = (value,)  # so that a grid stays one, with its axes set to one value each
     target = "method.kind" if is_kind_alone else key
     return sweep.model_copy(update={"axes": axes, "zip": columns, "pinned": {**pinned, target: value}})
-
-
-def _is_within(name: str, key: str) -> bool:
-    return name == key or name.startswith(f"{key}.")
 
 
 def _check_whole(sweep: Sweep, *, source: str) -> None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from profiler.errors import ConfigError, EnvironmentUnfitError, PeakvramError
 from profiler.jobs.job import JobSpec
 from profiler.jobs.models import ModelSource
 from profiler.records.schema import Device
+from profiler.values import Value
 
 REQUEST = "request.json"
 REPORT = "report.json"
@@ -28,11 +27,7 @@ SNAPSHOT = "snapshot.pickle"
 STDERR = "stderr.txt"
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Request(_Message):
+class Request(Value):
     """One job for a worker.
 
     Attributes:
@@ -54,7 +49,7 @@ class Request(_Message):
     kept: frozenset[str] = frozenset()
 
 
-class WorkerRefusal(_Message):
+class WorkerRefusal(Value):
     """Why a job was not run: an error its reader can mend."""
 
     kind: Literal["config", "environment"]

@@ -254,3 +254,16 @@ def last_step(phases: Sequence[PhaseReading]) -> list[PhaseReading]:
     """The phases of the last step that was completed; none where there was none."""
     ended = [phase.step for phase in phases if phase.name is PhaseName.ZERO_GRAD and phase.is_complete]
     return [phase for phase in phases if ended and phase.step == ended[-1]]
+
+
+def device_peak_bytes(record: Record) -> int | None:
+    """The most a job held of its card: CUDA context + reserved, or what the card said where that is more.
+
+    None where neither the context's size nor the card's own figure is known.
+    """
+    if record.peak is None or record.device is None:
+        return None
+    figures = [record.peak.device_used_bytes]
+    if record.device.context_bytes is not None:
+        figures.append(record.device.context_bytes + record.peak.reserved_bytes)
+    return max((figure for figure in figures if figure is not None), default=None)

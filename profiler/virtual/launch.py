@@ -22,12 +22,13 @@ _INSTALL_HINT = "use Linux on x86-64 with the CUDA build of torch (`pip install 
 
 
 def launch_machine(directory: Path, gpu: Gpu, *, count: int = 1) -> Machine:
-    """Lay out a machine with `count` virtual cards of one kind in an existing, private directory.
+    """Lay out a machine with `count` virtual cards of one kind in a private directory, made if missing.
 
     Raises:
         EnvironmentUnfitError: a virtual GPU cannot work here; the message says why.
     """
     cuda_version = check_possible()
+    directory.mkdir(exist_ok=True)
     return create_machine(
         directory, [as_device(gpu)] * count, library=library_path(), cuda_version=cuda_version
     )

@@ -61,7 +61,7 @@ def calculate(calculator: Calculation, arguments: Mapping[str, object]) -> tuple
     Raises:
         ConfigError: if the calculator takes no such arguments.
     """
-    function = _CALCULATORS[calculator].function
+    _, function = _CALCULATORS[calculator]
     try:
         return tuple(function(**point) for point in _points(arguments))
     except ValidationError as error:
@@ -72,7 +72,7 @@ def calculate(calculator: Calculation, arguments: Mapping[str, object]) -> tuple
 
 def calculated_unit(calculator: Calculation) -> Unit:
     """What a calculator's result is counted in."""
-    return _CALCULATORS[calculator].unit
+    return _CALCULATORS[calculator][0]
 
 
 def _points(arguments: Mapping[str, object]) -> Iterator[dict[str, object]]:
@@ -209,21 +209,15 @@ def _preset(model: str) -> Preset:
     return preset
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    unit: Unit
-    function: Callable[..., Worked]
-
-
-_CALCULATORS: Mapping[Calculation, _Entry] = {
-    Calculation.PRODUCT: _Entry(unit=Unit.BYTES, function=_product),
-    Calculation.PARAMETERS: _Entry(unit=Unit.PARAMETERS, function=_parameters),
-    Calculation.WEIGHTS: _Entry(unit=Unit.BYTES, function=_weights),
-    Calculation.KV_CACHE: _Entry(unit=Unit.BYTES, function=_kv_cache),
-    Calculation.KV_CACHE_GROWTH: _Entry(unit=Unit.RATIO, function=_kv_cache_growth),
-    Calculation.WEIGHTS_AND_CACHE: _Entry(unit=Unit.BYTES, function=_weights_and_cache),
-    Calculation.LORA_PARAMETERS: _Entry(unit=Unit.PARAMETERS, function=_lora_parameters),
-    Calculation.LORA_FILE: _Entry(unit=Unit.BYTES, function=_lora_file),
-    Calculation.HELD_TO_ACTIVE: _Entry(unit=Unit.RATIO, function=_held_to_active),
-    Calculation.CUDA_CONTEXT: _Entry(unit=Unit.BYTES, function=_cuda_context),
+_CALCULATORS: Mapping[Calculation, tuple[Unit, Callable[..., Worked]]] = {
+    Calculation.PRODUCT: (Unit.BYTES, _product),
+    Calculation.PARAMETERS: (Unit.PARAMETERS, _parameters),
+    Calculation.WEIGHTS: (Unit.BYTES, _weights),
+    Calculation.KV_CACHE: (Unit.BYTES, _kv_cache),
+    Calculation.KV_CACHE_GROWTH: (Unit.RATIO, _kv_cache_growth),
+    Calculation.WEIGHTS_AND_CACHE: (Unit.BYTES, _weights_and_cache),
+    Calculation.LORA_PARAMETERS: (Unit.PARAMETERS, _lora_parameters),
+    Calculation.LORA_FILE: (Unit.BYTES, _lora_file),
+    Calculation.HELD_TO_ACTIVE: (Unit.RATIO, _held_to_active),
+    Calculation.CUDA_CONTEXT: (Unit.BYTES, _cuda_context),
 }

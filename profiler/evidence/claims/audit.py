@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from profiler.errors import ConfigError
 from profiler.evidence.claims.jobs import all_jobs
 from profiler.evidence.claims.judge import Judgement, judge_claim
-from profiler.evidence.claims.report import claims_csv, claims_readme
+from profiler.evidence.claims.report import CLAIMS_END_MARK, claims_csv, claims_readme
 from profiler.files import write_file
 from profiler.jobs.identity import job_key
 from profiler.records.pack import pack_study
+from profiler.report.files.own_text import text_below
 from profiler.report.terminal.progress import sweep_progress
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def audit_claims(claim_set: ClaimSet, store: RecordStore) -> Audit:
     keys = [job_key(job) for job in all_jobs(claim_set.claims, claim_set.grids)]
     used = [records[key] for key in keys if key in records]
     readme, table = store.directory / "README.md", store.directory / "claims.csv"
-    write_file(readme, claims_readme(claim_set, judgements, used, before=_read_text(readme)))
+    write_file(readme, claims_readme(claim_set, judgements, used) + text_below(CLAIMS_END_MARK, readme))
     write_file(table, claims_csv(claim_set, judgements))
     return Audit(judgements=judgements, paths=(readme, table))
 
@@ -80,12 +80,3 @@ def _newest(store: RecordStore) -> dict[str, Record]:
     """The newest record of each job, whatever the versions it ran under."""
     records = sorted((stored.record for stored in store.scan().records), key=lambda record: record.created_at)
     return {record.key: record for record in records}
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"{path} cannot be read", hint="move it away to have it written anew") from None

@@ -6,13 +6,12 @@ import math
 from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
-from profiler.records.card import device_peak_bytes
-from profiler.records.schema import OutcomeStatus, PhaseName
+from profiler.records.schema import OutcomeStatus, PhaseName, device_peak_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
-    from profiler.records.schema import Components, PhaseReading, Record
+    from profiler.records.schema import PhaseReading, Record
 
 
 class Unit(StrEnum):
@@ -160,10 +159,6 @@ def _allocated(record: Record) -> int | None:
     return None if record.peak is None else record.peak.allocated_bytes
 
 
-def _beyond_tensors(record: Record) -> int | None:
-    return _less(device_peak_bytes(record), _allocated(record))
-
-
 def _shown_in(name: PhaseName) -> Callable[[Record], int | None]:
     """The most the card shows as used in the first phase of a name."""
 
@@ -183,14 +178,12 @@ def _held(*names: str) -> Callable[[Record], int | None]:
     """The most these components come to at the end of a phase from the last complete step on, or of all."""
 
     def read(record: Record) -> int | None:
-        sums = [_sum(phase.components, names) for phase in _settled(record) if phase.components is not None]
-        return max(sums, default=None)
+        counted = (phase.components for phase in _settled(record) if phase.components is not None)
+        return max(
+            (sum(getattr(part, f"{name}_bytes", 0) for name in names) for part in counted), default=None
+        )
 
     return read
-
-
-def _sum(components: Components, names: Iterable[str]) -> int:
-    return sum(getattr(components, f"{name}_bytes", 0) for name in names)
 
 
 def _settled(record: Record) -> list[PhaseReading]:
@@ -237,19 +230,11 @@ def _model_parameters(record: Record) -> int | None:
     counts = record.parameters
     if counts is None:
         return None
-    return counts.total - counts.trainable if _has_adapter(record) else counts.total
-
-
-def _has_adapter(record: Record) -> bool:
-    return hasattr(record.spec.method, "rank")
+    return counts.total - counts.trainable if hasattr(record.spec.method, "rank") else counts.total
 
 
 def _trained(record: Record) -> int | None:
     return None if record.parameters is None else record.parameters.trainable
-
-
-def _trained_share(record: Record) -> float | None:
-    return _percent(_trained(record), _model_parameters(record))
 
 
 def _over_weights(record: Record) -> float | None:
@@ -284,7 +269,7 @@ _READERS: Mapping[ClaimFigure, Callable[[Record], float | None]] = {
     ClaimFigure.DEVICE: device_peak_bytes,
     ClaimFigure.FIT: _fit,
     ClaimFigure.ALLOCATED: _allocated,
-    ClaimFigure.BEYOND_TENSORS: _beyond_tensors,
+    ClaimFigure.BEYOND_TENSORS: lambda record: _less(device_peak_bytes(record), _allocated(record)),
     ClaimFigure.CONTEXT: _shown_in(PhaseName.CONTEXT),
     ClaimFigure.UNUSED_RESERVED: _unused_reserved,
     ClaimFigure.WEIGHTS: _weights,
@@ -303,7 +288,7 @@ _READERS: Mapping[ClaimFigure, Callable[[Record], float | None]] = {
     ClaimFigure.BEYOND_WEIGHTS: _beyond_weights,
     ClaimFigure.BEFORE_TRAINING: _before_training,
     ClaimFigure.FIRST_STEP_RISE: _first_step_rise,
-    ClaimFigure.TRAINED_SHARE: _trained_share,
+    ClaimFigure.TRAINED_SHARE: lambda record: _percent(_trained(record), _model_parameters(record)),
     ClaimFigure.OVER_WEIGHTS: _over_weights,
     ClaimFigure.OPTIMIZER_TO_WEIGHTS: _through(_optimizer, _weights),
     ClaimFigure.GRADIENTS_TO_WEIGHTS: _through(_gradients, _weights),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -12,7 +10,7 @@ from profiler.evidence.claims.figures import Unit
 from profiler.evidence.claims.judge import ClaimVerdict, Judgement
 from profiler.report.base.arrange import by_card
 from profiler.report.base.describe import describe_card, describe_versions
-from profiler.report.base.text import UNKNOWN, literal, plain_table
+from profiler.report.base.text import UNKNOWN, csv_text, literal, plain_table
 from profiler.report.markdown.write import code, escape, table
 
 if TYPE_CHECKING:
@@ -39,45 +37,17 @@ do.
 GB is 10^9 bytes, as the documents count it. *Device* is all the card shows as used: the CUDA context and what
 PyTorch's allocator has reserved.
 """
-_END_MARK = "<!-- What is above this line is written by `peakvram claims`; what is below is kept. -->"
+CLAIMS_END_MARK = "<!-- What is above this line is written by `peakvram claims`; what is below is kept. -->"
 _DECIMAL = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
-_COLUMNS = (
-    "document",
-    "id",
-    "verdict",
-    "unit",
-    "claimed_low",
-    "claimed_high",
-    "tolerance",
-    "found_low",
-    "found_high",
-    "num_figures",
-    "num_inside",
-    "evidence",
-    "figure",
-    "lowest",
-    "highest",
-    "lowest_keys",
-    "highest_keys",
-    "quote",
-    "place",
-    "says",
-    "assumes",
-    "note",
-    "reason",
-)
 
 
-def claims_readme(
-    claims: ClaimSet, judgements: Mapping[str, Judgement], records: Sequence[Record], *, before: str = ""
-) -> str:
+def claims_readme(claims: ClaimSet, judgements: Mapping[str, Judgement], records: Sequence[Record]) -> str:
     """The page of all claims: how they were judged, how many hold, and a table a document.
 
     Args:
         claims: all documents.
         judgements: of every claim, by its id.
         records: those the verdicts rest on.
-        before: the page as it was; what somebody wrote below the mark in it is kept.
     """
     parts = [
         "# Published claims about GPU memory, checked\n",
@@ -93,17 +63,17 @@ def claims_readme(
     for document in claims.documents:
         parts += _document_parts(document, judgements)
     parts.append(_grid_part(claims))
-    return "\n".join([*parts, f"{_END_MARK}\n"]) + before.partition(_END_MARK)[2].lstrip("\n")
+    return "\n".join([*parts, f"{CLAIMS_END_MARK}\n"])
 
 
 def claims_csv(claims: ClaimSet, judgements: Mapping[str, Judgement]) -> str:
     """Every claim and what was found, one row each; sizes in bytes, keys of records separated by spaces."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for document in claims.documents:
-        writer.writerows(claim_row(document, judgements[claim.id]) for claim in document.claims)
-    return text.getvalue()
+    rows = [
+        claim_row(document, judgements[claim.id])
+        for document in claims.documents
+        for claim in document.claims
+    ]
+    return csv_text([*rows[0]], (row.values() for row in rows))
 
 
 def claim_row(document: Document, judgement: Judgement) -> dict[str, object]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiler.evidence.measurements.figures import metric_label
 from profiler.jobs.settings import method_label, settings_of
-from profiler.report.base.text import literal, plain_table
+from profiler.report.base.text import csv_text, literal, plain_table
 from profiler.report.markdown.write import code, escape, table
 from profiler.units import MIB, format_bytes
 
@@ -81,14 +79,10 @@ def comparison_rows(comparisons: Iterable[ComparedRow]) -> list[dict[str, str | 
     return [_flat(comparison) for comparison in comparisons]
 
 
-def csv_text(comparisons: Iterable[ComparedRow]) -> str:
+def comparisons_csv(comparisons: Iterable[ComparedRow]) -> str:
     """The rows as CSV; bytes in every column that ends in `_bytes`."""
     rows = comparison_rows(comparisons)
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    return csv_text([*rows[0]] if rows else [], (row.values() for row in rows))
 
 
 def bar_rows(results: Iterable[BarResult]) -> list[dict[str, str | int | float | bool | list[str] | None]]:

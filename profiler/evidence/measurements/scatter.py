@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
 from profiler.evidence.measurements.figures import metric_label
-from profiler.files import write_file
+from profiler.report.figures.draw import new_figure, save
 from profiler.units import GIB
 
 if TYPE_CHECKING:
@@ -29,20 +28,13 @@ def write_scatter(comparisons: Sequence[ComparedRow], directory: Path, *, name: 
         EnvironmentUnfitError: if a file cannot be written.
     """
     import matplotlib as mpl  # noqa: PLC0415 - slow to load, and for this alone
-    from matplotlib.figure import Figure  # noqa: PLC0415
 
     with mpl.rc_context({"svg.hashsalt": name, "font.size": 9}):
-        figure = Figure(figsize=(9.5, 4.6), layout="constrained")
+        figure = new_figure(9.5, 4.6)
         whole, near = figure.subplots(1, 2)
         _draw_whole(whole, comparisons)
         _draw_differences(near, comparisons)
-        paths = []
-        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
-            paths.append(directory / f"{name}.{suffix}")
-            write_file(paths[-1], buffer.getvalue())
-    return tuple(paths)
+        return save(figure, directory, name=name)
 
 
 def _draw_whole(axes: Axes, comparisons: Sequence[ComparedRow]) -> None:

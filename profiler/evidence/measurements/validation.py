@@ -20,7 +20,12 @@ from profiler.evidence.measurements.environments import (
     public_version,
 )
 from profiler.evidence.measurements.published import published_dir
-from profiler.evidence.measurements.report import FIGURE_NAME, ValidationPage, csv_text, validation_markdown
+from profiler.evidence.measurements.report import (
+    FIGURE_NAME,
+    ValidationPage,
+    comparisons_csv,
+    validation_markdown,
+)
 from profiler.evidence.measurements.scatter import write_scatter
 from profiler.files import check_directory, write_file
 from profiler.jobs.problems import nearest_hint
@@ -142,7 +147,7 @@ def publish_validation(
     )
     readme, table = store.directory / "README.md", store.directory / "validation.csv"
     write_file(readme, validation_markdown(page))
-    write_file(table, csv_text(comparisons))
+    write_file(table, comparisons_csv(comparisons))
     return page, (readme, table, *write_scatter(comparisons, store.directory, name=FIGURE_NAME))
 
 

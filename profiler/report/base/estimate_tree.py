@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from profiler.estimate.apply import Band
     from profiler.estimate.estimate import Estimated
     from profiler.estimate.factors import FactorFile
-    from profiler.formula.breakdown import Formula, Instant
+    from profiler.formula.breakdown import Formula
 
 Tree = dict[str, object]
 
@@ -63,16 +63,12 @@ def _instants(estimate: Estimate) -> list[Tree]:
             "total_bytes": own.total_bytes,
             "corrected_total_bytes": corrected.total_bytes,
             "terms": [
-                {"name": name, "bytes": count, "corrected_bytes": _term(corrected, name)}
+                {"name": name, "bytes": count, "corrected_bytes": single(corrected.terms[name])}
                 for name, count in own.terms.items()
             ],
         }
         for own, corrected in pairs
     ]
-
-
-def _term(instant: Instant, name: str) -> int:
-    return single(instant.terms[name])
 
 
 def _band(band: Band | None) -> Tree | None:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from profiler.estimate.estimate import Fits
 from profiler.estimate.frame import estimate_frame
+from profiler.formula.configs import is_at_hand
 from profiler.formula.own.peakvram import PEAKVRAM
 from profiler.hardware.catalogue import find_gpu
-from profiler.records.card import device_peak_bytes
 from profiler.records.frame import to_frame
-from profiler.records.schema import OutcomeStatus
-from profiler.report.base.at_hand import is_at_hand
+from profiler.records.schema import OutcomeStatus, device_peak_bytes
 from profiler.report.base.describe import provenance
 from profiler.report.base.verdict import outcome_label
 from profiler.units import GIB

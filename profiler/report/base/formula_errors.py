@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from profiler.estimate.apply import correct
 from profiler.estimate.evaluate import evaluate_jobs
 from profiler.estimate.factors import conditions_of
 from profiler.fit.sample import sample_of
 from profiler.fit.score import Score, score
 from profiler.formula.catalogue import all_formulas
+from profiler.formula.configs import is_at_hand
 from profiler.records.fingerprint import identity_of
-from profiler.report.base.at_hand import is_at_hand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from profiler.estimate.evaluate import Evaluated
@@ -69,8 +70,6 @@ def _least_first(error: FormulaError) -> float:
 def _error_of(
     formula: Formula, records: Sequence[Record], factors: FormulaFactors | None
 ) -> FormulaError | None:
-    import numpy as np  # noqa: PLC0415 - only a whole study needs it
-
     evaluated = evaluate_jobs(formula, [record.spec for record in records])
     spoken = [position for position in range(len(records)) if position not in evaluated.refused]
     if not spoken:
@@ -93,8 +92,6 @@ def _error_of(
 
 def _corrected(evaluated: Evaluated, jobs: Sequence[JobSpec], factors: FormulaFactors) -> NDArray[np.float64]:
     """The corrected peak of every job; those of one group of factors together."""
-    import numpy as np  # noqa: PLC0415
-
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, job in enumerate(jobs):
         groups.setdefault(tuple(conditions_of(job).values()), []).append(position)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from profiler.records.card import device_peak_bytes
+from profiler.records.schema import device_peak_bytes
 
 if TYPE_CHECKING:
     from profiler.records.schema import Record

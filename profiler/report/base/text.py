@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from profiler.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -40,6 +43,18 @@ def percent(value: float | None, *, has_sign: bool = False) -> str:
         return UNKNOWN
     digits = 2 if abs(value) < 0.01 else 1
     return f"{value:+.{digits}%}" if has_sign else f"{value:.{digits}%}"
+
+
+def public_path(path: Path) -> str:
+    """A path for a reader of the repository; where on this machine is nobody's business."""
+    return path.name if path.is_absolute() or ".." in path.parts else str(path)
+
+
+def csv_text(headings: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """A table as CSV; a cell of None is empty."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([headings, *rows])
+    return text.getvalue()
 
 
 def left(*headings: str) -> dict[str, str]:

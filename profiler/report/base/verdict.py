@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from profiler.records.card import device_peak_bytes
-from profiler.records.schema import Device, Outcome, OutcomeStatus, Peak, Record
+from profiler.records.schema import Device, Outcome, OutcomeStatus, Peak, Record, device_peak_bytes
 from profiler.units import format_bytes
 
 

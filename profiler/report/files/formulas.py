@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from typing import TYPE_CHECKING
 
 from profiler.files import write_file
+from profiler.report.base.text import csv_text
 from profiler.report.files.own_text import text_below
 from profiler.report.markdown.formulas import FORMULAS_END_MARK, formulas_readme
 from profiler.report.markdown.write import code
@@ -64,14 +63,14 @@ def publish_formulas(
         "factors.csv": (_FACTORS, _factor_rows(factors)),
     }
     for name, (headings, rows) in tables.items():
-        write_file(directory / name, _csv(headings, rows))
+        write_file(directory / name, csv_text(headings, rows))
     return (readme, *(directory / name for name in tables))
 
 
 def _score_rows(validations: Iterable[Validation]) -> Iterator[list[str]]:
-    for one in validations:
-        for line in one.lines:
-            yield [one.formula.id, str(line.figure), str(line.stage), *_score_cells(line.score)]
+    for validation in validations:
+        for line in validation.lines:
+            yield [validation.formula.id, str(line.figure), str(line.stage), *_score_cells(line.score)]
 
 
 def _score_cells(score: Score) -> list[str]:
@@ -81,18 +80,24 @@ def _score_cells(score: Score) -> list[str]:
 
 
 def _trust_rows(validations: Iterable[Validation]) -> Iterator[list[str]]:
-    for one in validations:
-        for believed, trust in one.trusted.items():
+    for validation in validations:
+        for believed, trust in validation.trusted.items():
             shares = [_share(trust.out_of_memory), _share(trust.too_large)]
             failed = [str(trust.num_failed), _share(trust.let_through)]
-            yield [one.formula.id, str(believed), str(trust.num_jobs), *shares, *failed]
+            yield [validation.formula.id, str(believed), str(trust.num_jobs), *shares, *failed]
 
 
 def _term_rows(validations: Iterable[Validation]) -> Iterator[list[str]]:
-    for one in validations:
-        for error in one.term_errors:
+    for validation in validations:
+        for error in validation.term_errors:
             shares = map(_share, (error.median, error.bias, error.of_peak))
-            yield [one.formula.id, error.component, " ".join(error.terms), str(error.num_jobs), *shares]
+            yield [
+                validation.formula.id,
+                error.component,
+                " ".join(error.terms),
+                str(error.num_jobs),
+                *shares,
+            ]
 
 
 def _factor_rows(factors: FactorFile) -> Iterator[list[str]]:
@@ -108,10 +113,3 @@ def _factor_rows(factors: FactorFile) -> Iterator[list[str]]:
 
 def _share(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6f}"  # there was nothing to count
-
-
-def _csv(headings: list[str], rows: Iterable[list[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([headings, *rows])
-    return text.getvalue()

@@ -9,6 +9,7 @@ from profiler.files import check_directory, write_file
 from profiler.records.frame import write_table
 from profiler.records.study import read_notes
 from profiler.report.base.study_view import view_study
+from profiler.report.base.text import public_path
 from profiler.report.figures.study import write_figures
 from profiler.report.files.own_text import text_below
 from profiler.report.markdown.study import END_MARK, FIGURES_NAME, PAGE_NAME, report_markdown, study_readme
@@ -36,7 +37,7 @@ def publish(store: RecordStore) -> tuple[Path, ...]:
     directory, notes = store.directory, read_notes(store.directory).sweeps
     name = directory.resolve().name
     tables, readme = directory / "tables.md", directory / "README.md"
-    write_file(tables, study_tables(records, name=name, place=_place(directory)))
+    write_file(tables, study_tables(records, name=name, place=public_path(directory)))
     write_file(readme, study_readme(records, notes, name=name) + text_below(END_MARK, readme))
     return (readme, tables, *_write_frames(records, directory))
 
@@ -73,8 +74,3 @@ def _write_frames(records: Sequence[Record], directory: Path) -> tuple[Path, ...
     for path in frames:
         write_table(records, path)
     return frames
-
-
-def _place(directory: Path) -> str:
-    """Where the records are for a reader of the repository; where on this machine is nobody's business."""
-    return directory.name if directory.is_absolute() or ".." in directory.parts else str(directory)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiler.jobs.settings import method_label
-from profiler.records.card import device_peak_bytes
-from profiler.records.schema import OutcomeStatus, Peak, Record
+from profiler.records.schema import OutcomeStatus, Peak, Record, device_peak_bytes
 from profiler.records.store import short_model
 from profiler.report.base.arrange import Arrangement, CardRecords, Contrast, Grid, Row, arrange, by_card
 from profiler.report.base.describe import (

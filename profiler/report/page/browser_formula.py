@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from profiler.errors import ConfigError
+from profiler.estimate.apply import CONSTANT, CONTEXT
 from profiler.estimate.factors import conditions_of, most_specific
-from profiler.estimate.gaps import CONSTANT, CONTEXT
 from profiler.formula.breakdown import Shape
-from profiler.formula.configs import architecture_of
+from profiler.formula.configs import NOT_AT_HAND, architecture_of, is_at_hand
 from profiler.formula.own.peakvram import PEAKVRAM
 from profiler.formula.pieces import MONOMIALS, NotPiecewiseError, Pieces, follow
 from profiler.hardware.catalogue import load_catalogue
 from profiler.jobs.settings import method_label, settings_of
 from profiler.records.store import short_model
-from profiler.report.base.at_hand import NOT_AT_HAND, is_at_hand
 from profiler.report.base.describe import describe_settings
 from profiler.report.page.shell import Numbered
 from profiler.units import MIB

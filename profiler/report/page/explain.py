@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from profiler.explain.owners import Part
 from profiler.records.store import short_model
-from profiler.report.base.describe import short_job, versions_of
+from profiler.report.base.describe import VIRTUAL_CARD, short_job, versions_of
 from profiler.report.base.explanation import (
     effect_text,
     effects_title,
@@ -42,10 +42,7 @@ _NUM_OPEN = 2
 _MAX_GROUPS = 12
 _MAX_LINES_OF_A_GROUP = 4
 _MAX_LINES = 20
-_VIRTUAL_NOTE = (
-    "Virtual: PyTorch's own CUDA allocator ran over a card that is not there; nothing here was measured on "
-    "hardware."
-)
+_VIRTUAL_NOTE = f"{VIRTUAL_CARD.replace('VIRTUAL GPU', 'Virtual')}."
 
 
 def explanation_page(run: ExplainedRun, effects: tuple[Effect, ...] | None) -> str:

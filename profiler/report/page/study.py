@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from profiler.hardware.catalogue import load_catalogue
 from profiler.jobs.settings import method_label, settings_of
-from profiler.records.card import device_peak_bytes
 from profiler.records.fingerprint import identity_of
+from profiler.records.schema import device_peak_bytes
 from profiler.records.store import short_model
 from profiler.report.base.describe import (
     VIRTUAL_FIGURES,

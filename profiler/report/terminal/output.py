@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from profiler.records.schema import PhaseReading
+    from profiler.records.store import RecordStore
 
+_MAX_PROBLEMS = 10
 _PIPE_WIDTH = 120  # no terminal to fit: wide enough that no table of ours is squeezed
 
 
@@ -74,6 +76,15 @@ def message_console() -> Console:
 def notice(text: str) -> None:
     """Says something to the person at the terminal, on stderr."""
     message_console().print(literal(text), soft_wrap=True)
+
+
+def report_problems(store: RecordStore) -> None:
+    """Says which files of a study were skipped, and why; they are left where they are."""
+    problems = store.scan().problems
+    for problem in problems[:_MAX_PROBLEMS]:
+        notice(f"skipped {problem.path}: {problem.reason}")
+    if len(problems) > _MAX_PROBLEMS:
+        notice(f"skipped {len(problems) - _MAX_PROBLEMS} more files that are no records")
 
 
 @contextmanager

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiler.estimate.estimate import Estimate, Fits, single
 from profiler.jobs.settings import Settings, method_label, settings_of, show_value, unusual, varying_keys
 from profiler.report.base.estimate_tree import summary_tree
-from profiler.report.base.text import UNKNOWN, left, literal, plain_table, titled, titled_table
+from profiler.report.base.text import UNKNOWN, left, literal, plain_table, right, titled, titled_table
 from profiler.report.base.verdict import outcome_label
 from profiler.report.terminal.estimate import interval
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console, Group
 
@@ -25,34 +24,6 @@ if TYPE_CHECKING:
     from profiler.jobs.job import JobSpec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanColumn:
-    """One thing to say of every job besides its settings, such as what it is estimated to take."""
-
-    heading: str
-    side: str
-    cell: Callable[[PlannedJob], str]
-
-
-def _state(job: PlannedJob) -> str:
-    return "to run" if job.record is None else f"stored: {outcome_label(job.record.outcome)}"
-
-
-def _peak(job: PlannedJob) -> str:
-    if not isinstance(job.estimate, Estimate):
-        return UNKNOWN
-    return format_bytes(single(job.estimate.corrected.allocated.value_bytes))
-
-
-def _interval(job: PlannedJob) -> str:
-    estimate = job.estimate
-    return (isinstance(estimate, Estimate) and interval(estimate.corrected.allocated)) or UNKNOWN
-
-
-def _fits(job: PlannedJob) -> str:
-    return str(job.estimate.verdict.fits) if isinstance(job.estimate, Estimate) else UNKNOWN
-
-
 _WORDS = {
     Fits.YES: "fit",
     Fits.LIKELY: "likely",
@@ -60,13 +31,6 @@ _WORDS = {
     Fits.NO: "do not fit",
     None: "not estimated",
 }
-STATE = PlanColumn(heading="state", side="left", cell=_state)
-ESTIMATES = (
-    PlanColumn(heading="est. peak", side="right", cell=_peak),
-    PlanColumn(heading="90 % interval", side="right", cell=_interval),
-    PlanColumn(heading="fits", side="left", cell=_fits),
-)
-"""What a job is estimated to take: peak allocated, its interval, and whether the card has room."""
 
 
 def show_plan(console: Console, study: Study, jobs: Sequence[PlannedJob]) -> None:
@@ -75,7 +39,7 @@ def show_plan(console: Console, study: Study, jobs: Sequence[PlannedJob]) -> Non
     if study.sweep.description:
         console.print(literal(study.sweep.description), soft_wrap=True)
     console.print()
-    console.print(plan_table(jobs, columns=(*ESTIMATES, STATE)))
+    console.print(plan_table(jobs))
     if study.expansion.invalid:
         console.print()
         console.print(invalid_table(study.expansion.invalid))
@@ -106,13 +70,14 @@ def plan_tree(study: Study, jobs: Sequence[PlannedJob]) -> dict[str, object]:
     }
 
 
-def plan_table(jobs: Sequence[PlannedJob], *, columns: Sequence[PlanColumn] = (STATE,)) -> Group:
-    """One row a job: the settings that tell it from the others, then `columns`."""
+def plan_table(jobs: Sequence[PlannedJob]) -> Group:
+    """One row a job: the settings that tell it from the others, what it should take, and its state."""
     settings = [_settings(job.spec) for job in jobs]
     varying = varying_keys(settings)
-    table = plain_table(dict.fromkeys(varying, "left") | {column.heading: column.side for column in columns})
+    table = plain_table(left(*varying) | right("est. peak", "90 % interval") | left("fits", "state"))
     for job, own in zip(jobs, settings, strict=True):
-        cells = [own.get(key, "") for key in varying] + [column.cell(job) for column in columns]
+        state = f"stored: {outcome_label(job.record.outcome)}" if job.record else "to run"
+        cells = [*(own.get(key, "") for key in varying), *_estimate_cells(job), state]
         table.add_row(*map(literal, cells))
     for column in table.columns:
         column.overflow = "fold"  # on a narrow terminal nothing is cut off
@@ -120,6 +85,15 @@ def plan_table(jobs: Sequence[PlannedJob], *, columns: Sequence[PlanColumn] = (S
     told = [key for key in settings_of(jobs[0].spec) if key.startswith("method.")]
     common += unusual(settings_of(jobs[0].spec), besides=["model", "gpu", *told, *varying])
     return titled(f"Jobs, all with {', '.join(common)}" if common else "Jobs", table)
+
+
+def _estimate_cells(job: PlannedJob) -> tuple[str, str, str]:
+    """Peak allocated, its interval, and whether the card has room."""
+    if not isinstance(job.estimate, Estimate):
+        return (UNKNOWN, UNKNOWN, UNKNOWN)
+    allocated = job.estimate.corrected.allocated
+    peak = format_bytes(single(allocated.value_bytes))
+    return peak, interval(allocated) or UNKNOWN, str(job.estimate.verdict.fits)
 
 
 def estimates_summary(jobs: Iterable[PlannedJob]) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from profiler.records.schema import OutcomeStatus
+from profiler.execute.options import FAILED, SweepSummary
 from profiler.report.base.describe import describe_job
 from profiler.report.base.text import literal
 from profiler.report.base.verdict import outcome_label
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from profiler.jobs.job import JobSpec
     from profiler.records.schema import Record
 
-_FAILED = frozenset({OutcomeStatus.ERROR, OutcomeStatus.TIMEOUT, OutcomeStatus.KILLED})
 _WINDOW = 50  # jobs that the rate is told from: later ones are larger, so the first minute says little
 _NUM_LINES = 50  # about so many plain lines a sweep
 _MIN_LINE_S = 1.0
@@ -36,10 +35,7 @@ class Tally:
 
     num_jobs: int
     clock: Callable[[], float] = time.monotonic
-    num_ok: int = 0
-    num_oom: int = 0
-    num_inferred: int = 0
-    num_failed: int = 0
+    summary: SweepSummary = field(default_factory=SweepSummary)
     _ended_s: deque[float] = field(default_factory=lambda: deque(maxlen=_WINDOW + 1))
 
     def __post_init__(self) -> None:
@@ -49,26 +45,23 @@ class Tally:
     @property
     def num_ended(self) -> int:
         """How many have ended, one way or another."""
-        return self.num_ok + self.num_oom + self.num_failed
+        return self.summary.num_written + self.summary.num_refused
 
     def add(self, record: Record) -> None:
         """Counts a job that has its record."""
-        status = record.outcome.status
-        self.num_ok += status is OutcomeStatus.OK
-        self.num_oom += status is OutcomeStatus.OOM
-        self.num_inferred += record.outcome.inferred_from is not None
-        self.num_failed += status in _FAILED
+        self.summary.add(record)
         self._ended_s.append(self.clock())
 
     def add_refused(self) -> None:
         """Counts a job that could not be run."""
-        self.num_failed += 1
+        self.summary.num_refused += 1
         self._ended_s.append(self.clock())
 
     def line(self) -> str:
         """`12/40 done, 9 ok, 2 OOM, 1 failed, 3.1 jobs/s, 9 s left`."""
-        parts = [f"{self.num_ended}/{self.num_jobs} done", f"{self.num_ok} ok", f"{self.num_oom} OOM"]
-        parts.append(f"{self.num_failed} failed")
+        so_far = self.summary
+        parts = [f"{self.num_ended}/{self.num_jobs} done", f"{so_far.num_done} ok", f"{so_far.num_oom} OOM"]
+        parts.append(f"{so_far.num_failed + so_far.num_refused} failed")
         rate = self._jobs_per_s()
         if rate is not None:
             parts.append(f"{rate:.1f} jobs/s" if rate >= 1 else f"{60 * rate:.1f} jobs/min")
@@ -96,7 +89,7 @@ class Progress:
     def finished(self, record: Record) -> None:
         """A job is over."""
         self._tally.add(record)
-        if record.outcome.status in _FAILED:
+        if record.outcome.status in FAILED:
             reason = (record.outcome.message or "no reason is known").strip().splitlines()[-1]
             self._say(f"{outcome_label(record.outcome)}: {describe_job(record.spec)}: {reason}", reason)
         self._show()

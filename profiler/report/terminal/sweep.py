@@ -15,14 +15,13 @@ if TYPE_CHECKING:
 
 def sweep_tree(study: Study, pending: Pending, summary: SweepSummary) -> dict[str, object]:
     """What became of a study's jobs."""
-    num_written = _num_written(summary)
     return {
         "name": study.sweep.name,
         "directory": str(study.store.directory),
         "num_jobs": len(pending.todo) + len(pending.stored),
         "num_stored_before": len(pending.stored),
-        "num_written": num_written,
-        "num_left": len(pending.todo) - num_written,
+        "num_written": summary.num_written,
+        "num_left": len(pending.todo) - summary.num_written,
         "num_invalid": len(study.expansion.invalid),
         **asdict(summary),
     }
@@ -39,14 +38,10 @@ def sweep_lines(study: Study, pending: Pending, summary: SweepSummary, *, num_to
     if summary.num_refused:
         parts.append(f"{summary.num_refused} could not be run")
     yield f"{', '.join(parts)}; {len(pending.stored)} were stored before"
-    num_left = len(pending.todo) - _num_written(summary) - summary.num_refused
+    num_left = len(pending.todo) - summary.num_written - summary.num_refused
     if num_left:
         why = f" (--limit {num_todo})" if num_todo < len(pending.todo) else ""
         yield f"{num_left} are left{why}: the same command goes on with them"
     if study.expansion.invalid:
         yield f"{len(study.expansion.invalid)} combinations are no job: `peakvram plan` says why"
-    yield f"Wrote {_num_written(summary)} records to {study.store.records_directory}"
-
-
-def _num_written(summary: SweepSummary) -> int:
-    return summary.num_done + summary.num_oom + summary.num_failed
+    yield f"Wrote {summary.num_written} records to {study.store.records_directory}"

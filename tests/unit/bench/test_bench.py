@@ -8,15 +8,19 @@ import sys
 import pytest
 
 from profiler.bench.__main__ import show_cases
-from profiler.bench.commands import Case, bench_table, compare_cases
-from profiler.bench.script import compare_training
-from profiler.bench.sweep import compare_sweep
+from profiler.bench.cases import (
+    TimedCommand,
+    bench_table,
+    compare_commands,
+    compare_sweep,
+    compare_training,
+)
 from profiler.bench.timing import Timing, pss_bytes, time_python, tree_of
 from profiler.errors import PeakvramError
 from profiler.units import GIB, MIB
 
-BASE = Case(name="base", arguments=())
-BOUND = Case(name="bound", arguments=(), max_ratio=2.5, max_host_bytes=GIB)
+BASE = TimedCommand(name="base", arguments=())
+BOUND = TimedCommand(name="bound", arguments=(), max_ratio=2.5, max_host_bytes=GIB)
 
 
 def took(elapsed_s: float, *, process_bytes: int = 0, tree_bytes: int = 0) -> Timing:
@@ -29,7 +33,7 @@ def test_a_case_is_told_by_medians_and_the_most_memory_of_any_turn() -> None:
         [took(1.0), took(90.0, process_bytes=GIB)],
         [took(9.0), took(5.0, process_bytes=MIB)],
     ]
-    base, bound = compare_cases([BASE, BOUND], turns)
+    base, bound = compare_commands([BASE, BOUND], turns)
     assert (base["elapsed_s"], base["ratio"], base["holds"]) == (2.0, 1.0, True)
     assert (bound["elapsed_s"], bound["ratio"], bound["host_bytes"]) == (5.0, 2.5, GIB)
     assert bound["holds"]
@@ -37,7 +41,7 @@ def test_a_case_is_told_by_medians_and_the_most_memory_of_any_turn() -> None:
 
 @pytest.mark.parametrize(("elapsed_s", "process_bytes"), [(2.51, 0), (1.0, GIB + 1)])
 def test_a_case_beyond_either_bound_is_too_much(elapsed_s: float, process_bytes: int) -> None:
-    rows = compare_cases([BASE, BOUND], [[took(1.0), took(elapsed_s, process_bytes=process_bytes)]])
+    rows = compare_commands([BASE, BOUND], [[took(1.0), took(elapsed_s, process_bytes=process_bytes)]])
     assert [row["holds"] for row in rows] == [True, False]
     assert [line.endswith("  too much") for line in show_cases(rows).splitlines()] == [False, False, True]
 

@@ -35,7 +35,7 @@ def test_jobs_that_ran_out_of_memory_are_kept_apart() -> None:
         for number, outcome in enumerate(outcomes, start=1)
     ]
     sample = sample_of(records, studies=[])
-    assert [job.batch_size for job in sample.jobs] == [1]
+    assert [record.spec.batch_size for record in sample.records] == [1]
     assert [record.spec.batch_size for record in sample.out_of_memory] == [2]
 
 

@@ -16,7 +16,7 @@ from profiler.evidence.measurements.report import (
     ValidationPage,
     bar_rows,
     comparison_rows,
-    csv_text,
+    comparisons_csv,
     show_percent,
     validation_markdown,
 )
@@ -85,7 +85,7 @@ def test_the_page_calls_its_own_figures_virtual_and_never_measured() -> None:
 
 
 def test_a_row_keeps_its_provenance_in_the_table_for_programs() -> None:
-    first, second = csv.DictReader(io.StringIO(csv_text(two_rows())))
+    first, second = csv.DictReader(io.StringIO(comparisons_csv(two_rows())))
     assert (first["repository"], first["path"], first["commit"]) == (
         "github.com/someone/somewhere",
         "results.csv",
@@ -97,7 +97,7 @@ def test_a_row_keeps_its_provenance_in_the_table_for_programs() -> None:
 
 def test_no_rows_are_no_table() -> None:
     assert comparison_rows([]) == []
-    assert csv_text([]) == "\n"
+    assert comparisons_csv([]) == "\n"
 
 
 def test_the_summary_names_rows_without_a_reason() -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from profiler.records.card import device_peak_bytes
-from profiler.records.schema import Components
+from profiler.records.schema import Components, device_peak_bytes
 from profiler.report.base.parts import AT_THE_PEAK, COLOURS, CONTEXT, GROUPS, RESERVED, parts_of
 from profiler.units import GIB, MIB
 from tests.builders import a_device, a_record, a_report

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from profiler.estimate.factors import default_factors
+from profiler.formula.configs import NOT_AT_HAND
 from profiler.hardware.catalogue import load_catalogue
-from profiler.report.base.at_hand import NOT_AT_HAND
 from profiler.report.page.browser_formula import browser_formula, kind_of
 from tests.builders import a_job
 from tests.studies import METHODS, MODELS, study_records

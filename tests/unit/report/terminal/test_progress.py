@@ -46,7 +46,7 @@ def test_a_tally_counts_every_way_to_end() -> None:
         tally.add(record)
     tally.add_refused()
     assert tally.line() == "5/10 done, 1 ok, 1 OOM, 3 failed, 2.5 jobs/s, 2 s left"
-    assert tally.num_inferred == 1
+    assert tally.summary.num_inferred == 1
 
 
 def test_the_rate_is_that_of_the_latest_jobs() -> None:

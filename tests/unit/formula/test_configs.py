@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import huggingface_hub
 import pytest
 
-from profiler.report.base.at_hand import is_at_hand
+from profiler.formula.configs import is_at_hand
 
 if TYPE_CHECKING:
     from pathlib import Path

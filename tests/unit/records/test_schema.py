@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from profiler.records.card import device_peak_bytes
-from profiler.records.schema import PhaseName, Record
+from profiler.records.schema import PhaseName, Record, device_peak_bytes
 from profiler.units import GIB
 from tests.builders import a_device, a_phase, a_real_device, a_record, a_report
 
