@@ -8,6 +8,7 @@ from profiler.formula.families import LLAMA_LIKE
 from profiler.formula.own.blocks.families import BLOCKS
 from profiler.formula.own.scheme import PURE
 from profiler.jobs.choices import Attention
+from profiler.jobs.targets import is_targeted
 
 if TYPE_CHECKING:
     from profiler.formula.architecture import Architecture
@@ -22,11 +23,20 @@ def refusal(job: JobSpec, architecture: Architecture) -> str | None:
         return f"inference of {architecture.model_type} models is not followed"
     if job.method.kind == "inference" and job.precision not in PURE:
         return "inference under autocast is not followed"
+    reason = _refusal_of_adapters(job, architecture)
+    if reason is not None or architecture.model_type in LLAMA_LIKE:
+        return reason
+    return _refusal_of_family(job, architecture)
+
+
+def _refusal_of_adapters(job: JobSpec, architecture: Architecture) -> str | None:
     if getattr(job.method, "use_dora", False):
         return "DoRA's magnitudes are not followed"
     if getattr(job.method, "trl_casting", False):
         return "trl's casting of a quantized model is not followed"
-    return None if architecture.model_type in LLAMA_LIKE else _refusal_of_family(job, architecture)
+    if not _adapts_every_block(job, architecture):
+        return "adapters of other modules than the linear layers of all blocks alike are not followed"
+    return None
 
 
 def _refusal_of_family(job: JobSpec, architecture: Architecture) -> str | None:
@@ -37,12 +47,26 @@ def _refusal_of_family(job: JobSpec, architecture: Architecture) -> str | None:
         return "dropout in eager attention is not followed"
     if architecture.odd_blocks:
         return "models whose blocks differ are not followed"
-    if not architecture.is_dense and not _adapts_attention_only(job):
+    if not architecture.is_dense and not _adapts_attention_only(job, architecture):
         return "adapters of some experts only are not followed"
     return None
 
 
-def _adapts_attention_only(job: JobSpec) -> bool:
+def _adapts_every_block(job: JobSpec, architecture: Architecture) -> bool:
+    """Whether each target names linear layers of every block: neither embeddings nor one block's layers.
+
+    A block of experts has layers of one name in all experts, of which `_refusal_of_family` speaks.
+    """
+    targets = getattr(job.method, "targets", "all-linear")
+    linears = (*architecture.linears, *architecture.expert_linears)
+    return targets == "all-linear" or all(
+        any(is_targeted(linear.path, (target,)) for linear in linears) for target in targets
+    )
+
+
+def _adapts_attention_only(job: JobSpec, architecture: Architecture) -> bool:
     """Whether targets leave the experts alone, or are all there are."""
     targets = getattr(job.method, "targets", "all-linear")
-    return targets == "all-linear" or set(targets) <= {"q_proj", "k_proj", "v_proj", "o_proj"}
+    return targets == "all-linear" or all(
+        any(is_targeted(linear.path, (target,)) for linear in architecture.linears) for target in targets
+    )

@@ -36,13 +36,17 @@ function estimate(kind, card, batch, length) {
   const factors = FIGURES.map((name, at) => job.factors[at] < 0 ? null : CALC.factors[name][job.factors[at]]);
   const instants = bare.map(({ name, terms }) => ({ name, terms: corrected(terms, factors[0] ?? {}) }));
   const peak = instants.reduce((best, one) => sumOf(one.terms) > sumOf(best.terms) ? one : best);
-  const allocated = sumOf(peak.terms);
-  const features = { [CALC.gap.constant]: CALC.gap.constant_bytes, ...largestTerms(bare) };
-  const reserved = factors[1] && allocated + weighted(features, factors[1]);
-  const context = { [CALC.gap.constant]: CALC.gap.constant_bytes, [CALC.gap.context]: card.context_bytes };
-  const is_known = reserved && factors[2] && card.context_bytes !== null;
-  const device = is_known ? reserved + weighted(context, factors[2]) : null;
-  const bands = [allocated, reserved, device].map((value, at) => value === null ? null : band(value, job.intervals[at], FIGURES[at]));
+  const gaps = [
+    { [CALC.gap.constant]: CALC.gap.constant_bytes, ...largestTerms(bare) },
+    card.context_bytes === null ? null : { [CALC.gap.constant]: CALC.gap.constant_bytes, [CALC.gap.context]: card.context_bytes },
+  ];
+  const bands = [band(sumOf(peak.terms), job.intervals[0], FIGURES[0]), null, null];
+  for (const at of [1, 2]) {
+    if (bands[at - 1] && factors[at] && gaps[at - 1]) {
+      const value = bands[at - 1].value + weighted(gaps[at - 1], factors[at]);
+      bands[at] = onTop(band(value, job.intervals[at], FIGURES[at]), bands[at - 1]);
+    }
+  }
   return { peak, allocated: bands[0], reserved: bands[1], device: bands[2], ...judge(bands, card) };
 }
 
@@ -65,6 +69,10 @@ function band(value, interval, name) {
   const [low, high] = CALC.intervals[name][interval];
   return { value, low: value * low, high: value * high };
 }
+
+// A figure is nowhere below the one that it holds, whose interval was fitted by itself.
+const onTop = (own, held) =>
+  Object.fromEntries(["value", "low", "high"].map((end) => [end, Math.max(own[end], held[end])]));
 
 // Whether a job fits; "no" only where tensors and CUDA context alone are more than the card has.
 function judge([allocated, reserved, device], card) {
