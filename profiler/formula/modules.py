@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 
 class ModuleKind(StrEnum):
-    """What a module is to peft: `other` ones take no adapter, and naming one ends in an error."""
+    """What a module is to peft: `other` ones take no adapter, and naming one ends in an error.
+
+    A depthwise convolution is one of these: its adapter's rank would have to be a multiple of its channels.
+    """
 
     LINEAR = "linear"
     EMBEDDING = "embedding"
-    CONVOLUTION = "convolution"
     OTHER = "other"
 
 
@@ -86,8 +88,7 @@ def _in_block(architecture: Architecture, block: BlockKind) -> Iterator[tuple[st
     if "self_attn" in parents and architecture.has_head_norms:
         names += ["self_attn.q_norm", "self_attn.k_norm"]
     if "linear_attn" in parents:
-        names.append("linear_attn.norm")
-        yield "linear_attn.conv1d", ModuleKind.CONVOLUTION
+        names += ["linear_attn.norm", "linear_attn.conv1d"]
     if block.num_experts:
         names += ["mlp.experts.act_fn", "mlp.gate"]
     elif family in FUSED_EXPERTS:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,25 +70,30 @@ def tokens_of(job: JobSpec) -> int:
     return job.seq_len + (job.method.new_tokens - 1 if isinstance(job.method, Inference) else 0)
 
 
-def max_tokens_of(config: Mapping[str, object]) -> int | None:
-    """The longest row that a model has positions for; None where they are computed, or it is not known.
+def max_seq_len(job: JobSpec) -> int | None:
+    """The longest row that the job's model has positions for; None where they are computed, or not known.
 
-    Rotations go on beyond `max_position_embeddings`: such a model runs, however badly it writes.
+    Rotations go on beyond `max_position_embeddings`: such a model runs, however badly it writes. Of a
+    generating job it is the longest prompt that leaves room for the new tokens.
     """
+    config = config_of(job.model, weights=job.weights, revision=job.revision, may_fetch=False)
+    limit = _num_positions(config) if config is not None else None
+    return None if limit is None else limit - (tokens_of(job) - job.seq_len)
+
+
+def _num_positions(config: Mapping[str, object]) -> int | None:
+    """Rows of a learned table of positions."""
     rows = config.get(_LEARNED_POSITIONS.get(str(config["model_type"]), ""))
     return rows if isinstance(rows, int) else None
 
 
-def too_long(job: JobSpec, *, limit: int) -> str:
-    """What is wrong with a job that is longer than its model."""
-    return f"{job.model} has positions for {limit} tokens, not for {tokens_of(job)}"
-
-
 def _check_length(job: JobSpec, config: Mapping[str, object]) -> None:
-    limit = max_tokens_of(config)
+    limit = _num_positions(config)
     if limit is not None and tokens_of(job) > limit:
-        most = limit - tokens_of(job) + job.seq_len
-        raise ConfigError(too_long(job, limit=limit), hint=f"choose --seq-len {most} or less")
+        raise ConfigError(
+            f"{job.model} has positions for {limit} tokens, not for {tokens_of(job)}",
+            hint=f"choose --seq-len {limit - tokens_of(job) + job.seq_len} or less",
+        )
 
 
 def _check_flash_attention(job: JobSpec) -> None:
@@ -155,7 +161,7 @@ def _check_experts(job: JobSpec, method: Lora | QLora | Int8Lora, experts: Seque
 def _check_modules(job: JobSpec, targets: Sequence[str], architecture: Architecture) -> None:
     modules = modules_of(architecture)
     for target in targets:
-        kinds = {kind for path, kind in modules.items() if is_targeted(path, (target,))}
+        kinds = _kinds_of(target, architecture)
         if not kinds:
             raise ConfigError(
                 f"targets: {job.model} has no module {target!r}", hint=_nearest(target, modules)
@@ -167,10 +173,19 @@ def _check_modules(job: JobSpec, targets: Sequence[str], architecture: Architect
             )
 
 
+@lru_cache(maxsize=1024)
+def _kinds_of(target: str, architecture: Architecture) -> frozenset[ModuleKind]:
+    """What a target names."""
+    modules = modules_of(architecture).items()
+    return frozenset(kind for path, kind in modules if is_targeted(path, (target,)))
+
+
 def _nearest(target: str, modules: Mapping[str, ModuleKind]) -> str:
-    parents = target.count(".")
-    ends = {path.split(".", path.count(".") - parents)[-1] for path in modules if path.count(".") >= parents}
-    near = difflib.get_close_matches(target, sorted(ends | {"all-linear"}), n=1)
+    """What may have been meant, in as many parts of a path as were written."""
+    num_parts = target.count(".") + 1
+    fit = [path.split(".") for path, kind in modules.items() if kind is not ModuleKind.OTHER]
+    ends = dict.fromkeys(["all-linear", *(".".join(parts[-num_parts:]) for parts in fit)])
+    near = difflib.get_close_matches(target, ends, n=1)
     return f"did you mean {near[0]!r}? {_linear_names(modules)}" if near else _linear_names(modules)
 
 

@@ -30,8 +30,10 @@ function valueOf(quantity, powers) {
 const sumOf = (terms) => Object.values(terms).reduce((sum, bytes) => sum + bytes, 0);
 
 // The corrected terms at the instant that is the peak, and value, low and high end of each figure; null where not known.
+// Nothing of rows that the model has no positions for.
 function estimate(kind, card, batch, length) {
   const job = CALC.kinds[kind];
+  if (job.max_length !== null && length > job.max_length) return null;
   const bare = amounts(kind, card, batch, length);
   const factors = FIGURES.map((name, at) => job.factors[at] < 0 ? null : CALC.factors[name][job.factors[at]]);
   const instants = bare.map(({ name, terms }) => ({ name, terms: corrected(terms, factors[0] ?? {}) }));
