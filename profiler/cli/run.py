@@ -23,7 +23,7 @@ DEFAULT_OUT = Path("results/adhoc")
 
 
 @takes_job()
-def run(
+def run(  # noqa: PLR0913 - one parameter a flag
     *,
     job: JobFlags,
     allow_busy: o.AllowBusy = False,

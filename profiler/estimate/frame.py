@@ -78,8 +78,6 @@ def estimate_frame(
 
 def _parts(group: Alike) -> Iterator[Alike]:
     """The jobs that their model has positions for, together; those of each length that is too long for it."""
-    import numpy as np  # noqa: PLC0415 - only a whole table needs it
-
     limit = or_reason(max_seq_len, group.job)
     lengths = np.asarray(group.shape.seq_len)
     if not isinstance(limit, int) or (lengths <= limit).all():

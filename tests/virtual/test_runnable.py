@@ -312,14 +312,14 @@ def why_not(spec: str) -> str:
     """In the child: what the libraries have against a job that nobody has judged; empty where it runs."""
     from profiler.execute.worker import _apply_alloc_conf
     from profiler.jobs.models import resolve_model
-    from profiler.measure.device import NoMeter
+    from profiler.measure.device import DeviceMeter
     from profiler.measure.phases import Recorder
     from profiler.virtual.values import TrueValues
     from profiler.workload.job import run_phases
 
     job = JobSpec.model_validate_json(spec)
     source = resolve_model(job.model, weights=job.weights, revision=None)
-    recorder = Recorder(meter=NoMeter(), has_time=False, on_reading=lambda _: None)
+    recorder = Recorder(meter=DeviceMeter(), has_time=False, on_reading=lambda _: None)
     try:
         _apply_alloc_conf(job.alloc_conf)
         with tempfile.TemporaryDirectory() as scratch, TrueValues():
