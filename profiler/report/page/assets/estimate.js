@@ -91,7 +91,14 @@ function judge([allocated, reserved, device], card) {
   return { fits: "unlikely", room, reason: "unless the allocator can do with less than it would keep" };
 }
 
-const roomText = (room) => room >= 0 ? `${gib(room)} free` : `${gib(-room)} too much`;
+const roomText = (room) => room >= 0 ? `${sizeText(room)} free` : `${sizeText(-room)} too much`;
+
+// As `peakvram estimate` writes a size.
+function sizeText(bytes) {
+  const units = [["TiB", 2 ** 40], ["GiB", GIB], ["MiB", 2 ** 20], ["KiB", 2 ** 10]];
+  const [unit, factor] = units.find(([, one]) => bytes * 204_800 >= one * 204_799) ?? ["B", 1];
+  return `${(bytes / factor).toFixed(factor > 1 ? 2 : 0)} ${unit}`;
+}
 
 const SAID = {
   yes: ["\u2713", "fits"], likely: ["\u2713?", "likely fits"],
