@@ -19,6 +19,9 @@ Out: TypeAlias = Annotated[
 Json: TypeAlias = Annotated[bool, switch("--json", "Print JSON on stdout instead of tables.")]
 
 AllowBusy: TypeAlias = Annotated[bool, switch("--allow-busy", "Run on a real card that others use.")]
+DryRun: TypeAlias = Annotated[
+    bool, switch("--dry-run", "Only say whether the job can run, from the model's config.")
+]
 Timeout: TypeAlias = Annotated[
     str | None, typer.Option(metavar="SECONDS", help="Stop the job after this time.")
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli.dry_run import say_whether_it_can_run
 from profiler.cli.job import JobFlags, takes_job
 from profiler.errors import ConfigError, PeakvramError
 from profiler.jobs.flags import read_number
@@ -22,11 +23,12 @@ DEFAULT_OUT = Path("results/adhoc")
 
 
 @takes_job()
-def run(
+def run(  # noqa: PLR0913 - one parameter a flag
     *,
     job: JobFlags,
     allow_busy: o.AllowBusy = False,
     timeout: o.Timeout = None,
+    dry_run: o.DryRun = False,
     out: o.Out = DEFAULT_OUT,
     json: o.Json = False,
 ) -> int:
@@ -44,6 +46,8 @@ def run(
     """  # noqa: D301 - \b keeps the examples' lines apart
     spec, reason = job.read()
     timeout_s = read_timeout(timeout)
+    if dry_run:
+        return say_whether_it_can_run(spec, as_json=json)
     check_directory(out / "records")
     if reason:
         notice(reason)

@@ -70,18 +70,15 @@ def correct(
         return Corrected(breakdown=breakdown, allocated=bare, reserved=None, device_used=None)
     where = conditions_of(job)
     corrected = _correct_terms(breakdown, most_specific(factors.allocated.factors, where).factors)
-    allocated = corrected.peak_bytes
+    allocated = _band(corrected.peak_bytes, part=factors.allocated, where=where)
     reserved = device_used = None
     if factors.reserved_gap is not None:
-        reserved = allocated + _gap(reserved_features(breakdown), part=factors.reserved_gap, where=where)
+        gap = _gap(reserved_features(breakdown), part=factors.reserved_gap, where=where)
+        reserved = _on_top(allocated, gap, part=factors.reserved_gap, where=where)
     if reserved is not None and factors.device_gap is not None and context_bytes is not None:
-        device_used = reserved + _gap(device_features(context_bytes), part=factors.device_gap, where=where)
-    return Corrected(
-        breakdown=corrected,
-        allocated=_band(allocated, part=factors.allocated, where=where),
-        reserved=_optional_band(reserved, part=factors.reserved_gap, where=where),
-        device_used=_optional_band(device_used, part=factors.device_gap, where=where),
-    )
+        gap = _gap(device_features(context_bytes), part=factors.device_gap, where=where)
+        device_used = _on_top(reserved, gap, part=factors.device_gap, where=where)
+    return Corrected(breakdown=corrected, allocated=allocated, reserved=reserved, device_used=device_used)
 
 
 def reserved_features(breakdown: Breakdown) -> dict[str, Quantity]:
@@ -124,8 +121,20 @@ def _gap(features: Mapping[str, Quantity], *, part: Correction, where: Where) ->
     )
 
 
-def _optional_band(value: Quantity | None, *, part: Correction | None, where: Where) -> Band | None:
-    return None if value is None or part is None else _band(value, part=part, where=where)
+def _on_top(held: Band, gap: Quantity, *, part: Correction, where: Where) -> Band:
+    """The figure that a gap leads to; nowhere below what it holds, whose interval was fitted by itself."""
+    band = _band(held.value_bytes + gap, part=part, where=where)
+    return Band(
+        value_bytes=largest(band.value_bytes, held.value_bytes),
+        low_bytes=_larger_end(band.low_bytes, held.low_bytes),
+        high_bytes=_larger_end(band.high_bytes, held.high_bytes),
+    )
+
+
+def _larger_end(own: Quantity | None, held: Quantity | None) -> Quantity:
+    assert own is not None, "a corrected figure has an interval"
+    assert held is not None, "so has the one it holds"
+    return largest(own, held)
 
 
 def _band(value: Quantity, *, part: Correction, where: Where) -> Band:

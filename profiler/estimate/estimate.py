@@ -11,6 +11,7 @@ from profiler.estimate.apply import Band, Corrected, correct
 from profiler.estimate.card import Card, card_of
 from profiler.formula.breakdown import shape_of
 from profiler.formula.configs import architecture_of
+from profiler.formula.runnable import check_runnable
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
@@ -94,15 +95,17 @@ def estimate_job(spec: JobSpec, *, formula: Formula, factors: FactorFile | None,
     """What a formula says of a job; None for `factors` is the bare formula.
 
     Raises:
-        ConfigError: if the model is not known, or its shapes are not.
+        ConfigError: if the job cannot run, the model is not known, or its shapes are not.
+        EnvironmentUnfitError: if it cannot run with what is installed here.
     """
+    check_runnable(spec)
     return _estimate(spec, architecture_of(spec.model), formula=formula, factors=factors, card=card)
 
 
 def estimate_jobs(
     specs: Iterable[JobSpec], *, formula: Formula, factors: FactorFile | None
 ) -> list[Estimated]:
-    """What a formula says of some jobs, in their order; nothing of unknown models and cards."""
+    """What a formula says of some jobs, in their order; nothing of what cannot run, or is not known."""
     architectures: dict[str, Architecture | str] = {}
     cards: dict[tuple[str, int | None], Card | str] = {}
     estimates: list[Estimated] = []
@@ -116,6 +119,8 @@ def estimate_jobs(
             estimates.append(Refusal(spec=spec, formula=formula, reason=card))
         elif isinstance(architecture, str):
             estimates.append(Refusal(spec=spec, formula=formula, reason=architecture))
+        elif (reason := or_reason(check_runnable, spec)) is not None:
+            estimates.append(Refusal(spec=spec, formula=formula, reason=reason))
         else:
             estimates.append(_estimate(spec, architecture, formula=formula, factors=factors, card=card))
     return estimates

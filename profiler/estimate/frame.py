@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from profiler.estimate.card import card_of
 from profiler.estimate.estimate import Fits, or_reason
 from profiler.estimate.evaluate import Alike, evaluate_group
 from profiler.formula.breakdown import Shape
+from profiler.formula.runnable import check_runnable, max_seq_len
 from profiler.jobs.job import JobSpec
 from profiler.jobs.keys import JOB_KEYS
 from profiler.jobs.load import Tree, job_from, set_value
@@ -34,7 +36,9 @@ _BYTES = tuple(f"{band}_{end}_bytes" for band in _BANDS for end in _ENDS)
 _TEXTS = ("instant", "fits", "refusal")
 
 
-def estimate_frame(frame: pd.DataFrame, *, formula: Formula, factors: FactorFile | None) -> pd.DataFrame:
+def estimate_frame(
+    frame: pd.DataFrame, *, formula: Formula, factors: FactorFile | None, is_here: bool = True
+) -> pd.DataFrame:
     """What a formula says of the job of every row.
 
     Args:
@@ -44,11 +48,12 @@ def estimate_frame(frame: pd.DataFrame, *, formula: Formula, factors: FactorFile
             such groups there are, the faster it is.
         formula: the formula that is asked.
         factors: its corrections; None for the bare formula.
+        is_here: whether the jobs are to run with the libraries that are installed here.
 
     Returns:
         A frame with the same index: `estimate.instant`, `estimate.allocated_bytes` with `_low_bytes` and
         `_high_bytes` (the 90 % interval), the same of `reserved` and `device_used`, `estimate.fits`, and
-        `estimate.refusal` where the formula says nothing. What is not known is missing.
+        `estimate.refusal` where the job cannot run or the formula says nothing. What is not known is missing.
 
     Raises:
         ConfigError: if a row describes no job; it names the row.
@@ -57,13 +62,35 @@ def estimate_frame(frame: pd.DataFrame, *, formula: Formula, factors: FactorFile
     own = factors.formulas.get(formula.id) if factors else None
     for group in group_frame(frame):
         card = or_reason(card_of, group.job)
-        breakdown = card if isinstance(card, str) else evaluate_group(formula, group)
-        if isinstance(card, str) or isinstance(breakdown, str):
-            columns.refuse(group, reason=str(breakdown))
-        else:
-            corrected = correct(breakdown, factors=own, job=group.job, context_bytes=card.context_bytes)
-            columns.fill(group, corrected, card)
+        if isinstance(card, str):
+            columns.refuse(group, reason=card)
+            continue
+        for part in _parts(group):
+            reason = or_reason(partial(check_runnable, is_here=is_here), part.job)
+            breakdown = evaluate_group(formula, part) if reason is None else reason
+            if isinstance(breakdown, str):
+                columns.refuse(part, reason=breakdown)
+            else:
+                corrected = correct(breakdown, factors=own, job=part.job, context_bytes=card.context_bytes)
+                columns.fill(part, corrected, card)
     return columns.as_frame(frame.index)
+
+
+def _parts(group: Alike) -> Iterator[Alike]:
+    """The jobs that their model has positions for, together; those of each length that is too long for it."""
+    limit = or_reason(max_seq_len, group.job)
+    lengths = np.asarray(group.shape.seq_len)
+    if not isinstance(limit, int) or (lengths <= limit).all():
+        yield group
+        return
+    too_long = np.unique(lengths[lengths > limit])
+    for is_in in (lengths <= limit, *(lengths == length for length in too_long)):
+        if is_in.any():
+            yield Alike(
+                job=group.job.model_copy(update={"seq_len": int(lengths[is_in][0])}),
+                positions=group.positions[is_in],
+                shape=Shape(batch_size=np.asarray(group.shape.batch_size)[is_in], seq_len=lengths[is_in]),
+            )
 
 
 def group_frame(frame: pd.DataFrame) -> Iterator[Alike]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import tempfile
 from contextlib import ExitStack, contextmanager
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from profiler.errors import EnvironmentUnfitError
 from profiler.files import reason_of, replace_file
+from profiler.formula.runnable import check_runnable
 from profiler.hardware.catalogue import Gpu
 from profiler.hardware.idle import idle_notes
-from profiler.jobs.choices import Attention
 from profiler.jobs.models import read_config, resolve_model
 from profiler.process.environment import read_environment, worker_variables
 from profiler.process.protocol import REQUEST, Request
@@ -75,7 +74,7 @@ def prepare_job(
         ConfigError: the job asks for what there is not.
         EnvironmentUnfitError: it cannot run here.
     """
-    _check_attention(spec)
+    check_runnable(spec, may_fetch=False)
     source = resolve_model(spec.model, weights=spec.weights, revision=spec.revision)
     if source.kind != "hub":
         read_config(source)  # a damaged one is found out before anything is started
@@ -222,14 +221,6 @@ def _scratch_parent(gpu: Gpu | RealGpu) -> Path | None:
     # touch of one reads ahead. On a real card they are, page by page, which only a disk's cache gives back.
     use_memory = isinstance(gpu, Gpu) and os.access(_SHARED_MEMORY, os.W_OK)
     return _SHARED_MEMORY if use_memory else None
-
-
-def _check_attention(spec: JobSpec) -> None:
-    if spec.attention is Attention.FLASH_ATTENTION_2 and importlib.util.find_spec("flash_attn") is None:
-        raise EnvironmentUnfitError(
-            "flash_attention_2 needs the flash-attn package, which is not installed",
-            hint="pip install flash-attn, or choose --attention sdpa, which runs flash kernels where it can",
-        )
 
 
 def _resolved_name(choice: DeviceChoice) -> str:

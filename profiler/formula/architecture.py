@@ -15,12 +15,19 @@ class Linear:
         in_features: width of its input.
         out_features: width of its output.
         has_bias: whether it adds one.
+        parent: the module of the block that it is in, such as `self_attn`.
     """
 
     name: str
     in_features: int
     out_features: int
     has_bias: bool = False
+    parent: str
+
+    @property
+    def path(self) -> str:
+        """Where it is in its block, such as `self_attn.q_proj`."""
+        return f"{self.parent}.{self.name}"
 
     @property
     def num_weights(self) -> int:
@@ -38,7 +45,7 @@ class BlockKind:
     """One kind of block, in a model that has several.
 
     Attributes:
-        count: how many blocks of the model are such.
+        places: which blocks of the model are such, from 0.
         linears: the linear layers of one of them.
         norm_widths: the widths of its norms.
         num_experts: expert MLPs of one of them.
@@ -46,12 +53,17 @@ class BlockKind:
         num_other_parameters: elements in tensors that are neither: a convolution, a vector a head.
     """
 
-    count: int
+    places: tuple[int, ...]
     linears: tuple[Linear, ...]
     norm_widths: tuple[int, ...]
     num_experts: int = 0
     expert_linears: tuple[Linear, ...] = ()
     num_other_parameters: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many blocks of the model are such."""
+        return len(self.places)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +146,9 @@ class Architecture:
     @cached_property
     def blocks(self) -> tuple[BlockKind, ...]:
         """Every kind of block and how many there are of it, the one that `linears` describes first."""
+        odd = {place for block in self.odd_blocks for place in block.places}
         regular = BlockKind(
-            count=self.num_layers - sum(block.count for block in self.odd_blocks),
+            places=tuple(place for place in range(self.num_layers) if place not in odd),
             linears=self.linears,
             norm_widths=self.norm_widths,
             num_experts=self.num_experts,

@@ -44,23 +44,44 @@ def architecture_of(model: str, *, revision: str | None = None) -> Architecture:
         ConfigError: the name stands for nothing, or for a model whose shapes are not known here.
         EnvironmentUnfitError: the config is on the Hub, and the Hub does not give it.
     """
-    source = resolve_model(model, weights=Weights.RANDOM, revision=revision)
-    if source.kind == "hub":
-        from profiler.formula.hub import fetch_config  # noqa: PLC0415 - few jobs need it
+    config = config_of(model, revision=revision)
+    assert config is not None, "it may be fetched"
+    return read_architecture(config)
 
-        return read_architecture(fetch_config(source.location, revision=source.revision))
-    return read_architecture(read_config(source))
+
+def config_of(
+    model: str,
+    *,
+    weights: Weights = Weights.RANDOM,
+    revision: str | None = None,
+    may_fetch: bool = True,
+) -> Mapping[str, object] | None:
+    """The config of a preset, of a directory's model, or of a model on the Hub.
+
+    Args:
+        model: as a job names it.
+        weights: as a job asks for them; a preset's config serves for its pretrained weights, too.
+        revision: of a model on the Hub.
+        may_fetch: whether one that is not on this machine may be fetched; else the answer is None.
+
+    Raises:
+        ConfigError: the name stands for nothing, or the config is none.
+        EnvironmentUnfitError: the config is on the Hub, and the Hub does not give it.
+    """
+    needed = Weights.RANDOM if revision is None else weights
+    source = resolve_model(model, weights=needed, revision=revision)
+    if source.kind != "hub":
+        return read_config(source)
+    from profiler.formula.hub import fetch_config, find_config  # noqa: PLC0415 - few jobs need it
+
+    find = fetch_config if may_fetch else find_config
+    return find(source.location, revision=source.revision)
 
 
 @cache
 def is_at_hand(model: str) -> bool:
     """Whether nothing need be fetched for a model; one whose name means nothing needs nothing either."""
     try:
-        source = resolve_model(model, weights=Weights.RANDOM)
+        return config_of(model, may_fetch=False) is not None
     except ConfigError:
         return True
-    if source.kind != "hub":
-        return True
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - most jobs name a preset
-
-    return isinstance(try_to_load_from_cache(source.location, "config.json", revision=source.revision), str)

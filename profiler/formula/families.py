@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
@@ -88,7 +89,13 @@ def _read_llama_like(config: Mapping[str, object]) -> Architecture:
         widths,
         linears=(
             *_attention(widths, has_bias=has_bias)[:3],
-            Linear(name="o_proj", in_features=widths.q, out_features=hidden, has_bias=has_o_bias),
+            Linear(
+                name="o_proj",
+                in_features=widths.q,
+                out_features=hidden,
+                has_bias=has_o_bias,
+                parent="self_attn",
+            ),
             *_gated_mlp(hidden, widths.inner, has_bias=config.get("mlp_bias") is True),
         ),
         norm_widths=(hidden, hidden, head_dim, head_dim) if model_type == "qwen3" else (hidden, hidden),
@@ -124,8 +131,8 @@ def _read_phi(config: Mapping[str, object]) -> Architecture:
         widths,
         linears=(
             *_attention(widths, has_bias=True, output="dense"),
-            Linear(name="fc1", in_features=hidden, out_features=inner, has_bias=True),
-            Linear(name="fc2", in_features=inner, out_features=hidden, has_bias=True),
+            Linear(name="fc1", in_features=hidden, out_features=inner, has_bias=True, parent="mlp"),
+            Linear(name="fc2", in_features=inner, out_features=hidden, has_bias=True, parent="mlp"),
         ),
         norm_widths=(hidden,),
     )
@@ -148,10 +155,10 @@ def _read_gpt2(config: Mapping[str, object]) -> Architecture:
         config,
         widths,
         linears=(
-            Linear(name="c_attn", in_features=hidden, out_features=3 * hidden, has_bias=True),
-            Linear(name="c_proj", in_features=hidden, out_features=hidden, has_bias=True),
-            Linear(name="c_fc", in_features=hidden, out_features=inner, has_bias=True),
-            Linear(name="c_proj", in_features=inner, out_features=hidden, has_bias=True),
+            Linear(name="c_attn", in_features=hidden, out_features=3 * hidden, has_bias=True, parent="attn"),
+            Linear(name="c_proj", in_features=hidden, out_features=hidden, has_bias=True, parent="attn"),
+            Linear(name="c_fc", in_features=hidden, out_features=inner, has_bias=True, parent="mlp"),
+            Linear(name="c_proj", in_features=inner, out_features=hidden, has_bias=True, parent="mlp"),
         ),
         norm_widths=(hidden, hidden),
         is_tied=True,
@@ -185,7 +192,7 @@ def _read_qwen3_moe(config: Mapping[str, object]) -> Architecture:
         window=config.get("sliding_window") if config.get("use_sliding_window") is True else None,
     )
     dense = BlockKind(
-        count=_num_dense_blocks(config, num_layers=widths.num_layers),
+        places=_dense_blocks(config, num_layers=widths.num_layers),
         linears=(*attention, *_gated_mlp(hidden, widths.inner)),
         norm_widths=model.norm_widths,
     )
@@ -194,16 +201,16 @@ def _read_qwen3_moe(config: Mapping[str, object]) -> Architecture:
         num_experts=count_in(config, "num_experts"),
         num_experts_per_token=count_in(config, "num_experts_per_tok"),
         expert_linears=_gated_mlp(hidden, count_in(config, "moe_intermediate_size")),
-        odd_blocks=(dense,) if dense.count else (),
+        odd_blocks=(dense,) if dense.places else (),
     )
 
 
-def _num_dense_blocks(config: Mapping[str, object], *, num_layers: int) -> int:
+def _dense_blocks(config: Mapping[str, object], *, num_layers: int) -> tuple[int, ...]:
     """Blocks with one MLP, by the rule of `Qwen3MoeDecoderLayer`."""
     plain = config.get("mlp_only_layers")
     only_mlp = set(plain) if isinstance(plain, list) else set()
     step = count_in(config, "decoder_sparse_step", default=1)
-    return sum(layer in only_mlp or (layer + 1) % step != 0 for layer in range(num_layers))
+    return tuple(layer for layer in range(num_layers) if layer in only_mlp or (layer + 1) % step != 0)
 
 
 def _read_qwen3_5_text(config: Mapping[str, object]) -> Architecture:
@@ -220,18 +227,18 @@ def _read_qwen3_5_text(config: Mapping[str, object]) -> Architecture:
         config,
         widths,
         linears=(
-            Linear(name="q_proj", in_features=hidden, out_features=2 * widths.q),
+            Linear(name="q_proj", in_features=hidden, out_features=2 * widths.q, parent="self_attn"),
             *_attention(widths)[1:],
             *mlp,
         ),
         norm_widths=(hidden, hidden, widths.head_dim, widths.head_dim),
     )
-    delta_net = _delta_net(config, hidden, mlp, count=types.count("linear_attention"))
-    return replace(model, odd_blocks=(delta_net,))
+    places = tuple(place for place, kind in enumerate(types) if kind == "linear_attention")
+    return replace(model, odd_blocks=(_delta_net(config, hidden, mlp, places=places),))
 
 
 def _delta_net(
-    config: Mapping[str, object], hidden: int, mlp: tuple[Linear, ...], *, count: int
+    config: Mapping[str, object], hidden: int, mlp: tuple[Linear, ...], *, places: tuple[int, ...]
 ) -> BlockKind:
     num_value_heads = count_in(config, "linear_num_value_heads")
     value_head_dim = count_in(config, "linear_value_head_dim")
@@ -240,13 +247,13 @@ def _delta_net(
     qkv_width = 2 * key_width + value_width
     convolution = qkv_width * count_in(config, "linear_conv_kernel_dim")
     return BlockKind(
-        count=count,
+        places=places,
         linears=(
-            Linear(name="in_proj_qkv", in_features=hidden, out_features=qkv_width),
-            Linear(name="in_proj_z", in_features=hidden, out_features=value_width),
-            Linear(name="in_proj_b", in_features=hidden, out_features=num_value_heads),
-            Linear(name="in_proj_a", in_features=hidden, out_features=num_value_heads),
-            Linear(name="out_proj", in_features=value_width, out_features=hidden),
+            Linear(name="in_proj_qkv", in_features=hidden, out_features=qkv_width, parent="linear_attn"),
+            Linear(name="in_proj_z", in_features=hidden, out_features=value_width, parent="linear_attn"),
+            Linear(name="in_proj_b", in_features=hidden, out_features=num_value_heads, parent="linear_attn"),
+            Linear(name="in_proj_a", in_features=hidden, out_features=num_value_heads, parent="linear_attn"),
+            Linear(name="out_proj", in_features=value_width, out_features=hidden, parent="linear_attn"),
             *mlp,
         ),
         norm_widths=(hidden, hidden, value_head_dim),
@@ -256,19 +263,20 @@ def _delta_net(
 
 def _attention(widths: _Widths, *, has_bias: bool = False, output: str = "o_proj") -> tuple[Linear, ...]:
     hidden, q, kv = widths.hidden, widths.q, widths.kv
+    linear = partial(Linear, has_bias=has_bias, parent="self_attn")
     return (
-        Linear(name="q_proj", in_features=hidden, out_features=q, has_bias=has_bias),
-        Linear(name="k_proj", in_features=hidden, out_features=kv, has_bias=has_bias),
-        Linear(name="v_proj", in_features=hidden, out_features=kv, has_bias=has_bias),
-        Linear(name=output, in_features=q, out_features=hidden, has_bias=has_bias),
+        linear(name="q_proj", in_features=hidden, out_features=q),
+        linear(name="k_proj", in_features=hidden, out_features=kv),
+        linear(name="v_proj", in_features=hidden, out_features=kv),
+        linear(name=output, in_features=q, out_features=hidden),
     )
 
 
 def _gated_mlp(hidden: int, inner: int, *, has_bias: bool = False) -> tuple[Linear, ...]:
     return (
-        Linear(name="gate_proj", in_features=hidden, out_features=inner, has_bias=has_bias),
-        Linear(name="up_proj", in_features=hidden, out_features=inner, has_bias=has_bias),
-        Linear(name="down_proj", in_features=inner, out_features=hidden, has_bias=has_bias),
+        Linear(name="gate_proj", in_features=hidden, out_features=inner, has_bias=has_bias, parent="mlp"),
+        Linear(name="up_proj", in_features=hidden, out_features=inner, has_bias=has_bias, parent="mlp"),
+        Linear(name="down_proj", in_features=inner, out_features=hidden, has_bias=has_bias, parent="mlp"),
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
 from profiler.errors import ConfigError
 from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
+from profiler.jobs.targets import is_targeted
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -35,7 +36,7 @@ def add_adapter(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel | Peft
     """Inject LoRA adapters, or train every weight.
 
     Raises:
-        ConfigError: the model has no modules of the names asked for.
+        ConfigError: the model has no modules of the names asked for, or of some of them.
     """
     if isinstance(spec.method, Full | Inference):
         return model
@@ -63,9 +64,22 @@ def add_adapter(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel | Peft
             f"no adapter fits {spec.model}: {str(error).partition('. ')[0]}",
             hint=f"its linear modules are {', '.join(names)}",
         ) from error
+    _refuse_dropped_targets(adapted, config, spec)
     if isinstance(method, QLora) and method.trl_casting:
         _cast_as_trl(adapted)
     return adapted
+
+
+def _refuse_dropped_targets(model: PeftModel, config: LoraConfig, spec: JobSpec) -> None:
+    """Peft leaves out a name that no module has, without a word, where another one has any."""
+    found = cast("list[str]", model.base_model.targeted_module_names)  # a module, by its annotation
+    asked = config.target_modules or ()  # without the names that peft has read as those of stacked experts
+    dropped = [name for name in sorted(asked) if not any(is_targeted(path, (name,)) for path in found)]
+    if dropped:
+        raise ConfigError(
+            f"targets: {spec.model} has no module {', '.join(map(repr, dropped))}",
+            hint="leave out what it does not have, or choose all-linear",
+        )
 
 
 def _cast_as_trl(model: PeftModel) -> None:

@@ -53,6 +53,7 @@ def test_the_calculator_agrees_with_an_estimate_at_200_points(chromium: Browser,
         {"optimizer": "adamw_bnb_8bit", "method": "full"},
         {"method": {"kind": "lora", "rank": 64, "targets": "q_proj,v_proj"}},
         {"model": "mistral-7b-v0.1", "method": "int8-lora"},  # something else holds from its window on
+        {"model": "gpt2", "method": "lora", "seq_len": 1024},  # which has no positions beyond
     ]
     store = a_study(tmp_path / "my-study")
     for changes in settings:
@@ -76,12 +77,17 @@ def test_the_calculator_agrees_with_an_estimate_at_200_points(chromium: Browser,
     assert len(said) == NUM_POINTS
     for (kind, _, gpu, batch, length), answer in zip(points, said, strict=True):
         job = kind.model_copy(update={"gpu": gpu, "batch_size": batch, "seq_len": length})
+        if kind.model == "gpt2" and length > 1024:
+            assert answer is None
+            continue
         expected = estimate_job(job, formula=PEAKVRAM, factors=default_factors(), card=card_of(job))
         assert isinstance(expected, Estimate)
         for name, figure in (("allocated", "allocated"), ("reserved", "reserved"), ("device", "device_used")):
             band = getattr(expected.corrected, figure)
             bytes_said = [answer[name][end] for end in ("value", "low", "high")]
             assert bytes_said == pytest.approx([band.value_bytes, band.low_bytes, band.high_bytes], rel=1e-3)
+        for end in ("low", "value", "high"):
+            assert answer["allocated"][end] <= answer["reserved"][end] <= answer["device"][end]
         is_close = abs(expected.verdict.room_bytes) < expected.card.total_bytes * 1e-3
         assert answer["fits"] == expected.verdict.fits or is_close, (job, answer)
         assert answer["reason"] == expected.verdict.reason or is_close

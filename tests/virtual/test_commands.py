@@ -198,10 +198,17 @@ def test_an_attention_that_a_model_lacks_is_refused(virtual_gpu: WarmMachines) -
 def test_adapters_for_modules_that_a_model_lacks_are_refused(
     virtual_gpu: WarmMachines, tmp_path: Path
 ) -> None:
+    method = {"kind": "lora", "targets": "c_attn,nothing"}
     model = a_model(tmp_path / "model")
-    message, hint = refusal(virtual_gpu, model, method={"kind": "lora", "targets": "c_attn,nothing"})
-    assert message.startswith(f"no adapter fits {model}: Target modules {{")
+    message, hint = refusal(virtual_gpu, model, method=method)
+    assert message == f"targets: {model} has no module 'c_attn'"
+    assert "are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj" in hint
+    other = a_model(tmp_path / "other", model_type="olmo")  # of which only the model itself tells
+    message, hint = refusal(virtual_gpu, other, method=method)
+    assert message.startswith(f"no adapter fits {other}: Target modules {{")
     assert hint.endswith("are down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj")
+    message, _ = refusal(virtual_gpu, other, method={"kind": "lora", "targets": "q_proj,nothing"})
+    assert message == f"targets: {other} has no module 'nothing'"
 
 
 @pytest.mark.parametrize(

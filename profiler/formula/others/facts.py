@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, TypeAlias, assert_never
 from profiler.formula.breakdown import Breakdown, Instant
 from profiler.jobs.choices import InferenceQuant, Optimizer, Precision
 from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
+from profiler.jobs.targets import is_targeted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from fractions import Fraction
 
-    from profiler.formula.architecture import Architecture, Linear
+    from profiler.formula.architecture import Architecture
     from profiler.formula.breakdown import Quantity
     from profiler.jobs.job import Method
 
@@ -67,7 +68,7 @@ def num_adapter_parameters(architecture: Architecture, method: AnyLora) -> int:
         block.count * (method.rank * (linear.in_features + linear.out_features) + extra * linear.out_features)
         for block in architecture.blocks
         for linear in block.linears
-        if _is_adapted(linear, method)
+        if method.targets == "all-linear" or is_targeted(linear.path, method.targets)
     )
     hidden, vocab = architecture.hidden_size, architecture.vocab_size
     has_output = method.targets != "all-linear" and "lm_head" in method.targets
@@ -146,10 +147,3 @@ def only_optimizers(*optimizers: Optimizer) -> Refusal:
 def only_dense(_: JobSpec, architecture: Architecture) -> str | None:
     """Refuses mixtures of experts."""
     return None if architecture.is_dense else "it speaks of dense models, not of a mixture of experts"
-
-
-def _is_adapted(linear: Linear, method: AnyLora) -> bool:
-    # peft matches a target to the end of a module's path: `self_attn.q_proj` adapts q_proj.
-    return method.targets == "all-linear" or any(
-        target.rpartition(".")[2] == linear.name for target in method.targets
-    )

@@ -10,13 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiler.formula.breakdown import Breakdown, Formula
-from profiler.formula.families import LLAMA_LIKE
-from profiler.formula.own.blocks.families import BLOCKS
 from profiler.formula.own.inference import evaluate_inference
 from profiler.formula.own.instants import instants_of
 from profiler.formula.own.parts import take_apart, workspace_bytes
-from profiler.formula.own.scheme import PURE
-from profiler.jobs.choices import Attention
+from profiler.formula.own.scope import refusal
 from profiler.jobs.job import Inference, JobSpec
 
 if TYPE_CHECKING:
@@ -48,40 +45,6 @@ def evaluate(job: JobSpec, architecture: Architecture, shape: Shape) -> Breakdow
     if isinstance(job.method, Inference):
         return evaluate_inference(job, architecture, shape, workspace_bytes=workspace_bytes(job.gpu))
     return Breakdown(instants=instants_of(take_apart(job, architecture, shape)))
-
-
-def refusal(job: JobSpec, architecture: Architecture) -> str | None:
-    """Why the formula says nothing of a job; None where it does."""
-    if architecture.model_type not in BLOCKS:
-        return f"the blocks of {architecture.model_type} models are not followed"
-    if job.method.kind == "inference" and architecture.model_type not in LLAMA_LIKE:
-        return f"inference of {architecture.model_type} models is not followed"
-    if job.method.kind == "inference" and job.precision not in PURE:
-        return "inference under autocast is not followed"
-    if getattr(job.method, "use_dora", False):
-        return "DoRA's magnitudes are not followed"
-    if getattr(job.method, "trl_casting", False):
-        return "trl's casting of a quantized model is not followed"
-    return None if architecture.model_type in LLAMA_LIKE else _refusal_of_family(job, architecture)
-
-
-def _refusal_of_family(job: JobSpec, architecture: Architecture) -> str | None:
-    """Of a family that is followed in part."""
-    if job.precision not in PURE:
-        return f"autocast is not followed in the blocks of {architecture.model_type} models"
-    if architecture.model_type == "gpt2" and job.attention is Attention.EAGER:
-        return "dropout in eager attention is not followed"
-    if architecture.odd_blocks:
-        return "models whose blocks differ are not followed"
-    if not architecture.is_dense and not _adapts_attention_only(job):
-        return "adapters of some experts only are not followed"
-    return None
-
-
-def _adapts_attention_only(job: JobSpec) -> bool:
-    """Whether targets leave the experts alone, or are all there are."""
-    targets = getattr(job.method, "targets", "all-linear")
-    return targets == "all-linear" or set(targets) <= {"q_proj", "k_proj", "v_proj", "o_proj"}
 
 
 PEAKVRAM = Formula(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from profiler.jobs.choices import InferenceQuant, Precision
 from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, Method, QLora
+from profiler.jobs.targets import is_targeted
 
 if TYPE_CHECKING:
     from profiler.formula.architecture import Architecture, Linear
@@ -46,7 +47,8 @@ class Scheme:
         """Whether a linear layer of a block has an adapter."""
         if self.adapter is None:
             return False
-        return self.adapter.targets == "all-linear" or linear.name in self.adapter.targets
+        targets = self.adapter.targets
+        return targets == "all-linear" or is_targeted(linear.path, targets)
 
     def adapts_experts(self, architecture: Architecture) -> bool:
         """Whether a block's experts and their router have adapters, as peft gives them under `all-linear`."""

@@ -86,7 +86,7 @@ def _by_formula(view: StudyView, grid: Grid, gpu_id: str) -> FitTable:
     gpu = find_gpu(gpu_id)
     known = {place: record for place, record in grid.cells.items() if is_at_hand(record.spec.model)}
     jobs = to_frame(known.values()).assign(gpu=gpu.id, gpu_memory_bytes=None)
-    estimates = estimate_frame(jobs, formula=PEAKVRAM, factors=view.factors)
+    estimates = estimate_frame(jobs, formula=PEAKVRAM, factors=view.factors, is_here=False)
     cells = dict.fromkeys(grid.cells, Cell(fits=None, text="?"))
     for place, (_, row) in zip(known, estimates.iterrows(), strict=True):
         fits, used = row["estimate.fits"], row["estimate.device_used_bytes"]

@@ -7,15 +7,18 @@ and lengths; the page gets the polynomials that come out, and the correction fac
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from profiler.errors import ConfigError
 from profiler.estimate.apply import CONSTANT, CONTEXT
+from profiler.estimate.estimate import or_reason
 from profiler.estimate.factors import conditions_of, most_specific
 from profiler.formula.breakdown import Shape
 from profiler.formula.configs import NOT_AT_HAND, architecture_of, is_at_hand
 from profiler.formula.own.peakvram import PEAKVRAM
 from profiler.formula.pieces import MONOMIALS, NotPiecewiseError, Pieces, follow
+from profiler.formula.runnable import check_runnable, max_seq_len
 from profiler.hardware.catalogue import load_catalogue
 from profiler.jobs.settings import method_label, settings_of
 from profiler.records.store import short_model
@@ -101,7 +104,9 @@ def _architecture(kind: JobSpec) -> Architecture | str:
         architecture = architecture_of(kind.model)
     except ConfigError as error:
         return error.message
-    reason = FORMULA.refusal(kind, architecture)
+    # Whoever reads the page may have other libraries; how long a row may be the page says itself.
+    reason = or_reason(partial(check_runnable, is_here=False), kind.model_copy(update={"seq_len": 1}))
+    reason = FORMULA.refusal(kind, architecture) if reason is None else reason
     return architecture if reason is None else reason
 
 
@@ -184,6 +189,7 @@ class _Writer:
             "model": short_model(kind.model),
             "method": method_label(settings),
             "settings": describe_settings(settings),
+            "max_length": max_seq_len(kind),
             "cards": [[self._section(section) for section in one] for one in sections],
             "factors": [factor for factor, _ in numbers],
             "intervals": [interval for _, interval in numbers],

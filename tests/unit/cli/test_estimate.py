@@ -161,7 +161,7 @@ def test_the_page_shows_what_the_command_says(capsys: pytest.CaptureFixture[str]
 
 
 def test_an_estimate_takes_every_flag_of_a_job_that_a_run_takes() -> None:
-    of_the_run_alone = {"out", "allow_busy", "timeout"}
+    of_the_run_alone = {"out", "allow_busy", "timeout", "dry_run"}
     flags = inspect.signature(run).parameters.keys() - of_the_run_alone
     assert flags <= inspect.signature(estimate).parameters.keys()
 

@@ -3,14 +3,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profiler.estimate.apply import Band, correct
+from profiler.estimate.card import card_of
+from profiler.estimate.estimate import Estimate, estimate_job
 from profiler.estimate.evaluate import evaluate_group, group_jobs
-from profiler.estimate.factors import Correction, Factor, FactorGroup, FormulaFactors, IntervalGroup
+from profiler.estimate.factors import (
+    Correction,
+    Factor,
+    FactorGroup,
+    FormulaFactors,
+    IntervalGroup,
+    default_factors,
+)
+from profiler.estimate.frame import estimate_frame
 from profiler.formula.breakdown import Breakdown, Instant
+from profiler.formula.own.peakvram import PEAKVRAM
+from profiler.hardware.catalogue import load_catalogue
+from profiler.jobs.keys import flatten
 from profiler.units import MIB
 from tests.builders import a_job
 from tests.unit.fit.made_up import MADE_UP
@@ -131,3 +145,52 @@ def test_many_jobs_are_corrected_as_each_alone(
         return np.stack(columns, axis=1).tolist()  # type: ignore[no-any-return]
 
     assert corrected(list(jobs)) == [row for job in jobs for row in corrected([job])]
+
+
+BANDS = ("allocated", "reserved", "device_used")
+factor_values = st.sampled_from([0.0, 0.5, 1.0]) | st.floats(0, 3)
+ends = st.tuples(st.floats(0.3, 1), st.floats(1, 3))
+
+
+@st.composite
+def random_factors(draw: st.DrawFn) -> FormulaFactors:
+    """Factors that no records have, with intervals that know nothing of each other."""
+
+    def part(*names: str) -> Correction:
+        return a_part(a_factor_group({name: draw(factor_values) for name in names}), interval=draw(ends))
+
+    terms = ("weights", "activations", "optimizer", "block", "logits_and_loss", "saved_activations")
+    return FormulaFactors(
+        allocated=part(*terms), reserved_gap=part(*terms, "constant"), device_gap=part("context", "constant")
+    )
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["full", "lora", "qlora", "int8-lora", "inference"]),
+    st.lists(st.tuples(st.integers(1, 64), st.sampled_from([1, 100, 2048, 8192])), min_size=1, max_size=4),
+    random_factors(),
+    st.sampled_from(list(load_catalogue())),
+)
+def test_no_figure_is_below_one_that_it_holds(
+    method: str, shapes: list[tuple[int, int]], factors: FormulaFactors, gpu: str
+) -> None:
+    jobs = [
+        a_job(model="smollm2-135m", method=method, gpu=gpu, batch_size=batch_size, seq_len=seq_len)
+        for batch_size, seq_len in shapes
+    ]
+    file = default_factors().model_copy(update={"formulas": {PEAKVRAM.id: factors}})
+    frame = estimate_frame(
+        pd.DataFrame([flatten(job.model_dump(mode="json")) for job in jobs]), formula=PEAKVRAM, factors=file
+    )
+    for job, (_, row) in zip(jobs, frame.iterrows(), strict=True):
+        alone = estimate_job(job, formula=PEAKVRAM, factors=file, card=card_of(job))
+        assert isinstance(alone, Estimate)
+        bands = [getattr(alone.corrected, name) for name in BANDS]
+        for end in ("low", "value", "high"):
+            figures = [getattr(band, f"{end}_bytes") for band in bands]
+            assert figures == sorted(figures), end
+            columns = [f"estimate.{name}_{end}_bytes".replace("_value", "") for name in BANDS]
+            assert [row[column] for column in columns] == figures, end
+        for band in bands:
+            assert band.low_bytes <= band.value_bytes <= band.high_bytes

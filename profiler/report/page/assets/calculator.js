@@ -41,6 +41,11 @@ function showAnswer() {
     one.model === asked.model && one.method === asked.method && one.settings === asked.settings);
   const card = CALC.cards.find((one) => one.id === asked.card);
   const said = estimate(kind, card, asked.batch, asked.length);
+  if (!said) {
+    show("calculator-answer", make("div", { class: "answer no" }, make("div", {}, make("strong", {}, "\u2717 cannot run"),
+      make("small", {}, `${asked.model} has positions for ${CALC.kinds[kind].max_length} tokens, not for ${asked.length}`))));
+    return;
+  }
   const [sign, text] = SAID[said.fits];
   const figure = (name, value) => make("div", {}, make("span", {}, `peak ${name}`),
     make("strong", {}, value ? gib(value.value) : "not known"),

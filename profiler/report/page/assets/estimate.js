@@ -30,19 +30,25 @@ function valueOf(quantity, powers) {
 const sumOf = (terms) => Object.values(terms).reduce((sum, bytes) => sum + bytes, 0);
 
 // The corrected terms at the instant that is the peak, and value, low and high end of each figure; null where not known.
+// Nothing of rows that the model has no positions for.
 function estimate(kind, card, batch, length) {
   const job = CALC.kinds[kind];
+  if (job.max_length !== null && length > job.max_length) return null;
   const bare = amounts(kind, card, batch, length);
   const factors = FIGURES.map((name, at) => job.factors[at] < 0 ? null : CALC.factors[name][job.factors[at]]);
   const instants = bare.map(({ name, terms }) => ({ name, terms: corrected(terms, factors[0] ?? {}) }));
   const peak = instants.reduce((best, one) => sumOf(one.terms) > sumOf(best.terms) ? one : best);
-  const allocated = sumOf(peak.terms);
-  const features = { [CALC.gap.constant]: CALC.gap.constant_bytes, ...largestTerms(bare) };
-  const reserved = factors[1] && allocated + weighted(features, factors[1]);
-  const context = { [CALC.gap.constant]: CALC.gap.constant_bytes, [CALC.gap.context]: card.context_bytes };
-  const is_known = reserved && factors[2] && card.context_bytes !== null;
-  const device = is_known ? reserved + weighted(context, factors[2]) : null;
-  const bands = [allocated, reserved, device].map((value, at) => value === null ? null : band(value, job.intervals[at], FIGURES[at]));
+  const gaps = [
+    { [CALC.gap.constant]: CALC.gap.constant_bytes, ...largestTerms(bare) },
+    card.context_bytes === null ? null : { [CALC.gap.constant]: CALC.gap.constant_bytes, [CALC.gap.context]: card.context_bytes },
+  ];
+  const bands = [band(sumOf(peak.terms), job.intervals[0], FIGURES[0]), null, null];
+  for (const at of [1, 2]) {
+    if (bands[at - 1] && factors[at] && gaps[at - 1]) {
+      const value = bands[at - 1].value + weighted(gaps[at - 1], factors[at]);
+      bands[at] = onTop(band(value, job.intervals[at], FIGURES[at]), bands[at - 1]);
+    }
+  }
   return { peak, allocated: bands[0], reserved: bands[1], device: bands[2], ...judge(bands, card) };
 }
 
@@ -66,6 +72,10 @@ function band(value, interval, name) {
   return { value, low: value * low, high: value * high };
 }
 
+// A figure is nowhere below the one that it holds, whose interval was fitted by itself.
+const onTop = (own, held) =>
+  Object.fromEntries(["value", "low", "high"].map((end) => [end, Math.max(own[end], held[end])]));
+
 // Whether a job fits; "no" only where tensors and CUDA context alone are more than the card has.
 function judge([allocated, reserved, device], card) {
   const held = device ?? reserved ?? allocated;
@@ -81,7 +91,14 @@ function judge([allocated, reserved, device], card) {
   return { fits: "unlikely", room, reason: "unless the allocator can do with less than it would keep" };
 }
 
-const roomText = (room) => room >= 0 ? `${gib(room)} free` : `${gib(-room)} too much`;
+const roomText = (room) => room >= 0 ? `${sizeText(room)} free` : `${sizeText(-room)} too much`;
+
+// As `peakvram estimate` writes a size.
+function sizeText(bytes) {
+  const units = [["TiB", 2 ** 40], ["GiB", GIB], ["MiB", 2 ** 20], ["KiB", 2 ** 10]];
+  const [unit, factor] = units.find(([, one]) => bytes * 204_800 >= one * 204_799) ?? ["B", 1];
+  return `${(bytes / factor).toFixed(factor > 1 ? 2 : 0)} ${unit}`;
+}
 
 const SAID = {
   yes: ["\u2713", "fits"], likely: ["\u2713?", "likely fits"],

@@ -30,7 +30,7 @@ function growthChart(id, field, label, lines, records, shapeAt) {
     .sort((one, two) => one - two);
   const points = records.filter((record) => record[NAMED[closer.figure]] > 0 && lines.some((line) => line.method === record.method));
   const curves = lines.filter((line) => line.kind >= 0).map((line) => ({ ...line, values: on_axis.map((at) =>
-    estimate(line.kind, card, ...shapeAt(at))[closer.figure]?.value ?? null) }));
+    estimate(line.kind, card, ...shapeAt(at))?.[closer.figure]?.value ?? null) }));
   chart(id, `Peak ${closer.figure} memory of ${closer.model} by ${label}`, (width) => paintGrowth(width, { field, label, on_axis, points, curves, lines, source }),
     keys(lines.map((line) => [line.method, line.colour])),
     asTable(`Peak ${closer.figure} by ${label}, GiB: ${source.provenance}`, ["method", ...on_axis], lines.map((line) =>

@@ -59,6 +59,7 @@ function recordedCell(number) {
 function estimatedCell(kind, card, batch, length) {
   if (kind < 0) return make("td", { title: "the formula says nothing of this kind of job" }, "\u2013");
   const said = estimate(kind, card, batch, length);
+  if (!said) return make("td", { title: "the model has no positions for so many tokens" }, "\u2013");
   const held = said.device ?? said.reserved ?? said.allocated;
   const [sign, text] = SAID[said.fits];
   return make("td", { class: said.fits, title: `${text}: ${gib(held.value)}, 90 % interval ${gib(held.low)} to ${gib(held.high)}` },

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import importlib.util
+from importlib.machinery import ModuleSpec
+from typing import TYPE_CHECKING
+
+import pytest
+
+from profiler.jobs.causal_models import find_causal_model
+from profiler.jobs.choices import Attention
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TABLE = """
+MODEL_FOR_CAUSAL_LM_MAPPING_NAMES = OrderedDict(
+    [
+        ("plain", "PlainForCausalLM"),
+        ("old", "OldForCausalLM"),
+        ("elsewhere", "ElsewhereForCausalLM"),
+    ]
+)
+"""
+PLAIN = """
+class PlainPreTrainedModel(PreTrainedModel):
+    _supports_sdpa = True
+    supports_gradient_checkpointing = True
+
+
+class PlainForCausalLM(PlainPreTrainedModel, GenerationMixin):
+    _supports_sdpa: bool = False  # its own word is the last
+"""
+OLD = """
+class OldForCausalLM(PreTrainedModel):
+    _supports_flash_attn_2 = True
+"""
+ELSEWHERE = """
+class ElsewhereForCausalLM(LlamaForCausalLM):
+    pass
+"""
+
+
+@pytest.fixture
+def _sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An installed transformers of three families."""
+    families = {"plain": PLAIN, "old": OLD, "elsewhere": ELSEWHERE}
+    files = {"auto/modeling_auto.py": TABLE} | {f"{n}/modeling_{n}.py": s for n, s in families.items()}
+    for name, source in files.items():
+        path = tmp_path / "models" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(source)
+    spec = ModuleSpec("transformers", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
+    find_causal_model.cache_clear()
+    yield
+    find_causal_model.cache_clear()
+
+
+@pytest.mark.usefixtures("_sources")
+def test_a_class_has_what_it_says_and_what_it_inherits() -> None:
+    plain, old = find_causal_model("plain"), find_causal_model("old")
+    assert plain is not None
+    assert old is not None
+    assert plain.attentions == {Attention.EAGER}
+    assert plain.has_checkpointing
+    assert old.attentions == {Attention.EAGER, Attention.FLASH_ATTENTION_2}
+    assert not old.has_checkpointing
+
+
+@pytest.mark.usefixtures("_sources")
+@pytest.mark.parametrize("family", ["elsewhere", "unknown"])
+def test_what_its_sources_do_not_tell_is_not_known(family: str) -> None:
+    assert find_causal_model(family) is None
+
+
+@pytest.mark.parametrize(("family", "has_sdpa"), [("llama", True), ("gpt2", True), ("gpt_oss", False)])
+def test_installed_families_are_known(family: str, has_sdpa: bool) -> None:
+    model = find_causal_model(family)
+    assert model is not None
+    assert (Attention.SDPA in model.attentions) == has_sdpa
