@@ -72,6 +72,22 @@ def check_directory(directory: Path) -> None:
         raise ConfigError(f"{place} may not be written to", hint="choose another place with --out")
 
 
+def text_below(mark: str, path: Path) -> str:
+    """What somebody wrote below the mark of a file that is written anew; empty where there is no such file.
+
+    Raises:
+        ConfigError: if the file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8").partition(mark)[2].lstrip("\n")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else "it is not UTF-8 text"
+        hint = "move it away to have it written anew"
+        raise ConfigError(f"{path} cannot be read: {reason}", hint=hint) from None
+
+
 def reason_of(error: OSError) -> str:
     """What the system says is wrong, such as `no space left on device`."""
     return (error.strerror or type(error).__name__).lower()

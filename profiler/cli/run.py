@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
 from profiler.cli.dry_run import say_whether_it_can_run
@@ -15,9 +15,6 @@ from profiler.records.schema import OutcomeStatus, Record
 from profiler.records.store import check_directory, write_record
 from profiler.report.terminal.output import data_output, notice, print_json, progress
 from profiler.report.terminal.record import show_record
-
-if TYPE_CHECKING:
-    from profiler.jobs.job import JobSpec
 
 DEFAULT_OUT = Path("results/adhoc")
 
@@ -44,6 +41,8 @@ def run(  # noqa: PLR0913 - one parameter a flag
     Exit codes: 0 done (out of memory is a result), 1 the job failed, 2 usage, 3 unfit environment,
     124 time limit, 130 interrupted.
     """  # noqa: D301 - \b keeps the examples' lines apart
+    from profiler.execute.local import run_job  # noqa: PLC0415 - `run --help` needs none of it
+
     spec, reason = job.read()
     timeout_s = read_timeout(timeout)
     if dry_run:
@@ -51,7 +50,8 @@ def run(  # noqa: PLR0913 - one parameter a flag
     check_directory(out / "records")
     if reason:
         notice(reason)
-    record = _run(spec, timeout_s=timeout_s, allow_busy=allow_busy)
+    with progress(f"starting {spec.model}") as on_phase:
+        record = run_job(spec, timeout_s=timeout_s, allow_busy=allow_busy, on_phase=on_phase)
     if reason:
         record = record.model_copy(update={"notes": (*record.notes, reason)})
     _deliver(record, directory=out / "records", as_json=json)
@@ -72,13 +72,6 @@ def read_timeout(text: str | None) -> float | None:
             f"--timeout: {text!r} is no number of seconds above 0", hint="write for example 600"
         )
     return seconds
-
-
-def _run(spec: JobSpec, *, timeout_s: float | None, allow_busy: bool) -> Record:
-    from profiler.execute.local import run_job  # noqa: PLC0415 - `run --help` needs none of it
-
-    with progress(f"starting {spec.model}") as on_phase:
-        return run_job(spec, timeout_s=timeout_s, allow_busy=allow_busy, on_phase=on_phase)
 
 
 def _deliver(record: Record, *, directory: Path, as_json: bool) -> None:

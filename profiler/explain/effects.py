@@ -78,7 +78,8 @@ def find_effects(
             raise KeyboardInterrupt
         found = [stored.record for stored in store.scan().records]
     effects = [effect for one in found if (effect := _effect(changes[one.key], one, base=record)) is not None]
-    return tuple(sorted(effects, key=_rank)[:NUM_SHOWN])
+    effects.sort(key=lambda effect: (effect.status is not OutcomeStatus.OK, -effect.saved_bytes))
+    return tuple(effects[:NUM_SHOWN])
 
 
 def most_promising(record: Record) -> list[Change]:
@@ -128,7 +129,3 @@ def _effect(change: Change, found: Record, *, base: Record) -> Effect | None:
 
 
 _TOLD = (OutcomeStatus.OK, OutcomeStatus.OOM)
-
-
-def _rank(effect: Effect) -> tuple[bool, int]:
-    return effect.status is not OutcomeStatus.OK, -effect.saved_bytes

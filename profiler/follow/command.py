@@ -86,7 +86,9 @@ def _follow(command: Sequence[str], leased: LeasedDevice, options: FollowOptions
             None if isinstance(choice.gpu, Gpu) else opening.enter_context(UsedMemorySampler(choice.gpu))
         )
         end = _run(command, directory, around.variables, timeout_s=options.timeout_s)
-        sampled = Sampled() if sampler is None else _sampled(sampler)
+        sampled = Sampled()
+        if sampler is not None:
+            sampled = Sampled(used_peak_bytes=sampler.peak_bytes, process_peaks=sampler.process_peaks)
         gathered = gather(around, end, sampled=sampled)
     return gathered.to_result(
         command=tuple(command),
@@ -131,10 +133,6 @@ def _run(
         timeout_s=timeout_s if is_late else None,
         num_left=len(left),
     )
-
-
-def _sampled(sampler: UsedMemorySampler) -> Sampled:
-    return Sampled(used_peak_bytes=sampler.peak_bytes, process_peaks=sampler.process_peaks)
 
 
 def _signal_of(asked: KeyboardInterrupt | SystemExit) -> signal.Signals:

@@ -105,7 +105,8 @@ def gather(around: Surroundings, end: CommandEnd, *, sampled: Sampled) -> Gather
     state = None if around.machine is None else open_state(around.machine.state_path)
     sampled = sampled if state is None else _counted(state)
     processes = tuple(_completed(report, end, sampled) for report in read_reports(around.reports))
-    notes = [*_problems(around.reports), *_notes(end, processes), *_notes_on_cards(around, processes)]
+    problems = [path.read_text() for path in sorted(around.reports.glob("*.problem"))]
+    notes = [*problems, *_notes(end, processes), *_notes_on_cards(around, processes)]
     if state is None:
         used_bytes = sampled.used_peak_bytes
         return Gathered(end=end, processes=processes, device_used_bytes=used_bytes, notes=tuple(notes))
@@ -198,11 +199,6 @@ def _notes_on_cards(around: Surroundings, processes: Sequence[ProcessReport]) ->
 def _differ(uuid: str, other: str) -> bool:
     # torch leaves the first part out; of a MIG slice it may tell the card's.
     return uuid.startswith("GPU-") and uuid.removeprefix("GPU-") != other.removeprefix("GPU-")
-
-
-def _problems(directory: Path) -> Iterator[str]:
-    for path in sorted(directory.glob("*.problem")):
-        yield path.read_text()
 
 
 def _notes(end: CommandEnd, processes: Sequence[ProcessReport]) -> Iterator[str]:

@@ -90,7 +90,7 @@ class RealGpu:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class WholeCard:
     """One whole card as NVML lists it.
 
     Attributes:
@@ -121,7 +121,7 @@ class Listing:
         failures: what is wrong with each of the others.
     """
 
-    cards: tuple[Card, ...]
+    cards: tuple[WholeCard, ...]
     failures: tuple[EnvironmentUnfitError, ...] = ()
 
 
@@ -158,7 +158,7 @@ class Nvml:
         Raises:
             EnvironmentUnfitError: there are cards, and none of them answers.
         """
-        cards: list[Card] = []
+        cards: list[WholeCard] = []
         failures: list[EnvironmentUnfitError] = []
         for index in range(int(pynvml.nvmlDeviceGetCount())):
             try:
@@ -173,11 +173,11 @@ class Nvml:
         """What `gpu` holds, to be asked again and again while NVML is open."""
         return GpuReader(pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid))
 
-    def _card(self, nvml_index: int) -> Card:
+    def _card(self, nvml_index: int) -> WholeCard:
         handle = pynvml.nvmlDeviceGetHandleByIndex(nvml_index)
         pci = pynvml.nvmlDeviceGetPciInfo_v3(handle)
         major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-        card = Card(
+        card = WholeCard(
             nvml_index=nvml_index,
             uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
             name=str(pynvml.nvmlDeviceGetName(handle)),
@@ -191,7 +191,9 @@ class Nvml:
             return replace(card, gpus=tuple(slices))
         return replace(card, gpus=(self._gpu(card, handle),))
 
-    def _gpu(self, card: Card, handle: object, *, mig_instance: tuple[int, int] | None = None) -> RealGpu:
+    def _gpu(
+        self, card: WholeCard, handle: object, *, mig_instance: tuple[int, int] | None = None
+    ) -> RealGpu:
         """A card or a slice of it; what NVML need not tell of a slice is taken from its card."""
         memory = GpuReader(handle).memory()
         return RealGpu(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from profiler.hardware.nvml import Card, RealGpu
+    from profiler.hardware.nvml import RealGpu, WholeCard
 
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 ORDER_VARIABLE = "CUDA_DEVICE_ORDER"
@@ -48,7 +48,7 @@ class VisibleGpus:
     note: str
 
 
-def find_visible(cards: Sequence[Card], environ: Mapping[str, str]) -> VisibleGpus:
+def find_visible(cards: Sequence[WholeCard], environ: Mapping[str, str]) -> VisibleGpus:
     """The GPUs among `cards` that a CUDA process started with `environ` would see."""
     ordered, is_certain = _in_cuda_order(cards, environ.get(ORDER_VARIABLE, ""))
     wanted = environ.get(VISIBLE_VARIABLE)
@@ -83,7 +83,7 @@ def _digits(uuid: str) -> str:
     return uuid.lower().removeprefix("gpu-").removeprefix("mig-").replace("-", "")
 
 
-def _in_cuda_order(cards: Sequence[Card], order: str) -> tuple[list[Card], bool]:
+def _in_cuda_order(cards: Sequence[WholeCard], order: str) -> tuple[list[WholeCard], bool]:
     """The cards as CUDA numbers them, and whether that is certain.
 
     By default CUDA puts the fastest first, by a rule it does not publish; among equal cards that leaves the
@@ -93,14 +93,14 @@ def _in_cuda_order(cards: Sequence[Card], order: str) -> tuple[list[Card], bool]
     if order == "PCI_BUS_ID" or len({card.name for card in cards}) <= 1:
         return by_bus, True
 
-    def slowness(card: Card) -> tuple[int, int, int]:
+    def slowness(card: WholeCard) -> tuple[int, int, int]:
         major, minor = card.compute_capability
         return -major, -minor, -sum(gpu.total_bytes for gpu in card.gpus)
 
     return sorted(by_bus, key=slowness), False
 
 
-def _by_number(wanted: str, ordered: Sequence[Card]) -> list[RealGpu]:
+def _by_number(wanted: str, ordered: Sequence[WholeCard]) -> list[RealGpu]:
     numbers: list[int] = []
     for entry in wanted.split(","):
         match = _LEADING_NUMBER.match(entry.strip())
@@ -118,7 +118,7 @@ def _by_number(wanted: str, ordered: Sequence[Card]) -> list[RealGpu]:
     return chosen
 
 
-def _by_uuid(wanted: str, ordered: Sequence[Card]) -> list[RealGpu]:
+def _by_uuid(wanted: str, ordered: Sequence[WholeCard]) -> list[RealGpu]:
     kind = wanted[:4]
     names = list(takewhile(lambda entry: entry.startswith(kind), wanted.split(",")))
     found = [_slice(name, ordered) if kind == "MIG-" else _whole(name, ordered) for name in names]
@@ -127,13 +127,13 @@ def _by_uuid(wanted: str, ordered: Sequence[Card]) -> list[RealGpu]:
     return [] if is_repeated else chosen
 
 
-def _whole(prefix: str, ordered: Sequence[Card]) -> RealGpu | None:
+def _whole(prefix: str, ordered: Sequence[WholeCard]) -> RealGpu | None:
     """The only card whose UUID starts like this; of a split card, its first slice."""
     matches = [card for card in ordered if card.uuid.startswith(prefix)]
     return next(iter(matches[0].gpus), None) if len(matches) == 1 else None
 
 
-def _slice(name: str, ordered: Sequence[Card]) -> RealGpu | None:
+def _slice(name: str, ordered: Sequence[WholeCard]) -> RealGpu | None:
     """A slice by its UUID, or as drivers before release 470 named it: `MIG-<card's UUID>/<GPU>/<compute>`."""
     for card in ordered:
         for gpu in card.gpus:

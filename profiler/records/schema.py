@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
@@ -18,13 +18,7 @@ SCHEMA_VERSION: Literal[1] = 1
 
 Bytes: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
 Count: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
-
-
-def _to_utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
-
-
-UtcDatetime: TypeAlias = Annotated[AwareDatetime, AfterValidator(_to_utc)]
+UtcDatetime: TypeAlias = Annotated[AwareDatetime, AfterValidator(lambda value: value.astimezone(UTC))]
 
 
 class PhaseName(StrEnum):

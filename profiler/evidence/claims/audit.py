@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from profiler.evidence.claims.jobs import all_jobs
 from profiler.evidence.claims.judge import Judgement, judge_claim
 from profiler.evidence.claims.report import CLAIMS_END_MARK, claims_csv, claims_readme
-from profiler.files import write_file
+from profiler.files import text_below, write_file
 from profiler.jobs.identity import job_key
 from profiler.records.pack import pack_study
-from profiler.report.files.own_text import text_below
 from profiler.report.terminal.progress import sweep_progress
 
 if TYPE_CHECKING:

@@ -62,7 +62,6 @@ class Judgement:
         unit: what its figures are counted in; None where it is not checked.
         verdict: what becomes of it.
         found: every figure, in the order of the evidence.
-        num_missing: jobs whose figure there is none of.
         kinds: the kinds of device of the records, `virtual` or `real`; none for arithmetic.
         reason: why there is no verdict, where there is none.
     """
@@ -71,7 +70,6 @@ class Judgement:
     unit: Unit | None
     verdict: ClaimVerdict
     found: tuple[FoundFigure, ...] = ()
-    num_missing: int = 0
     kinds: tuple[str, ...] = ()
     reason: str = ""
 
@@ -163,7 +161,6 @@ def _judge_runs(claim: Claim, runs: Runs, claims: ClaimSet, records: Mapping[str
         unit=unit_of(runs.figure, runs.compare),
         verdict=ClaimVerdict.NOT_RUN if num_missing else _verdict(claim, found),
         found=found,
-        num_missing=num_missing,
         kinds=tuple(sorted({device.kind for device in devices if device})),
         reason=f"{num_missing} of {len(results)} figures are missing" if num_missing else "",
     )

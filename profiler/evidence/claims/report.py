@@ -9,16 +9,15 @@ from profiler.evidence.claims.documents import DEFAULT_TOLERANCE, Arithmetic, Ru
 from profiler.evidence.claims.figures import Unit
 from profiler.evidence.claims.judge import ClaimVerdict, Judgement
 from profiler.report.base.arrange import by_card
-from profiler.report.base.describe import describe_card, describe_versions
 from profiler.report.base.text import UNKNOWN, csv_text, literal, plain_table
-from profiler.report.markdown.write import code, escape, table
+from profiler.report.markdown.write import cards_list, code, escape, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rich.table import Table
 
-    from profiler.evidence.claims.documents import Claimed, ClaimSet, Document
+    from profiler.evidence.claims.documents import ClaimSet, Document
     from profiler.evidence.claims.judge import FoundFigure
     from profiler.records.schema import Record
 
@@ -55,7 +54,7 @@ def claims_readme(claims: ClaimSet, judgements: Mapping[str, Judgement], records
         _summary_table(claims, judgements),
         f"## How a claim is judged\n\n{_RULE}",
         f"{VIRTUAL_RUNS}\n",
-        *_card_lines(records),
+        *([cards_list(cards)] if (cards := by_card(records)) else []),
         "## How it was made\n\n    peakvram claims\n",
         "`claims.csv` has every claim with its figures in full, and the keys of the records they were read\n"
         "from; `records.jsonl.gz` (or `records/`) has the records.\n",
@@ -163,13 +162,6 @@ def _summary_table(claims: ClaimSet, judgements: Mapping[str, Judgement]) -> str
     return table(["document", "claims", *map(str, verdicts)], rows, num_left=1)
 
 
-def _card_lines(records: Sequence[Record]) -> Iterator[str]:
-    cards = by_card(records)
-    if cards:
-        cells = (f"- {escape(describe_card(card))}: {escape(describe_versions(card))}" for card in cards)
-        yield "\n".join(cells) + "\n"
-
-
 def _document_parts(document: Document, judgements: Mapping[str, Judgement]) -> Iterator[str]:
     yield f"## {escape(document.title)}\n"
     author, published = escape(document.author), escape(document.published)
@@ -195,11 +187,9 @@ def _cells(judgement: Judgement) -> list[str]:
 
 
 def _claimed(judgement: Judgement) -> str:
-    claimed = judgement.claim.claimed
-    return UNKNOWN if claimed is None else _show_claimed(claimed, judgement.unit)
-
-
-def _show_claimed(claimed: Claimed, unit: Unit | None) -> str:
+    claimed, unit = judgement.claim.claimed, judgement.unit
+    if claimed is None:
+        return UNKNOWN
     if claimed.high is None:
         return f"at least {show_quantity(claimed.low, unit)}"
     if claimed.low is None:

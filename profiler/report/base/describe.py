@@ -90,6 +90,14 @@ def describe_card(card: CardRecords) -> str:
     return f"{kind}{device_label(device)} ({device.id}), {format_bytes(device.total_bytes)}"
 
 
+def managed_text(managed_bytes: int) -> str:
+    """What stands below the figures where paged optimizers keep state outside them."""
+    return (
+        f"{format_bytes(managed_bytes)} of managed memory (paged optimizer state) come on top: "
+        "the driver moves them between card and host"
+    )
+
+
 def provenance(device: Device) -> str:
     """What stands beside every group of figures: `virtual (rtx-4090)`, or what they were measured on."""
     return f"virtual ({device.id})" if device.kind == "virtual" else f"measured on {device.name}"

@@ -38,8 +38,7 @@ class FormulaError:
         bare: its errors as its author gives it.
         corrected: its errors once corrected; None where there are no factors for it.
         identities: the records.
-        recorded_bytes: their peaks, in the same order.
-        bare_bytes: what the formula says of each.
+        bare_bytes: what the formula says of each, in the same order.
         corrected_bytes: what it says once corrected; empty where there are no factors for it.
     """
 
@@ -47,7 +46,6 @@ class FormulaError:
     bare: Score
     corrected: Score | None
     identities: tuple[Identity, ...]
-    recorded_bytes: tuple[int, ...]
     bare_bytes: tuple[int, ...]
     corrected_bytes: tuple[int, ...]
 
@@ -60,11 +58,8 @@ def formula_errors(records: Sequence[Record], factors: FactorFile) -> tuple[Form
     """
     finished = [one for one in sample_of(records, studies=()).records if is_at_hand(one.spec.model)]
     found = (_error_of(formula, finished, factors.formulas.get(formula.id)) for formula in all_formulas())
-    return tuple(sorted((error for error in found if error is not None), key=_least_first))
-
-
-def _least_first(error: FormulaError) -> float:
-    return (error.corrected or error.bare).median
+    errors = [error for error in found if error is not None]
+    return tuple(sorted(errors, key=lambda error: (error.corrected or error.bare).median))
 
 
 def _error_of(
@@ -84,7 +79,6 @@ def _error_of(
         bare=score(bare, recorded),
         corrected=None if corrected is None else score(corrected, recorded),
         identities=tuple(map(identity_of, own)),
-        recorded_bytes=tuple(recorded.tolist()),
         bare_bytes=tuple(bare.tolist()),
         corrected_bytes=() if corrected is None else tuple(corrected.tolist()),
     )

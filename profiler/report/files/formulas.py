@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from profiler.files import write_file
+from profiler.files import text_below, write_file
 from profiler.report.base.text import csv_text
-from profiler.report.files.own_text import text_below
 from profiler.report.markdown.formulas import FORMULAS_END_MARK, formulas_readme
 from profiler.report.markdown.write import code
 

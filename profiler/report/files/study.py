@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
-from profiler.files import check_directory, write_file
+from profiler.files import check_directory, text_below, write_file
 from profiler.records.frame import write_table
 from profiler.records.study import read_notes
 from profiler.report.base.study_view import view_study
 from profiler.report.base.text import public_path
 from profiler.report.figures.study import write_figures
-from profiler.report.files.own_text import text_below
 from profiler.report.markdown.study import END_MARK, FIGURES_NAME, PAGE_NAME, report_markdown, study_readme
 from profiler.report.markdown.tables import study_tables
 from profiler.report.page.study import study_page

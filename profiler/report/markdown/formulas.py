@@ -89,12 +89,8 @@ def _errors(score: Score | None) -> list[str]:
     """The cells of a score: median, 90th and 95th percentile, and bias."""
     if score is None:
         return [UNKNOWN] * 4
-    return [
-        percent(score.median),
-        percent(score.p90),
-        percent(score.p95),
-        percent(score.bias, has_sign=True),
-    ]
+    absolute = map(percent, (score.median, score.p90, score.p95))
+    return [*absolute, percent(score.bias, has_sign=True)]
 
 
 def _allocated_table(validations: Sequence[Validation]) -> str:

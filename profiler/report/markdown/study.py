@@ -16,7 +16,7 @@ from profiler.report.base.describe import (
 )
 from profiler.report.base.study_view import describe_fitted_on
 from profiler.report.base.text import UNKNOWN
-from profiler.report.markdown.write import code, escape, table
+from profiler.report.markdown.write import cards_list, code, escape, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -123,9 +123,6 @@ def study_readme(records: Sequence[Record], notes: Sequence[SweepNote], *, name:
 
 
 def _card_parts(cards: Sequence[CardRecords]) -> Iterator[str]:
-    yield (
-        "\n".join(f"- {escape(describe_card(card))}: {escape(describe_versions(card))}" for card in cards)
-        + "\n"
-    )
+    yield cards_list(cards)
     if any(card.device.kind == "virtual" for card in cards):
         yield f"{VIRTUAL_FIGURES}\n"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from profiler.report.base.describe import describe_card, describe_versions
 from profiler.report.base.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from profiler.report.base.arrange import CardRecords
 
 _SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~&]")
 
@@ -22,6 +25,12 @@ def escape(text: str) -> str:
 def code(text: str) -> str:
     """Text in one line as code; a backtick in it would end the code, and becomes an apostrophe."""
     return "`" + " ".join(shown(text).split()).replace("`", "'") + "`"
+
+
+def cards_list(cards: Iterable[CardRecords]) -> str:
+    """A line a card: what it is called, and the versions its figures hold for."""
+    lines = (f"- {escape(describe_card(card))}: {escape(describe_versions(card))}" for card in cards)
+    return "\n".join(lines) + "\n"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, num_left: int) -> str:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from profiler.estimate.card import Card
     from profiler.estimate.estimate import Estimated, Verdict
     from profiler.estimate.factors import Factor, FactorFile, FittedOn
-    from profiler.formula.breakdown import Formula
     from profiler.jobs.job import JobSpec
 
 _STYLES = {Fits.YES: "bold green", Fits.LIKELY: "green", Fits.UNLIKELY: "yellow", Fits.NO: "bold yellow"}
@@ -47,7 +46,8 @@ def show_estimate(console: Console, estimate: Estimate, *, factors: FactorFile |
     """Prints an estimate: the job, its peak, the terms of the instant that wins, the others, the verdict."""
     own = factors.formulas.get(estimate.formula.id) if factors else None
     used = most_specific(own.allocated.factors, conditions_of(estimate.spec)).factors if own else None
-    formula = literal(f"formula {estimate.formula.id}: {_title(estimate.formula)}")
+    title = estimate.formula.title.removeprefix(f"{estimate.formula.id}: ")
+    formula = literal(f"formula {estimate.formula.id}: {title}")
     verdict = literal(verdict_line(estimate), _STYLES[estimate.verdict.fits])
     show_blocks(
         console,
@@ -173,10 +173,6 @@ def _heading(spec: JobSpec, card: Card) -> Iterator[Text]:
     yield literal(describe_job(spec), "bold")
     yield literal(f"judged against {card.name} ({card.id}), {format_bytes(card.total_bytes)}: {card.reason}")
     yield Text("ESTIMATE: formulas and arithmetic; nothing was run", style="bold magenta")
-
-
-def _title(formula: Formula) -> str:
-    return formula.title.removeprefix(f"{formula.id}: ")
 
 
 def _headline(estimate: Estimate) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 from rich.text import Text
 
 from profiler.follow.result import CommandResult, CommandStatus, PartEnd, ProcessReport
-from profiler.report.base.describe import VIRTUAL_CARD
+from profiler.report.base.describe import VIRTUAL_CARD, managed_text
 from profiler.report.base.text import UNKNOWN, left, literal, right, show_blocks, size, titled_table
 from profiler.report.base.verdict import device_label
 from profiler.units import format_bytes
@@ -183,10 +183,7 @@ def _closing(result: CommandResult) -> Iterator[Text]:
             "its need is more than these figures; to learn it, give the virtual card more: --gpu-memory 2TiB"
         )
     if result.managed_bytes:
-        yield Text(
-            f"{format_bytes(result.managed_bytes)} of managed memory (paged optimizer state) come on top: "
-            "the driver moves them between card and host"
-        )
+        yield Text(managed_text(result.managed_bytes))
     yield from _doubts(result)
     for note in result.notes:
         yield literal(f"note: {note}")

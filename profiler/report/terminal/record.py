@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from profiler.records.schema import Components, Device, OutcomeStatus, PhaseReading, Record
-from profiler.report.base.describe import VIRTUAL_CARD, describe_job
+from profiler.report.base.describe import VIRTUAL_CARD, describe_job, managed_text
 from profiler.report.base.text import UNKNOWN, left, literal, plain_table, right, show_blocks, size, titled
 from profiler.report.base.verdict import device_label, verdict_line
 from profiler.units import format_bytes
@@ -47,7 +47,8 @@ def phases_table(record: Record) -> Group:
 def components_table(record: Record, components: Components) -> Group:
     """One row a component that holds anything, largest first, and their sum."""
     at = record.components_at
-    where = f" at the end of {_phase_label(at.phase, at.step)}" if at else ""
+    where = f" at the end of {at.phase}" if at else ""
+    where += "" if at is None or at.step is None else f", step {at.step}"
     table = plain_table(left("component") | right("bytes", "share"))
     total = components.total_bytes
     for name, count in sorted(components.model_dump().items(), key=lambda item: -item[1]):
@@ -99,10 +100,6 @@ def _time(elapsed_s: float | None) -> Text:
     return Text(UNKNOWN if elapsed_s is None else f"{elapsed_s:.3f} s")
 
 
-def _phase_label(name: str, step: int | None) -> str:
-    return name if step is None else f"{name}, step {step}"
-
-
 def _closing(record: Record) -> Iterator[Text]:
     yield literal(verdict_line(record), _VERDICT_STYLES.get(record.outcome.status, "bold red"))
     if record.outcome.message:
@@ -110,10 +107,7 @@ def _closing(record: Record) -> Iterator[Text]:
     if record.outcome.inferred_from:
         yield literal(f"told from {record.outcome.inferred_from}")
     if record.managed_bytes:
-        yield Text(
-            f"{format_bytes(record.managed_bytes)} of managed memory (paged optimizer state) come on top: "
-            "the driver moves them between card and host"
-        )
+        yield Text(managed_text(record.managed_bytes))
     if record.value_reads is not None and record.value_reads.unknown:
         sites = ", ".join(record.value_reads.sites)
         yield literal(

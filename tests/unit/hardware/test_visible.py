@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.hardware.nvml import Card, RealGpu
+from profiler.hardware.nvml import RealGpu, WholeCard
 from profiler.hardware.visible import find_visible, match_by_uuid
 from profiler.units import GIB
 from profiler.virtual.state import Quirk, device_uuid
@@ -23,11 +23,11 @@ A100 = ("NVIDIA A100-SXM4-80GB", (8, 0), 80 * GIB)
 
 def a_card(
     bus: int, model: tuple[str, tuple[int, int], int] = RTX_4090, *, num_slices: int | None = None
-) -> Card:
+) -> WholeCard:
     """A card at this place on the bus; its UUID starts with the place, twice."""
     name, capability, total_bytes = model
     uuid = f"GPU-{bus:04x}{bus:04x}-aaaa-4aaa-8aaa-aaaaaaaaaaaa"
-    card = Card(
+    card = WholeCard(
         nvml_index=9 - bus,
         uuid=uuid,
         name=name,
@@ -40,12 +40,14 @@ def a_card(
     if num_slices is not None:
         names = [f"MIG-{bus:04x}{number:04x}-aaaa-5aaa-8aaa-aaaaaaaaaaaa" for number in range(num_slices)]
         gpus = [a_gpu(card, name, 10 * GIB, mig_instance=(7 + n, 0)) for n, name in enumerate(names)]
-    return Card(
-        **{field: getattr(card, field) for field in Card.__slots__ if field != "gpus"}, gpus=tuple(gpus)
+    return WholeCard(
+        **{field: getattr(card, field) for field in WholeCard.__slots__ if field != "gpus"}, gpus=tuple(gpus)
     )
 
 
-def a_gpu(card: Card, uuid: str, total_bytes: int, mig_instance: tuple[int, int] | None = None) -> RealGpu:
+def a_gpu(
+    card: WholeCard, uuid: str, total_bytes: int, mig_instance: tuple[int, int] | None = None
+) -> RealGpu:
     return RealGpu(
         index=None,
         nvml_index=card.nvml_index,
@@ -61,7 +63,7 @@ def a_gpu(card: Card, uuid: str, total_bytes: int, mig_instance: tuple[int, int]
     )
 
 
-def seen(cards: list[Card], **environ: str) -> list[str]:
+def seen(cards: list[WholeCard], **environ: str) -> list[str]:
     """The bus numbers, in CUDA's order."""
     return [gpu.pci_bus_id[5:7] for gpu in find_visible(cards, environ).gpus]
 
@@ -98,7 +100,7 @@ def lists(entries: tuple[str, ...]) -> list[str]:
 @pytest.mark.parametrize("cards", [ALIKE, MIXED], ids=["alike", "mixed"])
 @pytest.mark.parametrize("entries", [NUMBERS, PREFIXES], ids=["numbers", "uuids"])
 def test_every_short_list_is_read_as_torch_reads_it(
-    cards: list[Card], order: dict[str, str], entries: tuple[str, ...]
+    cards: list[WholeCard], order: dict[str, str], entries: tuple[str, ...]
 ) -> None:
     ordered = [gpu.uuid for gpu in find_visible(cards, order).gpus]
     for wanted in lists(entries):
