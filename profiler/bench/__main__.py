@@ -21,14 +21,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from profiler.bench.cases import (
-    ESTIMATES,
-    RUNS,
-    bench_commands,
-    bench_script,
-    bench_sweep,
-    bench_table,
-)
+from profiler.bench import cases
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,12 +44,12 @@ def main() -> int:
         parser.add_argument(flag, action="store_true", help=text)
     options = parser.parse_args()
     if options.sweep or options.exec:
-        result = bench_sweep() if options.sweep else bench_script(repeat=options.repeat)
+        result = cases.bench_sweep() if options.sweep else cases.bench_script(repeat=options.repeat)
         text, holds = show_result(result), result["holds"]
     else:
-        rows = bench_commands(ESTIMATES, repeat=options.repeat)
-        rows += [] if options.estimate else bench_commands(RUNS, repeat=options.repeat)
-        table = bench_table(repeat=options.repeat)
+        rows = cases.bench_commands(cases.ESTIMATES, repeat=options.repeat)
+        rows += [] if options.estimate else cases.bench_commands(cases.RUNS, repeat=options.repeat)
+        table = cases.bench_table(repeat=options.repeat)
         result = {"cases": rows, "table": table}
         text, holds = show_cases(rows) + show_result(table), all(row["holds"] for row in (*rows, table))
     sys.stdout.write(json.dumps(result, indent=2) + "\n" if options.json else text)

@@ -140,7 +140,8 @@ def _or_none(text: str | None) -> str:
 def _notes(real: Record, *histories: History | None) -> Iterator[str]:
     if real.environment and "expandable_segments:True" in real.environment.alloc_conf:
         yield "expandable segments: the allocator maps memory in place of allocating segments"
-        if histories[0] and not _has(histories[0], EventKind.SEGMENT_MAP):
+        events = [event for phase in histories[0].phases for event in phase.events] if histories[0] else []
+        if histories[0] and not any(event.kind is EventKind.SEGMENT_MAP for event in events):
             yield "the real card's driver gave no expandable segments, so torch did without"
     for side, history in zip(("real card", "virtual twin"), histories, strict=True):
         if history is None:
@@ -149,10 +150,6 @@ def _notes(real: Record, *histories: History | None) -> Iterator[str]:
             full = next(phase for phase in history.phases if phase.is_truncated)
             where = label(full.phase, full.step)
             yield f"the history of the {side} was full in {where}: later events are missing"
-
-
-def _has(history: History, kind: EventKind) -> bool:
-    return any(event.kind is kind for phase in history.phases for event in phase.events)
 
 
 def _likeness(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,14 +39,8 @@ if TYPE_CHECKING:
     from profiler.jobs.job import JobSpec
     from profiler.records.store import RecordStore
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Batch:
-    """Jobs, and the Python that has their libraries."""
-
-    jobs: tuple[JobSpec, ...]
-    libraries: LibrarySet
-    python: Path
+    Batch = tuple[tuple[JobSpec, ...], LibrarySet, Path]
+    """Jobs, their libraries, and the Python that has them."""
 
 
 def choose_rows(mapped: Mapped, *, sources: Sequence[str], ids: Sequence[str]) -> list[MappedRow]:
@@ -116,11 +109,11 @@ def run_rows(
     if python is not None and len(wanted) != 1:
         raise ConfigError("--python goes with one --env", hint="name the environment that this Python has")
     check_directory(store.records_directory)
-    batches = [_Batch(jobs=_jobs(rows), libraries=current, python=Path(sys.executable))]
+    batches = [(_jobs(rows), current, Path(sys.executable))]
     batches += [_batch(rows, libraries, python=python) for libraries in wanted]
-    for batch in batches:
-        notice(f"{len(batch.jobs)} jobs with {batch.libraries.label}")
-        run_batch(batch.jobs, store.directory, python=batch.python, directory=published_dir())
+    for jobs, libraries, interpreter in batches:
+        notice(f"{len(jobs)} jobs with {libraries.label}")
+        run_batch(jobs, store.directory, python=interpreter, directory=published_dir())
 
 
 def publish_validation(
@@ -151,7 +144,7 @@ def publish_validation(
     return page, (readme, table, *write_scatter(comparisons, store.directory, name=FIGURE_NAME))
 
 
-def _batch(rows: Sequence[MappedRow], libraries: LibrarySet, *, python: Path | None) -> _Batch:
+def _batch(rows: Sequence[MappedRow], libraries: LibrarySet, *, python: Path | None) -> Batch:
     jobs = _jobs(row for row in rows if row.environment == libraries.name)
     if not jobs:
         named = ", ".join(dict.fromkeys(row.environment for row in rows if row.environment))
@@ -162,7 +155,7 @@ def _batch(rows: Sequence[MappedRow], libraries: LibrarySet, *, python: Path | N
     # Not resolved: the link is what makes a virtual environment's Python find its libraries.
     python = python.absolute()
     check_python(libraries, python)
-    return _Batch(jobs=jobs, libraries=libraries, python=python)
+    return jobs, libraries, python
 
 
 def _jobs(rows: Iterable[MappedRow]) -> tuple[JobSpec, ...]:

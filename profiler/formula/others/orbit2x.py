@@ -21,6 +21,7 @@ Where its own worked examples (Llama 7B, 2048 tokens, P = 7e9, L = 32, h = 4096)
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from profiler.formula.breakdown import Breakdown, Formula, Quantity, Shape
@@ -126,7 +127,9 @@ def _evaluate_lora(job: JobSpec, architecture: Architecture, shape: Shape) -> Br
     )
 
 
-_PREDICTS = "all that the card shows as used, the CUDA context included"
+_FORMULA = partial(
+    Formula, source=SOURCE, predicts="all that the card shows as used, the CUDA context included"
+)
 _KV_CACHE = "2 * L * h * tokens * {bytes}: keys and values of every block, ungrouped"
 _OVERHEAD = "0.5 GB: CUDA context and libraries"
 _TRAINING_TERMS = {
@@ -134,11 +137,9 @@ _TRAINING_TERMS = {
     "overhead": _OVERHEAD,
 }
 
-ORBIT2X_INFERENCE = Formula(
+ORBIT2X_INFERENCE = _FORMULA(
     id="orbit2x-inference",
     title="Orbit2x guide, inference",
-    source=SOURCE,
-    predicts=_PREDICTS,
     terms={
         "weights": "P * bits / 8 * 1.2",
         "kv_cache": _KV_CACHE.format(bytes="bits / 8"),
@@ -149,11 +150,9 @@ ORBIT2X_INFERENCE = Formula(
     refusal=only("inference"),
 )
 
-ORBIT2X_FULL = Formula(
+ORBIT2X_FULL = _FORMULA(
     id="orbit2x-full",
     title="Orbit2x guide, full training",
-    source=SOURCE,
-    predicts=_PREDICTS,
     terms=_TRAINING_TERMS
     | {
         "weights": "P * 4 * 1.2: float32 master weights, whatever the job's precision",
@@ -165,11 +164,9 @@ ORBIT2X_FULL = Formula(
     refusal=only("full"),
 )
 
-ORBIT2X_LORA = Formula(
+ORBIT2X_LORA = _FORMULA(
     id="orbit2x-lora",
     title="Orbit2x guide, LoRA",
-    source=SOURCE,
-    predicts=_PREDICTS,
     terms=_TRAINING_TERMS
     | {
         "weights": "P * 2 * 1.2: frozen in 16 bits",
@@ -181,11 +178,10 @@ ORBIT2X_LORA = Formula(
     refusal=only("lora"),
 )
 
-ORBIT2X_QLORA = Formula(
+ORBIT2X_QLORA = _FORMULA(
     id="orbit2x-qlora",
     title="Orbit2x guide, LoRA on 4-bit weights",
     source=f'{SOURCE}, with the 4-bit base model of its section "QLoRA"',
-    predicts=_PREDICTS,
     terms={**ORBIT2X_LORA.terms, "weights": "P * 0.5 * 1.2: frozen in 4 bits"},
     evaluate=_evaluate_lora,
     refusal=only("qlora"),

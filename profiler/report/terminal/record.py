@@ -40,7 +40,8 @@ def phases_table(record: Record) -> Group:
     is_timed = any(phase.elapsed_s is not None for phase in record.phases)
     table = plain_table(columns | (right("time") if is_timed else {}))
     for phase in record.phases:
-        table.add_row(*_phase_row(phase), *([_time(phase.elapsed_s)] if is_timed else []))
+        elapsed = UNKNOWN if phase.elapsed_s is None else f"{phase.elapsed_s:.3f} s"
+        table.add_row(*_phase_row(phase), *([elapsed] if is_timed else []))
     return titled("Phases", table)
 
 
@@ -94,10 +95,6 @@ def _phase_row(phase: PhaseReading) -> list[Text]:
         size(phase.reserved_peak_bytes),
         size(phase.device_used_peak_bytes),
     ]
-
-
-def _time(elapsed_s: float | None) -> Text:
-    return Text(UNKNOWN if elapsed_s is None else f"{elapsed_s:.3f} s")
 
 
 def _closing(record: Record) -> Iterator[Text]:
