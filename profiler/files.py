@@ -85,7 +85,7 @@ def text_below(mark: str, path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else "it is not UTF-8 text"
         hint = "move it away to have it written anew"
-        raise ConfigError(f"{path} cannot be read: {reason}", hint=hint) from None
+        raise ConfigError(f"cannot read {path}: {reason}", hint=hint) from None
 
 
 def reason_of(error: OSError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from profiler.execute.options import SweepOptions
+from profiler.execute.options import SweepOptions, SweepSummary
 from profiler.execute.pending import Pending, Rerun
 from profiler.jobs.identity import job_key
 from profiler.records.schema import Outcome, OutcomeStatus, Record
@@ -24,16 +24,6 @@ description: Two lengths and two batches.
 base: {model: llama-3.1-8b, gpu: rtx-4090}
 axes: {seq_len: [512, 1024], batch_size: [1, 2]}
 """
-
-
-@dataclass
-class SweepSummary:
-    num_done: int = 0
-    num_oom: int = 0
-    num_inferred: int = 0
-    num_failed: int = 0
-    num_refused: int = 0
-    is_interrupted: bool = False
 
 
 @dataclass

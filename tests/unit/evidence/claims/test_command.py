@@ -150,4 +150,4 @@ def test_a_page_that_cannot_be_read_is_named(capsys: pytest.CaptureFixture[str])
     Path("results/claims").mkdir(parents=True)
     Path("results/claims/README.md").write_bytes(b"\xff")
     assert run_command(["claims", "--no-run"]) == 2
-    assert "README.md cannot be read" in capsys.readouterr().err
+    assert "cannot read results/claims/README.md: it is not UTF-8 text" in capsys.readouterr().err
