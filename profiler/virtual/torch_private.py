@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    import torch
     import torch._ops
     import torch.utils._python_dispatch
 
@@ -149,6 +150,11 @@ def list_lost() -> list[PrivateName]:
 def schema_of(operator: OpOverload) -> Any:
     """An operator's own name, and its arguments: what each is called, and whether it is written to."""
     return operator._schema
+
+
+def num_writes(tensor: torch.Tensor) -> int:
+    """How often it and its views were written to in place; of a tensor of inference mode nobody counts."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def bare(operator: OpOverload) -> Callable[..., Any]:
