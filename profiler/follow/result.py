@@ -52,7 +52,8 @@ class Reads(Value):
         others: those of floating-point values and of data, such as of a loss; one that the script makes a
             size of would decide too.
         other_sites: where in the code these were.
-        assumed: choices by unknown scores, a router's or of a next token, for which something was assumed.
+        assumed: answers that a run which works shows: checks that else raise an error are passed, a router's
+            choices are made, a next token does not end its text.
         assumed_sites: where in the code they were.
         inexact: operations sized by values whose temporary buffers are not those of a real card, as this
             torch counts in another way than those that were looked at.

@@ -56,6 +56,22 @@ _SPARSE = {
 }
 _UNINITIALIZED = {"aten::new_empty", "aten::new_empty_strided"}
 _MOVES = {"aten::resize_", "aten::resize_as_"}
+_SHAPED = {
+    *("aten::zeros_like", "aten::ones_like", "aten::full_like"),
+    *("aten::new_zeros", "aten::new_ones", "aten::new_full"),
+}
+# Costly on the host, and nobody asks for the truth of what they give.
+_PRODUCTS = {
+    *("aten::mm", "aten::bmm", "aten::mv", "aten::dot", "aten::addmm", "aten::addmv", "aten::baddbmm"),
+    *("aten::linear", "aten::matmul", "aten::addbmm", "aten::_int_mm", "aten::_scaled_mm"),
+}
+_COSTLY = ("aten::linalg_", "aten::_linalg_", "aten::_fft_", "aten::_scaled_dot_product", "aten::conv")
+# Their schemas do not tell that they write running statistics.
+_WRITES_UNTOLD: dict[str, tuple[int | str, ...]] = {
+    **dict.fromkeys(("aten::native_batch_norm", "aten::cudnn_batch_norm"), (3, 4)),
+    **dict.fromkeys(("aten::batch_norm_gather_stats", "aten::batch_norm_gather_stats_with_counts"), (3, 4)),
+    "aten::batch_norm_update_stats": (1, 2),
+}
 
 
 class Treatment(Enum):
@@ -105,6 +121,8 @@ class Operation:
         is_random: what it writes is drawn.
         is_draw: of integers, which the host may draw as well.
         is_copy: it copies floating-point values unchanged.
+        is_shaped: it takes a tensor for its shape and type alone.
+        is_costly: its floating-point results are left unknown, as the host would take long.
         written: the arguments it writes to: positions, and names of keywords.
         overwritten: of those, the ones it does not read.
     """
@@ -117,6 +135,8 @@ class Operation:
     is_random: bool = False
     is_draw: bool = False
     is_copy: bool = False
+    is_shaped: bool = False
+    is_costly: bool = False
     written: tuple[int | str, ...] = ()
     overwritten: tuple[int | str, ...] = ()
 
@@ -130,7 +150,7 @@ def describe(func: OpOverload) -> Operation:
         argument.name if argument.kwarg_only else position
         for position, argument in enumerate(schema.arguments)
         if argument.alias_info is not None and argument.alias_info.is_write
-    )
+    ) or _WRITES_UNTOLD.get(schema.name, ())
     outputs = tuple(which for which in written if isinstance(which, str))  # `out=` and its kin
     treatment = _treatment(func, schema.name, written, has_outputs=bool(outputs))
     return Operation(
@@ -142,6 +162,8 @@ def describe(func: OpOverload) -> Operation:
         is_random=torch.Tag.nondeterministic_seeded in func.tags,
         is_draw=schema.name in DRAWS,
         is_copy=func in _COPIES,
+        is_shaped=schema.name in _SHAPED,
+        is_costly=schema.name in _PRODUCTS or schema.name.startswith(_COSTLY),
         written=written,
         overwritten=(0,) if schema.name in _FILLS else outputs,
     )

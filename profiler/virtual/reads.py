@@ -77,12 +77,25 @@ def line_that_asked() -> str:
     return site if script is None or script == site else f"{site}, from {script}"
 
 
-def is_check_of_distributions() -> bool:
-    """Whether `torch.distributions` asks: whether parameters and values are valid, or a draw is accepted."""
+def asking_frame() -> FrameType | None:
+    """The frame that reads: the nearest that neither follows values nor stands before torch's functions."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_OWN):
+    while frame is not None and (
+        frame.f_code.co_filename.startswith(_OWN) or frame.f_code.co_name == "__torch_function__"
+    ):
         frame = frame.f_back
-    return frame is not None and "/torch/distributions/" in frame.f_code.co_filename
+    return frame
+
+
+def accepting_answer(frame: FrameType | None) -> bool | None:
+    """The answer with which torch takes what it has drawn at random; None where it asks for something else.
+
+    `torch.distributions` asks whether all is well, `torch.nn.init` whether anything lies out of bounds.
+    """
+    name = "" if frame is None else frame.f_code.co_filename
+    if "/torch/distributions/" in name:
+        return True
+    return False if name.endswith("/torch/nn/init.py") else None
 
 
 def caller() -> str:

@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from profiler.virtual.torch_private import OVERLAP
+from profiler.virtual.torch_private import OVERLAP, num_writes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 KNOWN_LIMIT_BYTES = 16 << 20
-"""Integer and boolean storages up to this size are kept true; csrc/copies.c knows the same figure."""
-KEPT_FLOAT_LIMIT_BYTES = 64 << 10
-"""Floating-point data copied from the host is kept up to this size, so that constants make the round trip."""
+"""Storages up to this size may be kept true; csrc/copies.c knows the same figure."""
+SMALL_FLOATS_BYTES = 64 << 10
+"""Floating-point values are kept up to this size whatever they are; above it, masks are."""
+_MASK_VALUES = 16
+"""Above it, floating-point values are taken for a mask where no more than these are found in a sample."""
+_SAMPLE = 1024
 
 _overlap = OVERLAP.find()
 INTEGRAL = frozenset({torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})
@@ -32,6 +35,10 @@ class KnownStorages:
     def __init__(self) -> None:
         """Nothing is known yet."""
         self._known: dict[int, weakref.finalize[Any, Any]] = {}
+        self._versions: dict[int, int] = {}
+        """How often floating-point storages had been written to, by torch's own count: the autograd engine
+        adds to gradients unseen."""
+        self._unopened: set[int] = set()
         self._largest_bytes = 0
         """The largest storage that has been known so far."""
         library = ctypes.CDLL(None)  # the stand-in, which was loaded before all else
@@ -47,24 +54,56 @@ class KnownStorages:
         return len(self._known)
 
     def has(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor's values are known; of a sparse one they are not."""
+        """Whether a tensor's values are known; of a sparse one they are not.
+
+        Those that something unseen has written to since are no longer.
+        """
         if tensor.layout is not torch.strided:
             return False
-        return address_of(tensor) in self._known or tensor.numel() == 0
+        address = address_of(tensor)
+        if address in self._known:
+            version = self._versions.get(address)
+            # Copies of whole storages see them as bytes, and count for themselves.
+            if version is None or tensor.dtype in INTEGRAL or version == num_writes(tensor):
+                return True
+            self.drop_at(address)
+        return tensor.numel() == 0
 
-    def add(self, tensor: torch.Tensor) -> bool:
-        """Take a tensor's storage in, and have its memory writable; False where that cannot be."""
+    def add(self, tensor: torch.Tensor, *, is_written: bool = False) -> bool:
+        """Take a tensor's storage in, and have its memory writable; False where that cannot be.
+
+        Args:
+            tensor: one that shows it.
+            is_written: torch is about to count a write to it.
+        """
         storage = tensor.untyped_storage()
         address, size = storage.data_ptr(), storage.nbytes()
-        if size == 0 or address in self._known:
+        if size == 0:
             return True
-        if self._open(address, size) != 0:
-            return False
-        watch = weakref.finalize(storage, self._release, address, size)
-        watch.atexit = False
-        self._known[address] = watch
-        self._largest_bytes = max(self._largest_bytes, size)
+        if address not in self._known or address in self._unopened:
+            if self._open(address, size) != 0:
+                return False
+            self._unopened.discard(address)
+        self._enter(tensor, is_written=is_written)
         return True
+
+    def add_zeros(self, tensor: torch.Tensor) -> None:
+        """Take a storage in that nothing was written to, and that holds zeros: its memory is left alone."""
+        address = address_of(tensor)
+        if tensor.numel() and address not in self._known:
+            self._unopened.add(address)
+            self._enter(tensor, is_written=False)
+
+    def _enter(self, tensor: torch.Tensor, *, is_written: bool) -> None:
+        storage = tensor.untyped_storage()
+        address, size = storage.data_ptr(), storage.nbytes()
+        if tensor.dtype not in INTEGRAL:
+            self._versions[address] = num_writes(tensor) + is_written
+        if address not in self._known:
+            watch = weakref.finalize(storage, self._release, address, size)
+            watch.atexit = False
+            self._known[address] = watch
+            self._largest_bytes = max(self._largest_bytes, size)
 
     def recall(self, tensor: torch.Tensor) -> bool:
         """Take in what this thread has just copied to a tensor from the host; False where it is forgotten."""
@@ -88,15 +127,31 @@ class KnownStorages:
 
     def _release(self, address: int, size: int) -> None:
         del self._known[address]
-        self._wipe(address, size)
+        self._versions.pop(address, None)
+        if address in self._unopened:
+            self._unopened.remove(address)
+        else:
+            self._wipe(address, size)
 
 
-def can_keep(tensor: torch.Tensor, *, is_copy: bool) -> bool:
-    """Whether its values are to be known, where they can be; floating-point ones only of a copy."""
-    size = tensor.untyped_storage().nbytes()
-    if tensor.dtype in INTEGRAL:
-        return size <= KNOWN_LIMIT_BYTES
-    return is_copy and size <= KEPT_FLOAT_LIMIT_BYTES
+def can_keep(tensor: torch.Tensor) -> bool:
+    """Whether a storage is small enough for its values to be known."""
+    return tensor.untyped_storage().nbytes() <= KNOWN_LIMIT_BYTES
+
+
+def is_small(tensor: torch.Tensor) -> bool:
+    """Whether its values are to be known, where they can be, whatever they are."""
+    is_integral = tensor.dtype in INTEGRAL
+    return tensor.untyped_storage().nbytes() <= (KNOWN_LIMIT_BYTES if is_integral else SMALL_FLOATS_BYTES)
+
+
+def is_worth_keeping(values: torch.Tensor) -> bool:
+    """Whether values on the host are to be known: of many floating-point ones those of a mask alone."""
+    if values.dtype in INTEGRAL or values.nbytes <= SMALL_FLOATS_BYTES:
+        return True
+    step = values.numel() // _SAMPLE | 1  # odd, so that no column of a matrix stands for it all
+    sample = values.reshape(-1)[::step]
+    return not sample.is_complex() and len(sample.float().unique()) <= _MASK_VALUES
 
 
 def fills_storage(tensor: torch.Tensor) -> bool:

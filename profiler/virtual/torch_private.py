@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    import torch
     import torch._ops
     import torch.utils._python_dispatch
 
@@ -87,6 +88,9 @@ _MODES = "torch.utils._python_dispatch"
 DISPATCH_MODE = PrivateName(_MODES, "TorchDispatchMode", "follows every operation on a virtual card")
 _OVERRIDDEN = "TorchDispatchMode."
 SKIPS_DYNAMO = PrivateName(_MODES, f"{_OVERRIDDEN}_should_skip_dynamo", "for speed", _NEW)
+MAKES_GUARDS = PrivateName("torch._dynamo.convert_frame", "CheckFunctionManager", "else every call compiles")
+COMPILING = PrivateName("torch._dynamo.convert_frame", "input_codes", "exec: whether anything was to compile")
+COMPILED = PrivateName("torch._dynamo.utils", "counters", "exec: whether anything was compiled")
 IGNORES_COMPILE = PrivateName(_MODES, f"{_OVERRIDDEN}ignore_compile_internals", "else nothing compiles", _NEW)
 TAKES_ALL = PrivateName(_MODES, f"{_OVERRIDDEN}supports_higher_order_operators", "flex_attention", _NEW)
 CURRENT_MODE = PrivateName(_MODES, "_get_current_dispatch_mode", "whether a hook runs within the mode")
@@ -149,6 +153,11 @@ def list_lost() -> list[PrivateName]:
 def schema_of(operator: OpOverload) -> Any:
     """An operator's own name, and its arguments: what each is called, and whether it is written to."""
     return operator._schema
+
+
+def num_writes(tensor: torch.Tensor) -> int:
+    """How often it and its views were written to in place; of a tensor of inference mode nobody counts."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def bare(operator: OpOverload) -> Callable[..., Any]:

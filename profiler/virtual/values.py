@@ -1,10 +1,10 @@
-"""True values of small integer and boolean tensors on a virtual device, computed on the CPU as they happen.
+"""True values of small tensors on a virtual device, computed on the CPU as they happen.
 
 Kernels do nothing there, so device memory reads as zeros. Libraries read masks and positions back to choose
 an attention kernel, to size a tensor, to take a branch; a wrong answer changes what is allocated.
 `TrueValues` runs under every operation: the real operation first, with its real allocations, and where every
-input is known the same operation on the CPU, over the same bytes. What floating-point arithmetic decides
-stays unknown, reads as zero, and a read of it by the host is counted, with the line that asked.
+input is known the same operation on the CPU, over the same bytes. What follows from weights and from random
+numbers stays unknown, reads as zero, and a read of it by the host is counted, with the line that asked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import torch
 
 from profiler.virtual.assumptions import assumed_choice, finite_answer
 from profiler.virtual.backward import unwatched_engine
+from profiler.virtual.checks import passing_answer
 from profiler.virtual.collectives import passed_on
+from profiler.virtual.compiling import guards_with
 from profiler.virtual.draws import draw
 from profiler.virtual.kernels import watched_kernels
 from profiler.virtual.operations import (
@@ -35,7 +37,7 @@ from profiler.virtual.operations import (
     tensors_in,
     wraps_tensors,
 )
-from profiler.virtual.reads import UnknownReads, caller, can_decide, is_check_of_distributions
+from profiler.virtual.reads import UnknownReads, accepting_answer, asking_frame, caller, can_decide
 from profiler.virtual.sized import PlantedAnswers, answers, count_of, deciding, result_on_cpu
 from profiler.virtual.table import (
     INTEGRAL,
@@ -43,10 +45,12 @@ from profiler.virtual.table import (
     address_of,
     can_keep,
     fills_storage,
+    is_small,
+    is_worth_keeping,
     on_host,
     to_host,
 )
-from profiler.virtual.torch_private import FAKE_KIND, MODE_OF_KIND, TorchDispatchMode
+from profiler.virtual.torch_private import FAKE_KIND, MODE_OF_KIND, TorchDispatchMode, num_writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -64,7 +68,7 @@ _mode_of_kind, _FAKE = MODE_OF_KIND.find(), FAKE_KIND.find()
 
 
 class TrueValues(TorchDispatchMode):
-    """While active, small integer and boolean CUDA tensors hold what they would on a real card.
+    """While active, small CUDA tensors hold what they would on a real card, if nothing unknown went in.
 
     Attributes:
         known: the storages that are true.
@@ -99,6 +103,7 @@ class TrueValues(TorchDispatchMode):
         if self._depth == 0:
             self._watching.enter_context(unwatched_engine(self, has_masks=lambda: self._indexes_by_masks))
             self._watching.enter_context(watched_kernels(self.known))
+            self._watching.enter_context(guards_with(self))
         self._depth += 1
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
@@ -115,6 +120,11 @@ class TrueValues(TorchDispatchMode):
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # else every call goes through torch.compile, which costs more than the rest
+
+    @classmethod
+    def is_infra_mode(cls) -> bool:
+        """The same question, as torch 2.5 to 2.9 ask it."""
+        return True
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -135,8 +145,13 @@ class TrueValues(TorchDispatchMode):
         if run is not None:
             return run(operation, args, kwargs)
         out = operation.run(*args, **kwargs)
-        # The common case, most of a training step, is a view or a floating-point result.
-        if not operation.is_view and (not isinstance(out, torch.Tensor) or out.dtype in INTEGRAL):
+        # The common case, most of a training step, is a view or a floating-point result of weights.
+        if not operation.is_view and (
+            not isinstance(out, torch.Tensor)
+            or out.dtype in INTEGRAL
+            or not (args and isinstance(first := args[0], torch.Tensor))
+            or not (first.requires_grad or (not operation.is_shaped and not self.known.has(first)))
+        ):
             self._follow(operation, args, kwargs, out)
         return out
 
@@ -168,18 +183,18 @@ class TrueValues(TorchDispatchMode):
         for filled, taken in passed_on(operation.func, args, out):
             if filled is None or (taken is not None and address_of(filled) == address_of(taken)):
                 continue
-            is_kept = can_keep(filled, is_copy=True) and (fills_storage(filled) or self.known.has(filled))
+            is_kept = can_keep(filled) and (fills_storage(filled) or self.known.has(filled))
             is_told = taken is not None and taken.numel() == filled.numel() and self.known.has(taken)
             if taken is None or not is_kept or not is_told:
                 self.known.drop([filled])
             else:
-                self._keep(filled, on_host(taken).reshape(filled.shape))
+                self._keep(filled, on_host(taken).reshape(filled.shape), is_written=True)
         return out
 
     def _run_lift(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
         """Take in what `torch.tensor` has just brought to the device, out of this table's sight."""
         tensor: torch.Tensor = args[0]
-        if tensor.is_cuda and tensor.numel() > 0 and can_keep(tensor, is_copy=True):
+        if tensor.is_cuda and tensor.numel() > 0 and is_small(tensor):
             self.known.recall(tensor)
         return operation.run(*args, **kwargs)
 
@@ -202,7 +217,7 @@ class TrueValues(TorchDispatchMode):
     def _run_showing(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
         """What copies whole storages, such as a deep copy or a checkpoint that is loaded, works on bytes."""
         out = operation.run(*args, **kwargs)
-        if out.is_cuda and not can_keep(out, is_copy=True):
+        if out.is_cuda and not (is_small(out) or (self.known.has(out) and is_worth_keeping(on_host(out)))):
             self.known.drop([out])
         return out
 
@@ -244,8 +259,13 @@ class TrueValues(TorchDispatchMode):
 
     def _read_unknown(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
         out = operation.run(*args, **kwargs)
-        if out is False and is_check_of_distributions():
-            return True  # a script that works passes it
+        if isinstance(out, bool):  # a script that works passes what it checks
+            frame = asking_frame()
+            if (answer := passing_answer(frame)) is not None:
+                self.assumed[caller()] += 1
+                return answer
+            if (answer := accepting_answer(frame)) is not None:
+                return answer
         self._count_read(operation, args)
         return out
 
@@ -263,7 +283,7 @@ class TrueValues(TorchDispatchMode):
             return operation.run(*args, **kwargs)
         if not all(map(self.known.has, deciding(operation.func, args))):
             self.unknown_reads.add(operation.name, decides=True)
-            if not all(can_keep(t, is_copy=True) for t in sources):
+            if not all(map(is_small, sources)):
                 return operation.run(*args, **kwargs)
         # What is unknown is zero to the CPU as well.
         result = result_on_cpu(operation.func, to_host(args), to_host(kwargs))
@@ -276,7 +296,7 @@ class TrueValues(TorchDispatchMode):
             out = tuple(made) if isinstance(out, tuple) else made[0]
         if all(map(self.known.has, sources)):
             for tensor, values in zip(made, true, strict=True):
-                if can_keep(tensor, is_copy=True):
+                if can_keep(tensor):
                     self._keep(tensor, values)
         return out
 
@@ -302,14 +322,18 @@ class TrueValues(TorchDispatchMode):
         targets = arguments_at(written, args, kwargs) if written else cuda_tensors(out)
         if not targets:
             return
-        is_kept = all(can_keep(t, is_copy=operation.is_copy) for t in targets)
-        if is_kept and self._can_compute(operation, args, kwargs):
+        is_float = any(t.dtype not in INTEGRAL for t in targets)
+        is_kept = all(map(can_keep, targets))
+        if is_kept and is_float and not self._follows_floats(operation, args, kwargs):
+            self.known.drop(targets)
+        elif is_kept and self._can_compute(operation, args, kwargs):
             self._compute(operation, args, kwargs, targets)
-        elif is_kept and operation.is_draw and self._can_draw(operation, args, targets[0]):
-            self._keep(targets[0], draw(operation.func, to_host(args), kwargs, targets[0]))
+        elif is_kept and not is_float and operation.is_draw and self._can_draw(operation, args, targets[0]):
+            drawn = draw(operation.func, to_host(args), kwargs, targets[0])
+            self._keep(targets[0], drawn, is_written=bool(operation.written))
         elif is_kept and (answer := finite_answer(operation.func, args)) is not None:
             for target in targets:
-                self._keep(target, torch.tensor(answer))
+                self._keep(target, torch.tensor(answer), is_written=bool(operation.written))
         else:
             self.known.drop(targets)
             if self._routing is not None:
@@ -317,20 +341,50 @@ class TrueValues(TorchDispatchMode):
 
     def _route(self, func: OpOverload, args: Arguments, out: Any, routing: Routing) -> None:
         choice = assumed_choice(func, args, out, routing)
-        if choice is not None and can_keep(choice[0], is_copy=False) and self._keep(*choice):
+        if choice is not None and can_keep(choice[0]) and self._keep(*choice):
             self.assumed[caller()] += 1
 
-    def _keep(self, tensor: torch.Tensor, values: torch.Tensor) -> bool:
-        """From now on a tensor holds these values; False where its memory cannot be written."""
-        if not self.known.add(tensor):
+    def _keep(self, tensor: torch.Tensor, values: torch.Tensor, *, is_written: bool = False) -> bool:
+        """From now on a tensor holds these values; False where that cannot be, or costs more than it serves.
+
+        Args:
+            tensor: on the card.
+            values: on the host.
+            is_written: the operation wrote to it in place.
+        """
+        if not is_worth_keeping(values):
+            self.known.drop([tensor])
+            return False
+        if not is_written and not is_small(tensor) and fills_storage(tensor) and not values.any():
+            self.known.add_zeros(tensor)
+            return True
+        if not self.known.add(tensor, is_written=is_written):
             return False
         on_host(tensor).copy_(values)
         return True
+
+    def _follows_floats(self, operation: Operation, args: Arguments, kwargs: Named) -> bool:
+        """Whether floating-point results are to be known: not of weights, of much data or of long work.
+
+        A gradient that is zeroed is not: the engine will add to it, again and again.
+        """
+        if operation.is_costly:
+            return False
+        found = tensors_in((args, kwargs))
+        if not operation.is_copy and any(t.requires_grad or isinstance(t, torch.nn.Parameter) for t in found):
+            return False
+        if not all(t.is_cuda or is_worth_keeping(t) for t in found):
+            return False
+        written = arguments_at(operation.written, args, kwargs)
+        is_told = operation.is_copy and all(map(is_small, written))
+        return is_told or all(num_writes(t) <= 0 or self.known.has(t) for t in written)
 
     def _can_compute(self, operation: Operation, args: Arguments, kwargs: Named) -> bool:
         if operation.is_random:
             return False
         replaced = {id(t) for t in arguments_at(operation.overwritten, args, kwargs) if fills_storage(t)}
+        if operation.is_shaped:
+            replaced.add(id(args[0]))
         read = (t for t in tensors_in((args, kwargs)) if t.is_cuda)
         return all(id(t) in replaced or self.known.has(t) for t in read)
 
@@ -342,9 +396,8 @@ class TrueValues(TorchDispatchMode):
     def _compute(
         self, operation: Operation, args: Arguments, kwargs: Named, targets: list[torch.Tensor]
     ) -> None:
-        for target in targets:
-            if not self.known.add(target):
-                return
+        if operation.written and not all(self.known.add(t, is_written=True) for t in targets):
+            return
         try:
             results = operation.run(*to_host(args), **to_host(kwargs))
         except (NotImplementedError, RuntimeError):  # an operation the CPU lacks: its values stay unknown
@@ -352,4 +405,4 @@ class TrueValues(TorchDispatchMode):
             return
         if not operation.written:  # otherwise it wrote the very bytes
             for target, result in zip(targets, tensors_in(results), strict=True):
-                on_host(target).copy_(result)
+                self._keep(target, result)
