@@ -44,6 +44,7 @@ from profiler.virtual.state import (
     StateLayout,
     open_state,
     set_architectures,
+    unknown_functions,
     workspaces_left_out,
 )
 from profiler.virtual.torch_private import ALLOCATOR_SETTINGS, MEMORY_OBSERVER
@@ -159,9 +160,9 @@ def _value_reads(values: TrueValues) -> ValueReads:
 
 def _virtual_notes(state: StateLayout) -> list[str]:
     notes = workspaces_left_out(state)
-    if state.num_unknown:
-        names = ", ".join(state.unknown[i].value.decode() for i in range(state.num_unknown))
-        notes.append(f"the virtual GPU does not implement these functions, which answered an error: {names}")
+    if names := unknown_functions(state):
+        listed = ", ".join(names)
+        notes.append(f"the virtual GPU does not implement these functions, which answered an error: {listed}")
     return notes
 
 

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 from profiler.errors import EnvironmentUnfitError
 from profiler.follow.result import CommandResult, CommandStatus, ProcessReport
 from profiler.process.tested import newer_than_tested
-from profiler.virtual.state import StateLayout, open_state, workspaces_left_out
+from profiler.virtual.state import (
+    StateLayout,
+    open_state,
+    process_peaks,
+    unknown_functions,
+    workspaces_left_out,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -125,15 +131,15 @@ def gather(around: Surroundings, end: CommandEnd, *, sampled: Sampled) -> Gather
         processes=processes,
         device_used_bytes=sampled.used_peak_bytes,
         managed_bytes=int(state.managed_peak_bytes),
-        unknown_functions=tuple(state.unknown[i].value.decode() for i in range(state.num_unknown)),
+        unknown_functions=unknown_functions(state),
         notes=tuple(notes),
     )
 
 
 def _counted(state: StateLayout) -> Sampled:
-    """What a virtual card counted; of processes that ended it may have forgotten."""
-    peaks = {int(process.pid): int(process.used_peak_bytes[0]) for process in state.processes if process.pid}
-    return Sampled(used_peak_bytes=int(state.devices[0].used_peak_bytes), process_peaks=peaks)
+    """What a virtual card counted."""
+    peak_bytes = int(state.devices[0].used_peak_bytes)
+    return Sampled(used_peak_bytes=peak_bytes, process_peaks=process_peaks(state))
 
 
 def read_reports(directory: Path) -> tuple[ProcessReport, ...]:

@@ -1,10 +1,10 @@
 """Compile the CUDA stand-ins into one shared library, with a compiler that pip can install.
 
 The C sources are in `csrc/`. Functions written there win; every other name that the CUDA libraries export
-(`csrc/names/`) gets a weak body that answers "not supported" and remembers its name, so a function we lack is
-an error that says which, never a failed import. The same library is reached under the names of the driver and
-of NVML (`LINK_NAMES`) through symbolic links that a machine's directory holds: links, since two copies would
-be two libraries, each with memory of its own.
+(`csrc/names/`) gets a weak body that answers "not supported" (zero, of its type, where it tells no status)
+and remembers its name, so a function we lack is an error that says which, never a failed import. The same
+library is reached under the names of the driver and of NVML (`LINK_NAMES`) through symbolic links that a
+machine's directory holds: links, since two copies would be two libraries, each with memory of its own.
 """
 
 from __future__ import annotations
@@ -39,6 +39,27 @@ SUCCEEDS = re.compile(
     r"|[SDCZ][a-z]\w*?(?:_v2)?(?:_64)?|Gemm\w*Ex(?:_64)?|[SC]gemm\w*Ex(?:_64)?|DotEx|\w+Batched\w*"
     r"|Lt(?:Destroy|Matmul|MatmulAlgoInit|MatrixTransform|\w+(?:Destroy|SetAttribute|GetAttribute)))"
 )
+# What those check, which is what they take first. The others have no handle, as all of the first cuBLAS.
+CHECKS = {
+    "vgpu_check_blas_lt": re.compile(r"cublasLt(?:Matmul|MatmulAlgoInit|MatrixTransform)"),
+    "vgpu_check_blas_description": re.compile(r"cublasLtMat\w+(?:SetAttribute|GetAttribute)"),
+    "vgpu_check_blas": re.compile(
+        r"cublas(?!Lt|Set(?:Vector|Matrix|KernelStream|LoggerCallback|Backdoor|EnvironmentMode))\w+"
+    ),
+}
+
+# Functions that answer something else than a status; one that we lack answers zero.
+TYPES = {
+    "float": re.compile(r"cublasS(?:dot|c?asum|c?nrm2)"),
+    "double": re.compile(r"cublasD(?:dot|z?asum|z?nrm2)"),
+    "float _Complex": re.compile(r"cublasCdot[cu]"),
+    "double _Complex": re.compile(r"cublasZdot[cu]"),
+    "size_t": re.compile(r"cublasGetCudartVersion|cudnnGetMaxDeviceVersion"),
+    "unsigned": re.compile(
+        r"cublasI[sdcz]am(?:ax|in)|cusparseGetMat\w+|cublasLtDisableCpuInstructionsSetMask"
+    ),
+    "void": re.compile(r"cublasXerbla|__cudaRegister\w+"),
+}
 
 
 class CompilationError(RuntimeError):
@@ -55,26 +76,44 @@ def build(directory: Path) -> Path:
         raise CompilationError(f"the virtual GPU needs Linux; this is {sys.platform}")
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="peakvram-build-") as scratch:
-        generated = Path(scratch) / "unknown.c"
-        generated.write_text(unknown_functions())
         library = Path(scratch) / LIBRARY_NAME
-        _compile([*sorted(SOURCES.glob("*.c")), generated], library)
+        _compile(write_sources(Path(scratch)), library)
         _install(library, directory)
     return directory / LIBRARY_NAME
 
 
+def write_sources(directory: Path) -> list[Path]:
+    """All C sources of the library; the generated one is written to `directory`."""
+    generated = directory / "unknown.c"
+    generated.write_text(unknown_functions())
+    return [*sorted(SOURCES.glob("*.c")), generated]
+
+
 def unknown_functions() -> str:
     """C source with a weak body for every function name of the CUDA libraries."""
-    lines = ['#include "state.h"', "#define WEAK __attribute__((weak)) int"]
-    for names in sorted((SOURCES / "names").glob("*.txt")):
-        status = NOT_SUPPORTED[names.stem]
-        for name in names.read_text().split():
-            if SUCCEEDS.fullmatch(name):
-                body = "return 0;"
-            else:
-                body = f'vgpu_note_unknown("{name}"); return {status};'
-            lines.append(f"WEAK {name}(void) {{ {body} }}")
+    lines = ["#include <stddef.h>", '#include "state.h"', "#define WEAK __attribute__((weak))"]
+    lines += [f"int {check}(const void *);" for check in CHECKS]
+    for path in sorted((SOURCES / "names").glob("*.txt")):
+        names = path.read_text().split()
+        superseded = {name.replace("_v2", "") for name in names if "_v2" in name}
+        for name in names:
+            check = _check_of(name) if name not in superseded else None
+            lines.append(_body(name, check, status=NOT_SUPPORTED[path.stem]))
     return "\n".join(lines) + "\n"
+
+
+def _check_of(name: str) -> str | None:
+    return next((check for check, pattern in CHECKS.items() if pattern.fullmatch(name)), None)
+
+
+def _body(name: str, check: str | None, *, status: int) -> str:
+    kind = next((kind for kind, pattern in TYPES.items() if pattern.fullmatch(name)), None)
+    if SUCCEEDS.fullmatch(name) and kind is None:
+        if check is None:
+            return f"WEAK int {name}(void) {{ return 0; }}"
+        return f"WEAK int {name}(const void *handle) {{ return {check}(handle); }}"
+    answer = status if kind is None else "" if kind == "void" else 0
+    return f'WEAK {kind or "int"} {name}(void) {{ vgpu_note_unknown("{name}"); return {answer}; }}'
 
 
 def _compile(sources: list[Path], library: Path) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 MAGIC = 0x5550475652414D31
 MAX_DEVICES = 8
-MAX_PROCESSES = 128
-MAX_UNKNOWN = 32
+MAX_PROCESSES = 4096
+MAX_UNKNOWN = 4096
 STATE_VARIABLE = "PEAKVRAM_VGPU"
 
 
@@ -99,6 +99,9 @@ class _Process(ctypes.Structure):
     _fields_ = (
         ("pid", ctypes.c_int32),
         ("contexts", ctypes.c_uint32),
+        ("started", ctypes.c_uint32),
+        ("padding", ctypes.c_uint32),
+        ("managed_bytes", ctypes.c_uint64),
         ("held_bytes", ctypes.c_uint64 * MAX_DEVICES),
         ("used_peak_bytes", ctypes.c_uint64 * MAX_DEVICES),
     )
@@ -122,11 +125,12 @@ class StateLayout(ctypes.Structure):
         ("num_communicators", ctypes.c_uint32),
         ("cusolver_calls", ctypes.c_uint32),
         ("cufft_calls", ctypes.c_uint32),
-        ("unknown", ctypes.c_char * 64 * MAX_UNKNOWN),
         ("devices", _Device * MAX_DEVICES),
+        ("lock_owner", ctypes.c_uint64),
+        ("num_slots", ctypes.c_uint32),
+        ("is_unsettled", ctypes.c_uint32),
         ("processes", _Process * MAX_PROCESSES),
-        ("lock_owner", ctypes.c_int32),
-        ("padding2", ctypes.c_int32),
+        ("unknown", ctypes.c_char * 64 * MAX_UNKNOWN),
     )
 
 
@@ -194,7 +198,9 @@ def create_machine(  # noqa: PLR0913 - one parameter a fact of the machine
     for index, device in enumerate(devices):
         state.devices[index] = _device(device, index)
     machine = Machine(directory=directory, library=library)
-    machine.state_path.write_bytes(bytes(state))
+    with machine.state_path.open("wb") as file:  # what is empty takes no room
+        file.write(memoryview(state).cast("B")[: StateLayout.processes.offset])
+        file.truncate(state.size)
     for name in LINK_NAMES:
         (directory / name).symlink_to(library)
     return machine
@@ -255,6 +261,23 @@ def _newest_runnable(major: int, minor: int) -> int:
     built = [int(flag.removeprefix("sm_").rstrip("af")) for flag in flags.split() if flag.startswith("sm_")]
     runnable = [arch for arch in built if arch // 10 == major and arch % 10 <= minor]
     return max(runnable, default=10 * major + minor)
+
+
+def process_peaks(state: StateLayout) -> dict[int, int]:
+    """The most that each process held of the first card with its context, by process id, in bytes.
+
+    Of those that died too, but where more than `MAX_PROCESSES` came after them.
+    """
+    peaks: dict[int, int] = {}
+    for process in state.processes[: state.num_slots]:
+        pid = abs(process.pid)
+        peaks[pid] = max(peaks.get(pid, 0), int(process.used_peak_bytes[0]))
+    return peaks
+
+
+def unknown_functions(state: StateLayout) -> tuple[str, ...]:
+    """The CUDA functions that were called and are not implemented, each once, the first called first."""
+    return tuple(name.value.decode() for name in state.unknown[: state.num_unknown])
 
 
 def workspaces_left_out(state: StateLayout) -> list[str]:

@@ -210,10 +210,14 @@ def _written_for_the_host() -> dict[str, tuple[int, dict[int, int]]]:
 def _ask(told: dict[str, tuple[int, dict[str, int]]]) -> dict[str, tuple[int, list[str]]]:
     """What each function returns, and the 16 poisoned bytes at each place that it may write to."""
     library = ctypes.CDLL(None)
+    handles = {"cusolver": ctypes.c_void_p(), "cublas": ctypes.c_void_p(), "cufft": ctypes.c_int()}
+    for prefix, create in (("cusolver", "DnCreate"), ("cublas", "Create_v2"), ("cufft", "Create")):
+        assert getattr(library, prefix + create)(ctypes.byref(handles[prefix])) == 0
     found = {}
     for name, (count, places) in told.items():
         poisoned = {int(at): ctypes.create_string_buffer(POISON * 16, 16) for at in places}
-        arguments = [poisoned.get(at, ctypes.c_void_p()) for at in range(count)]
+        (handle,) = (handle for prefix, handle in handles.items() if name.startswith(prefix))
+        arguments = [handle, *(poisoned.get(at, ctypes.c_void_p()) for at in range(1, count))]
         found[name] = getattr(library, name)(*arguments), [b.raw.hex() for b in poisoned.values()]
     return found
 

@@ -1,5 +1,6 @@
 /* Copies between host and device: what comes off the device, what is answered in its place, and what is recalled
  * of what went there. */
+#include "copies.h"
 #include "memory.h"
 
 #include <pthread.h>
@@ -51,8 +52,7 @@ int vgpu_recall(void *pointer, size_t bytes)
     const kept_copy *kept = own_kept_copy();
     if (!kept || kept->to != pointer || kept->bytes != bytes)
         return -1;
-    memcpy(pointer, kept->data, bytes);
-    return 0;
+    return vgpu_write(pointer, kept->data, bytes);
 }
 
 /* What this thread's next reads of device memory are answered with; `next` is NULL where nothing is planted. */
@@ -86,17 +86,23 @@ static int answer_planted(void *destination, size_t bytes)
     return 1;
 }
 
-void vgpu_copy(void *destination, const void *source, size_t bytes)
+int vgpu_copy(void *to, const void *from, size_t bytes, int is_to_device, int is_from_device)
 {
-    if (vgpu_lookup(destination, NULL, NULL, NULL) == VGPU_DEVICE) {
-        keep_copy(destination, source, bytes);
-        return;
+    if (!bytes)
+        return 0;
+    int there = vgpu_reach(to, bytes), here = vgpu_reach(from, bytes);
+    int is_wrong = (is_to_device && !there) || (is_from_device && !here);
+    if (!to || !from || there == VGPU_UNREACHABLE || here == VGPU_UNREACHABLE || is_wrong)
+        return -1;
+    if (there == VGPU_DEVICE) {
+        keep_copy(to, from, bytes);
+        return 0;
     }
-    int is_read = (planted.next || bytes > KNOWN_LIMIT_BYTES) && vgpu_lookup(source, NULL, NULL, NULL) == VGPU_DEVICE;
-    if (is_read && planted.next && answer_planted(destination, bytes))
-        return;
-    if (is_read && bytes > KNOWN_LIMIT_BYTES)
-        memset(destination, 0, bytes);
+    if (here == VGPU_DEVICE && planted.next && answer_planted(to, bytes))
+        return 0;
+    if (here == VGPU_DEVICE && bytes > KNOWN_LIMIT_BYTES)
+        memset(to, 0, bytes);
     else
-        memmove(destination, source, bytes);
+        memmove(to, from, bytes);
+    return 0;
 }

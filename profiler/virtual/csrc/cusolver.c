@@ -8,6 +8,7 @@
  * Functions that torch does not use answer "not supported" by name (build.py).
  */
 #include "device.h"
+#include "handles.h"
 
 #include <string.h>
 
@@ -17,38 +18,54 @@
 typedef int solver_status;
 typedef intptr_t word; /* a pointer or a number, passed on unread */
 
-static solver_status new_handle(void **handle) { *handle = vgpu_new_handle(); return 0; }
-static solver_status no_workspace(int *elements) { *elements = 0; return 0; }
+enum { OK = 0, NOT_INITIALIZED = 1, ALLOC_FAILED = 2, INVALID_VALUE = 3 };
 
-static solver_status no_workspaces(size_t *device_bytes, size_t *host_bytes)
+static solver_status check(word handle) { return vgpu_is_handle(VGPU_SOLVER, (const void *)handle) ? OK : NOT_INITIALIZED; }
+static solver_status new_handle(vgpu_kind kind, void **handle) { return vgpu_give_handle(kind, handle, INVALID_VALUE, ALLOC_FAILED); }
+static solver_status drop_info(const void *info) { return vgpu_drop_handle(VGPU_SOLVER_INFO, info) ? INVALID_VALUE : OK; }
+static solver_status check_info(const void *info) { return vgpu_is_handle(VGPU_SOLVER_INFO, info) ? OK : INVALID_VALUE; }
+
+static solver_status no_workspace(word handle, int *elements)
 {
-    *device_bytes = *host_bytes = 0;
-    return 0;
+    if (!elements)
+        return INVALID_VALUE;
+    *elements = 0;
+    return check(handle);
 }
 
-static solver_status decomposed(void)
+static solver_status no_workspaces(word handle, size_t *device_bytes, size_t *host_bytes)
+{
+    if (!device_bytes || !host_bytes)
+        return INVALID_VALUE;
+    *device_bytes = *host_bytes = 0;
+    return check(handle);
+}
+
+static solver_status decomposed(word handle)
 {
     vgpu_state *state = vgpu_get();
+    if (check(handle))
+        return NOT_INITIALIZED;
     if (state)
         __atomic_add_fetch(&state->cusolver_calls, 1, __ATOMIC_RELAXED);
     vgpu_count_launch();
-    return 0;
+    return OK;
 }
 
-solver_status cusolverDnCreate(void **handle) { return new_handle(handle); }
-solver_status cusolverDnDestroy(void) { return 0; }
-solver_status cusolverDnSetStream(void) { return 0; }
+solver_status cusolverDnCreate(void **handle) { return new_handle(VGPU_SOLVER, handle); }
+solver_status cusolverDnDestroy(void *handle) { return vgpu_drop_handle(VGPU_SOLVER, handle) ? NOT_INITIALIZED : OK; }
+solver_status cusolverDnSetStream(word handle, void *stream) { return vgpu_is_stream(stream) ? check(handle) : INVALID_VALUE; }
 
-solver_status cusolverDnCreateParams(void **params) { return new_handle(params); }
-solver_status cusolverDnDestroyParams(void) { return 0; }
-solver_status cusolverDnCreateGesvdjInfo(void **info) { return new_handle(info); }
-solver_status cusolverDnDestroyGesvdjInfo(void) { return 0; }
-solver_status cusolverDnXgesvdjSetTolerance(void) { return 0; }
-solver_status cusolverDnXgesvdjSetMaxSweeps(void) { return 0; }
-solver_status cusolverDnXgesvdjSetSortEig(void) { return 0; }
-solver_status cusolverDnCreateSyevjInfo(void **info) { return new_handle(info); }
-solver_status cusolverDnDestroySyevjInfo(void) { return 0; }
-solver_status cusolverDnXsyevjSetSortEig(void) { return 0; }
+solver_status cusolverDnCreateParams(void **params) { return new_handle(VGPU_SOLVER_INFO, params); }
+solver_status cusolverDnDestroyParams(void *params) { return drop_info(params); }
+solver_status cusolverDnCreateGesvdjInfo(void **info) { return new_handle(VGPU_SOLVER_INFO, info); }
+solver_status cusolverDnDestroyGesvdjInfo(void *info) { return drop_info(info); }
+solver_status cusolverDnXgesvdjSetTolerance(void *info) { return check_info(info); }
+solver_status cusolverDnXgesvdjSetMaxSweeps(void *info) { return check_info(info); }
+solver_status cusolverDnXgesvdjSetSortEig(void *info) { return check_info(info); }
+solver_status cusolverDnCreateSyevjInfo(void **info) { return new_handle(VGPU_SOLVER_INFO, info); }
+solver_status cusolverDnDestroySyevjInfo(void *info) { return drop_info(info); }
+solver_status cusolverDnXsyevjSetSortEig(void *info) { return check_info(info); }
 
 /* ---- functions of one type: their workspace is counted in elements ---- */
 
@@ -65,8 +82,8 @@ solver_status cusolverDnXsyevjSetSortEig(void) { return 0; }
 
 /* A function, and the one that tells its workspace after so many other parameters. */
 #define SIZED(name, before) \
-    solver_status name##_bufferSize(WORDS_##before, int *elements) { return no_workspace(elements); } \
-    solver_status name(void) { return decomposed(); }
+    solver_status name##_bufferSize(WORDS_##before, int *elements) { return no_workspace(a, elements); } \
+    solver_status name(word a) { return decomposed(a); }
 #define SIZED_ALIKE(name, before) \
     SIZED(cusolverDnS##name, before) SIZED(cusolverDnD##name, before) \
     SIZED(cusolverDnC##name, before) SIZED(cusolverDnZ##name, before)
@@ -74,10 +91,10 @@ solver_status cusolverDnXsyevjSetSortEig(void) { return 0; }
     SIZED(cusolverDnS##real, before) SIZED(cusolverDnD##real, before) \
     SIZED(cusolverDnC##complex, before) SIZED(cusolverDnZ##complex, before)
 #define UNSIZED(name) \
-    solver_status cusolverDnS##name(void) { return decomposed(); } \
-    solver_status cusolverDnD##name(void) { return decomposed(); } \
-    solver_status cusolverDnC##name(void) { return decomposed(); } \
-    solver_status cusolverDnZ##name(void) { return decomposed(); }
+    solver_status cusolverDnS##name(word a) { return decomposed(a); } \
+    solver_status cusolverDnD##name(word a) { return decomposed(a); } \
+    solver_status cusolverDnC##name(word a) { return decomposed(a); } \
+    solver_status cusolverDnZ##name(word a) { return decomposed(a); }
 
 SIZED_ALIKE(getrf, 5)
 SIZED_ALIKE(potrf, 5)
@@ -98,12 +115,12 @@ UNSIZED(potrsBatched)
 
 /* The one that tells the host how exact its results are, a number for each matrix. */
 #define APPROXIMATED(name) \
-    solver_status name##_bufferSize(WORDS_16, int *elements) { return no_workspace(elements); } \
+    solver_status name##_bufferSize(WORDS_16, int *elements) { return no_workspace(a, elements); } \
     solver_status name(WORDS_16, void *work, int elements, int *info, double *residuals, int batch) \
     { \
-        if (residuals && batch > 0) \
+        if (!check(a) && residuals && batch > 0) \
             memset(residuals, 0, sizeof *residuals * (size_t)batch); \
-        return decomposed(); \
+        return decomposed(a); \
     }
 APPROXIMATED(cusolverDnSgesvdaStridedBatched)
 APPROXIMATED(cusolverDnDgesvdaStridedBatched)
@@ -115,9 +132,9 @@ APPROXIMATED(cusolverDnZgesvdaStridedBatched)
 #define SIZED_TWICE(name, before) \
     solver_status cusolverDnX##name##_bufferSize(WORDS_##before, size_t *device_bytes, size_t *host_bytes) \
     { \
-        return no_workspaces(device_bytes, host_bytes); \
+        return no_workspaces(a, device_bytes, host_bytes); \
     } \
-    solver_status cusolverDnX##name(void) { return decomposed(); }
+    solver_status cusolverDnX##name(word a) { return decomposed(a); }
 
 SIZED_TWICE(potrf, 8)
 SIZED_TWICE(geqrf, 10)
@@ -125,4 +142,4 @@ SIZED_TWICE(syevd, 11)
 SIZED_TWICE(syevBatched, 11)
 SIZED_TWICE(sytrs, 11)
 SIZED_TWICE(geev, 17)
-solver_status cusolverDnXpotrs(void) { return decomposed(); }
+solver_status cusolverDnXpotrs(word a) { return decomposed(a); }

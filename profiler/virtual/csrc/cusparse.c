@@ -4,10 +4,17 @@
  * has no further use for it. As cuSOLVER, the real library carries a CUDA runtime of its own and cannot start here.
  * Every function that works on a sparse matrix answers "not supported" by name (build.py).
  */
-#include "device.h"
+#include "handles.h"
 
 typedef int sparse_status;
+enum { OK = 0, NOT_INITIALIZED = 1, ALLOC_FAILED = 2, INVALID_VALUE = 3 };
 
-sparse_status cusparseCreate(void **handle) { *handle = vgpu_new_handle(); return 0; }
-sparse_status cusparseDestroy(void) { return 0; }
-sparse_status cusparseSetStream(void) { return 0; }
+sparse_status cusparseCreate(void **handle) { return vgpu_give_handle(VGPU_SPARSE, handle, INVALID_VALUE, ALLOC_FAILED); }
+sparse_status cusparseDestroy(void *handle) { return vgpu_drop_handle(VGPU_SPARSE, handle) ? NOT_INITIALIZED : OK; }
+
+sparse_status cusparseSetStream(void *handle, void *stream)
+{
+    if (!vgpu_is_handle(VGPU_SPARSE, handle))
+        return NOT_INITIALIZED;
+    return vgpu_is_stream(stream) ? OK : INVALID_VALUE;
+}

@@ -17,12 +17,6 @@ void vgpu_bus_id(int device, char *text, int length)
     snprintf(text, (size_t)length, "0000:%02x:00.0", vgpu_card_of(device) + 1);
 }
 
-void *vgpu_new_handle(void)
-{
-    static uintptr_t next = 0x10000;
-    return (void *)__atomic_add_fetch(&next, 64, __ATOMIC_RELAXED);
-}
-
 void vgpu_count_launch(void)
 {
     vgpu_device *d = vgpu_device_at(vgpu_current_device);
@@ -39,6 +33,8 @@ int vgpu_occupancy(int device, int block_size, size_t shared_bytes)
     if (blocks > d->max_blocks_per_sm)
         blocks = d->max_blocks_per_sm;
     /* 1 KiB of every block's shared memory is the system's, from compute capability 8.0 on. */
+    if (shared_bytes > d->shared_memory_per_sm_bytes)
+        return 1;
     if (shared_bytes && (uint64_t)blocks > d->shared_memory_per_sm_bytes / (shared_bytes + 1024))
         blocks = (int)(d->shared_memory_per_sm_bytes / (shared_bytes + 1024));
     return blocks > 0 ? blocks : 1;
@@ -49,7 +45,7 @@ int vgpu_occupancy(int device, int block_size, size_t shared_bytes)
 int vgpu_attribute(int attribute, int device, int *value)
 {
     vgpu_device *d = vgpu_device_at(device);
-    if (!d)
+    if (!d || !value)
         return -1;
     switch (attribute) {
     case 1: case 2: case 3: *value = 1024; break;                       /* threads a block, block x, y */

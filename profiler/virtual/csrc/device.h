@@ -16,8 +16,6 @@ int vgpu_attribute(int attribute, int device, int *value);
 /* Blocks of a kernel that fit one multiprocessor. Register use is not known: threads and shared memory decide. */
 int vgpu_occupancy(int device, int block_size, size_t shared_bytes);
 void vgpu_bus_id(int device, char *text, int length);
-/* A fresh, non-null, opaque handle. */
-void *vgpu_new_handle(void);
 void vgpu_count_launch(void);
 
 #endif

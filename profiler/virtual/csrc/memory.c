@@ -1,324 +1,263 @@
-/* Device memory as address space.
+/* Device memory as address space, and the host memory that the card sees.
  *
- * The address space is mapped readable and never backed: reading gives the kernel's shared zero page, so
- * 2 TiB cost nothing and a read is the same in every run. A private read-only mapping is not charged to the
- * overcommit limit, whatever vm.overcommit_memory says. Addresses ascend and holes are filled lowest first:
- * torch picks among free blocks of one size by address, so the order is part of the result.
+ * Addresses ascend and holes are filled lowest first: torch picks among free blocks of one size by address, so the
+ * order is part of the result.
  */
 #define _GNU_SOURCE
 #include "memory.h"
 #include "accounts.h"
+#include "pages.h"
+#include "ranges.h"
+#include "spans.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #define ARENA_BYTES (32ull << 40)
+#define ALIGNMENT_BYTES 512 /* of what cudaMalloc gives: an allocation ends at a multiple of it */
 
-typedef struct block {
-    char *start;
-    size_t bytes;  /* as asked for */
-    size_t length; /* as taken: whole pages */
-    int kind, device, opened;
-    struct block *next;
+/* A hole is the block that was there, or what is left of the arena. */
+typedef struct {
+    vgpu_span place; /* whole pages; of what was only noted, exactly the bytes */
+    size_t bytes;    /* as asked for */
+    int kind, device;
 } block;
 
-typedef struct handle {
-    int device;
-    size_t bytes;
-    int references; /* one for the handle itself until it is released, one for each mapping */
-} handle;
+static block *arena; /* the whole of it, for its bounds */
+static vgpu_span *holes, *device_blocks, *host_blocks;
 
-typedef struct mapping {
-    char *start;
-    size_t bytes;
-    int opened;
-    handle *of;
-    struct mapping *next;
-} mapping;
-
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static char *arena;
-static size_t arena_bytes;
-static block *device_blocks; /* ascending addresses */
-static block *host_blocks;
-static mapping *mappings;
-
-static size_t round_up(size_t bytes, size_t unit)
+static block *new_block(uintptr_t start, size_t length)
 {
-    return (bytes + unit - 1) / unit * unit;
-}
-
-static char *reserve(size_t bytes, size_t alignment)
-{
-    char *p = mmap(NULL, bytes + alignment, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED)
-        return NULL;
-    char *start = (char *)round_up((size_t)p, alignment);
-    if (start > p)
-        munmap(p, (size_t)(start - p));
-    munmap(start + bytes, alignment - (size_t)(start - p));
-    return start;
-}
-
-static int make_arena(void)
-{
-    for (arena_bytes = ARENA_BYTES; !arena && arena_bytes >= (1ull << 34); arena_bytes /= 2)
-        if ((arena = reserve(arena_bytes, VGPU_PAGE_BYTES)))
-            return 0;
-    return arena ? 0 : -1;
-}
-
-/* The lowest hole that fits; returns the link to insert at. */
-static block **find_hole(size_t length, char **start)
-{
-    char *candidate = arena;
-    block **link = &device_blocks;
-    for (; *link; link = &(*link)->next) {
-        if ((size_t)((*link)->start - candidate) >= length)
-            break;
-        candidate = (*link)->start + (*link)->length;
+    block *b = calloc(1, sizeof *b);
+    if (b) {
+        b->place.start = start;
+        b->place.length = length;
     }
-    *start = candidate;
-    return (size_t)(arena + arena_bytes - candidate) >= length ? link : NULL;
+    return b;
+}
+
+static void make_arena(void)
+{
+    char *start = NULL;
+    size_t bytes = ARENA_BYTES;
+    while (!(start = vgpu_reserve_pages(bytes, VGPU_PAGE_BYTES)) && bytes > (1ull << 34))
+        bytes /= 2;
+    block *bounds = start ? new_block((uintptr_t)start, bytes) : NULL;
+    block *hole = bounds ? new_block((uintptr_t)start, bytes) : NULL;
+    if (hole) {
+        arena = bounds;
+        vgpu_span_add(&holes, &hole->place);
+    } else {
+        free(bounds);
+        if (start)
+            vgpu_drop_pages(start, bytes);
+    }
+}
+
+/* Takes the beginning of the lowest hole that fits. 0, or -1 if there is none. */
+static int take_hole(block *b)
+{
+    if (!arena)
+        make_arena();
+    vgpu_span *hole = vgpu_span_fitting(holes, b->place.length);
+    if (!hole)
+        return -1;
+    b->place.start = hole->start;
+    vgpu_span_remove(&holes, hole);
+    hole->start += b->place.length;
+    hole->length -= b->place.length;
+    if (hole->length)
+        vgpu_span_add(&holes, hole);
+    else
+        free(hole);
+    return 0;
+}
+
+/* Lets a block be a hole, one with those beside it. */
+static void leave_hole(block *b)
+{
+    vgpu_span *before = vgpu_span_at(holes, b->place.start - 1), *after = vgpu_span_at(holes, b->place.start + b->place.length);
+    if (before) {
+        vgpu_span_remove(&holes, before);
+        b->place.start = before->start;
+        b->place.length += before->length;
+        free(before);
+    }
+    if (after) {
+        vgpu_span_remove(&holes, after);
+        b->place.length += after->length;
+        free(after);
+    }
+    vgpu_span_add(&holes, &b->place);
 }
 
 void *vgpu_allocate(int device, size_t bytes)
 {
     if (bytes > ARENA_BYTES)
         return NULL;
-    size_t length = round_up(bytes ? bytes : 1, VGPU_PAGE_BYTES);
-    block *b = calloc(1, sizeof *b);
+    size_t length = vgpu_round_up(bytes ? bytes : 1, VGPU_PAGE_BYTES);
+    block *b = new_block(0, length);
     if (!b || vgpu_take(device, length) != 0) {
         free(b);
         return NULL;
     }
-    pthread_mutex_lock(&mutex);
-    char *start = NULL;
-    block **link = arena || make_arena() == 0 ? find_hole(length, &start) : NULL;
-    if (link) {
-        *b = (block){.start = start, .bytes = bytes, .length = length, .kind = VGPU_DEVICE, .device = device, .next = *link};
-        *link = b;
-    }
-    pthread_mutex_unlock(&mutex);
-    if (!link) {
+    b->bytes = bytes;
+    b->kind = VGPU_DEVICE;
+    b->device = device;
+    vgpu_hold();
+    int failed = take_hole(b);
+    uintptr_t start = b->place.start;
+    if (!failed)
+        vgpu_span_add(&device_blocks, &b->place);
+    vgpu_let_go();
+    if (failed) {
         free(b);
         vgpu_give(device, length);
+        return NULL;
     }
-    return link ? start : NULL;
+    return (void *)start;
 }
 
 void *vgpu_allocate_host(int kind, size_t bytes)
 {
-    size_t length = round_up(bytes ? bytes : 1, 4096);
-    block *b = calloc(1, sizeof *b);
-    char *p = b ? mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) : MAP_FAILED;
-    if (p == MAP_FAILED) {
+    size_t length = vgpu_round_up(bytes ? bytes : 1, 4096);
+    void *p = length ? mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) : MAP_FAILED;
+    if (p == MAP_FAILED)
+        return NULL;
+    block *b = new_block((uintptr_t)p, length);
+    if (!b || (kind == VGPU_MANAGED && vgpu_take_managed(length))) {
         free(b);
+        munmap(p, length);
         return NULL;
     }
-    pthread_mutex_lock(&mutex);
-    *b = (block){.start = p, .bytes = bytes, .length = length, .kind = kind, .next = host_blocks};
-    host_blocks = b;
-    pthread_mutex_unlock(&mutex);
-    vgpu_state *state = kind == VGPU_MANAGED ? vgpu_get() : NULL;
-    if (state) {
-        vgpu_lock(state);
-        state->managed_bytes += length;
-        if (state->managed_bytes > state->managed_peak_bytes)
-            state->managed_peak_bytes = state->managed_bytes;
-        vgpu_unlock(state);
-    }
+    b->bytes = bytes;
+    b->kind = kind;
+    vgpu_hold();
+    vgpu_span_add(&host_blocks, &b->place);
+    vgpu_let_go();
     return p;
 }
 
-static block *detach(block **list, const void *pointer)
+int vgpu_note_host(int kind, void *pointer, size_t bytes)
 {
-    for (block **link = list; *link; link = &(*link)->next)
-        if ((*link)->start == pointer) {
-            block *b = *link;
-            *link = b->next;
-            return b;
-        }
-    return NULL;
-}
-
-static void close_range(char *start, size_t bytes)
-{
-    mmap(start, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-}
-
-int vgpu_release(void *pointer)
-{
-    if (!pointer)
-        return 0;
-    pthread_mutex_lock(&mutex);
-    block *b = detach(&device_blocks, pointer);
-    if (b && b->opened)
-        close_range(b->start, b->length);
-    if (!b && (b = detach(&host_blocks, pointer)))
-        munmap(b->start, b->length);
-    pthread_mutex_unlock(&mutex);
+    block *b = new_block((uintptr_t)pointer, bytes);
     if (!b)
         return -1;
-    vgpu_state *state = b->kind == VGPU_MANAGED ? vgpu_get() : NULL;
+    b->bytes = bytes;
+    b->kind = kind;
+    vgpu_hold();
+    int is_noted = vgpu_span_meets(host_blocks, b->place.start, bytes);
+    if (!is_noted)
+        vgpu_span_add(&host_blocks, &b->place);
+    vgpu_let_go();
+    if (is_noted)
+        free(b);
+    return is_noted ? -1 : 0;
+}
+
+static int is_in_arena(uintptr_t address)
+{
+    return arena && address - arena->place.start < arena->place.length;
+}
+
+static block *find(uintptr_t address)
+{
+    return (block *)vgpu_span_at(is_in_arena(address) ? device_blocks : host_blocks, address);
+}
+
+static void give_back(const block *b)
+{
     if (b->kind == VGPU_DEVICE)
-        vgpu_give(b->device, b->length);
-    if (state) {
-        vgpu_lock(state);
-        state->managed_bytes -= b->length;
-        vgpu_unlock(state);
+        vgpu_give(b->device, b->place.length);
+    if (b->kind == VGPU_MANAGED)
+        vgpu_give_managed(b->place.length);
+    if (b->kind == VGPU_MANAGED || b->kind == VGPU_PINNED)
+        munmap((void *)b->place.start, b->place.length);
+}
+
+int vgpu_release(void *pointer, unsigned kinds)
+{
+    vgpu_hold();
+    block *b = find((uintptr_t)pointer);
+    if (b && (b->place.start != (uintptr_t)pointer || !(kinds >> b->kind & 1u)))
+        b = NULL;
+    block was = b ? *b : (block){.kind = VGPU_NOT_OURS};
+    if (b)
+        vgpu_span_remove(b->kind == VGPU_DEVICE ? &device_blocks : &host_blocks, &b->place);
+    if (b && b->kind == VGPU_DEVICE) {
+        vgpu_close_pages(b->place.start, b->place.length);
+        leave_hole(b);
+    } else {
+        free(b);
     }
-    free(b);
-    return 0;
-}
-
-static block *find(block *list, const char *p)
-{
-    for (; list; list = list->next)
-        if (p >= list->start && p < list->start + list->length)
-            return list;
-    return NULL;
-}
-
-static mapping *find_mapping(const char *p)
-{
-    for (mapping *m = mappings; m; m = m->next)
-        if (p >= m->start && p < m->start + m->bytes)
-            return m;
-    return NULL;
+    vgpu_let_go();
+    give_back(&was);
+    return was.kind ? 0 : -1;
 }
 
 int vgpu_lookup(const void *pointer, void **base, size_t *bytes, int *device)
 {
-    const char *p = pointer;
-    int kind = VGPU_NOT_OURS;
-    pthread_mutex_lock(&mutex);
-    block *b = p >= arena && p < arena + arena_bytes ? find(device_blocks, p) : find(host_blocks, p);
-    mapping *m = b ? NULL : find_mapping(p);
-    if (b || m) {
-        kind = b ? b->kind : VGPU_DEVICE;
-        if (base)
-            *base = b ? b->start : m->start;
-        if (bytes)
-            *bytes = b ? b->bytes : m->bytes;
-        if (device)
-            *device = b ? b->device : m->of->device;
-    }
-    pthread_mutex_unlock(&mutex);
+    vgpu_hold();
+    const block *b = find((uintptr_t)pointer);
+    block found = {.kind = VGPU_NOT_OURS};
+    if (b && b->kind != VGPU_SYMBOL)
+        found = *b;
+    else if (!b && !vgpu_find_mapping((uintptr_t)pointer, &found.place.start, &found.bytes, &found.device))
+        found.kind = VGPU_DEVICE;
+    vgpu_let_go();
+    if (found.kind && base)
+        *base = (void *)found.place.start;
+    if (found.kind && bytes)
+        *bytes = found.bytes;
+    if (found.kind && device)
+        *device = found.device;
+    return found.kind;
+}
+
+static int reach(uintptr_t address, size_t bytes)
+{
+    const block *b = find(address);
+    if (!b && vgpu_is_mapped(address, bytes))
+        return VGPU_DEVICE;
+    if (!b)
+        return is_in_arena(address) || vgpu_is_reserved(address) ? VGPU_UNREACHABLE : VGPU_NOT_OURS;
+    size_t end = b->kind == VGPU_DEVICE ? vgpu_round_up(b->bytes, ALIGNMENT_BYTES) : b->place.length;
+    size_t offset = address - b->place.start;
+    if (offset <= end && bytes <= end - offset)
+        return b->kind;
+    return b->kind == VGPU_REGISTERED ? VGPU_NOT_OURS : VGPU_UNREACHABLE;
+}
+
+int vgpu_reach(const void *pointer, size_t bytes)
+{
+    vgpu_hold();
+    int kind = reach((uintptr_t)pointer, bytes);
+    vgpu_let_go();
     return kind;
-}
-
-void *vgpu_reserve_range(size_t bytes, size_t alignment)
-{
-    return reserve(round_up(bytes, VGPU_PAGE_BYTES), alignment > VGPU_PAGE_BYTES ? alignment : VGPU_PAGE_BYTES);
-}
-
-int vgpu_free_range(void *pointer, size_t bytes)
-{
-    return munmap(pointer, round_up(bytes, VGPU_PAGE_BYTES));
-}
-
-void *vgpu_create_handle(int device, size_t bytes)
-{
-    handle *h = calloc(1, sizeof *h);
-    if (!h || vgpu_take(device, bytes) != 0) {
-        free(h);
-        return NULL;
-    }
-    *h = (handle){.device = device, .bytes = bytes, .references = 1};
-    return h;
-}
-
-static void drop_reference(handle *h)
-{
-    pthread_mutex_lock(&mutex);
-    int left = --h->references;
-    pthread_mutex_unlock(&mutex);
-    if (left == 0) {
-        vgpu_give(h->device, h->bytes);
-        free(h);
-    }
-}
-
-int vgpu_release_handle(void *pointer)
-{
-    drop_reference(pointer);
-    return 0;
-}
-
-int vgpu_map_handle(void *pointer, size_t bytes, void *of)
-{
-    mapping *m = calloc(1, sizeof *m);
-    if (!m)
-        return -1;
-    pthread_mutex_lock(&mutex);
-    *m = (mapping){.start = pointer, .bytes = bytes, .of = of, .next = mappings};
-    mappings = m;
-    m->of->references++;
-    pthread_mutex_unlock(&mutex);
-    return 0;
-}
-
-int vgpu_unmap_range(void *pointer, size_t bytes)
-{
-    char *start = pointer;
-    for (;;) {
-        pthread_mutex_lock(&mutex);
-        mapping **link = &mappings;
-        while (*link && !((*link)->start >= start && (*link)->start < start + bytes))
-            link = &(*link)->next;
-        mapping *m = *link;
-        if (m)
-            *link = m->next;
-        pthread_mutex_unlock(&mutex);
-        if (!m)
-            break;
-        drop_reference(m->of);
-        free(m);
-    }
-    close_range(start, bytes);
-    return 0;
-}
-
-void *vgpu_handle_at(const void *pointer)
-{
-    pthread_mutex_lock(&mutex);
-    mapping *m = find_mapping(pointer);
-    if (m)
-        m->of->references++;
-    pthread_mutex_unlock(&mutex);
-    return m ? m->of : NULL;
-}
-
-int vgpu_handle_device(const void *pointer)
-{
-    return ((const handle *)pointer)->device;
 }
 
 int vgpu_open(void *pointer, size_t bytes)
 {
-    char *start = (char *)((size_t)pointer / VGPU_PAGE_BYTES * VGPU_PAGE_BYTES);
-    char *end = (char *)round_up((size_t)pointer + bytes, VGPU_PAGE_BYTES);
-    pthread_mutex_lock(&mutex);
-    block *b = find(device_blocks, pointer);
-    mapping *m = b ? NULL : find_mapping(pointer);
-    int *opened = b ? &b->opened : m ? &m->opened : NULL;
-    int failed = !opened || mprotect(start, (size_t)(end - start), PROT_READ | PROT_WRITE);
-    if (opened && !failed)
-        *opened = 1;
-    pthread_mutex_unlock(&mutex);
+    vgpu_hold();
+    int failed = !bytes || reach((uintptr_t)pointer, bytes) != VGPU_DEVICE || vgpu_open_pages((uintptr_t)pointer, bytes);
+    vgpu_let_go();
     return failed ? -1 : 0;
 }
 
 void vgpu_wipe(void *pointer, size_t bytes)
 {
-    pthread_mutex_lock(&mutex);
-    block *b = find(device_blocks, pointer);
-    mapping *m = b ? NULL : find_mapping(pointer);
-    /* Memory given back since is unwritable again, and zero. */
-    if ((b && b->opened) || (m && m->opened))
-        memset(pointer, 0, bytes);
-    pthread_mutex_unlock(&mutex);
+    vgpu_hold();
+    vgpu_clear_pages((uintptr_t)pointer, bytes); /* memory given back since is closed again, and zero */
+    vgpu_let_go();
+}
+
+int vgpu_write(void *pointer, const void *data, size_t bytes)
+{
+    vgpu_hold();
+    int is_open = bytes && vgpu_are_pages_open((uintptr_t)pointer, bytes);
+    if (is_open)
+        memcpy(pointer, data, bytes);
+    vgpu_let_go();
+    return is_open ? 0 : -1;
 }

@@ -76,9 +76,9 @@ static unsigned list_processes(const card *c, int is_graphics, process_v2 list[V
     unsigned count = 0;
     vgpu_lock(c->state);
     vgpu_reap(c->state);
-    for (int i = 0; i < VGPU_MAX_PROCESSES && !is_graphics; i++) {
+    for (uint32_t i = 0; i < c->state->num_slots && !is_graphics; i++) {
         const vgpu_process *p = &c->state->processes[i];
-        if (p->pid && (p->contexts >> c->index & 1u))
+        if (p->pid > 0 && (p->contexts >> c->index & 1u))
             list[count++] = describe(c, p->pid, p->held_bytes[c->index] + c->device->context_bytes);
     }
     int32_t other = c->device->other_pid;

@@ -10,19 +10,19 @@
 
 #include "accounts.h"
 #include "device.h"
+#include "errors.h"
+#include "handles.h"
 #include "memory.h"
 
 #include <string.h>
 
 typedef int runtime_error; /* cudaError_t */
-enum {
-    OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, INSUFFICIENT_DRIVER = 35, NO_DEVICE = 100, INVALID_DEVICE = 101,
-    SYMBOL_NOT_FOUND = 500, NOT_SUPPORTED = 801,
-};
 
 runtime_error cudaDeviceSynchronize(void);
 
 /* Remembers the error for cudaGetLastError and returns it. */
 runtime_error vgpu_fail(runtime_error error);
+/* Succeeds for a stream; fails for what is none. */
+runtime_error vgpu_check_stream(const void *stream);
 
 #endif

@@ -11,6 +11,11 @@ runtime_error vgpu_fail(runtime_error error)
     return last_error = error;
 }
 
+runtime_error vgpu_check_stream(const void *stream)
+{
+    return vgpu_is_stream(stream) ? OK : vgpu_fail(INVALID_HANDLE);
+}
+
 runtime_error cudaGetLastError(void)
 {
     runtime_error error = last_error;
@@ -22,39 +27,15 @@ runtime_error cudaPeekAtLastError(void) { return last_error; }
 
 const char *cudaGetErrorName(runtime_error error)
 {
-    switch (error) {
-    case OK: return "cudaSuccess";
-    case INVALID_VALUE: return "cudaErrorInvalidValue";
-    case OUT_OF_MEMORY: return "cudaErrorMemoryAllocation";
-    case INSUFFICIENT_DRIVER: return "cudaErrorInsufficientDriver";
-    case NO_DEVICE: return "cudaErrorNoDevice";
-    case INVALID_DEVICE: return "cudaErrorInvalidDevice";
-    case SYMBOL_NOT_FOUND: return "cudaErrorSymbolNotFound";
-    case NOT_SUPPORTED: return "cudaErrorNotSupported";
-    default: return "cudaErrorUnknown";
-    }
+    const vgpu_error *known = vgpu_error_of(error);
+    return known ? known->runtime : "unrecognized error code";
 }
 
 const char *cudaGetErrorString(runtime_error error)
 {
-    static __thread char text[160];
-    switch (error) {
-    case OK: return "no error";
-    case INVALID_VALUE: return "invalid argument";
-    case OUT_OF_MEMORY: return "out of memory";
-    case INSUFFICIENT_DRIVER: return "CUDA driver version is insufficient for CUDA runtime version";
-    case NO_DEVICE: return "no CUDA-capable device is detected";
-    case INVALID_DEVICE: return "invalid device ordinal";
-    case NOT_SUPPORTED:
-        snprintf(text, sizeof text, "operation not supported: the virtual GPU does not implement %s",
-                 vgpu_last_unknown() ? vgpu_last_unknown() : "it");
-        return text;
-    default:
-        snprintf(text, sizeof text, "error %d of the virtual GPU", error);
-        return text;
-    }
+    const char *text = vgpu_error_text(error);
+    return text ? text : "unrecognized error code";
 }
-
 
 static int driver_too_old(void)
 {
@@ -64,6 +45,8 @@ static int driver_too_old(void)
 
 runtime_error cudaGetDeviceCount(int *count)
 {
+    if (!count)
+        return vgpu_fail(INVALID_VALUE);
     *count = 0;
     if (driver_too_old())
         return vgpu_fail(INSUFFICIENT_DRIVER);
@@ -75,6 +58,8 @@ runtime_error cudaGetDevice(int *device)
 {
     if (!vgpu_num_devices())
         return vgpu_fail(NO_DEVICE);
+    if (!device)
+        return vgpu_fail(INVALID_VALUE);
     *device = vgpu_current_device;
     return OK;
 }
@@ -87,22 +72,30 @@ runtime_error cudaSetDevice(int device)
     return vgpu_enter(device) ? vgpu_fail(OUT_OF_MEMORY) : OK; /* the context is made here, since CUDA 12 */
 }
 
+static runtime_error give_version(int *version, int known)
+{
+    if (!version)
+        return vgpu_fail(INVALID_VALUE);
+    *version = known;
+    return OK;
+}
+
 runtime_error cudaDriverGetVersion(int *version)
 {
     vgpu_state *state = vgpu_get();
-    *version = state ? state->driver_version : 0;
-    return OK;
+    return give_version(version, state ? state->driver_version : 0);
 }
 
 runtime_error cudaRuntimeGetVersion(int *version)
 {
     vgpu_state *state = vgpu_get();
-    *version = state ? state->cuda_version : 0;
-    return OK;
+    return give_version(version, state ? state->cuda_version : 0);
 }
 
 runtime_error cudaDeviceGetAttribute(int *value, int attribute, int device)
 {
+    if (!value)
+        return vgpu_fail(INVALID_VALUE);
     return vgpu_attribute(attribute, device, value) ? vgpu_fail(INVALID_DEVICE) : OK;
 }
 
@@ -127,6 +120,8 @@ static unsigned char hex_digit(char c)
 static runtime_error device_properties(char *out, int device, int cuda_major)
 {
     vgpu_device *d = vgpu_device_at(device);
+    if (!out)
+        return vgpu_fail(INVALID_VALUE);
     if (!d)
         return vgpu_fail(INVALID_DEVICE);
     memset(out, 0, cuda_major == 12 ? 1032 : 1008);
@@ -152,6 +147,10 @@ runtime_error cudaGetDeviceProperties(void *out, int device) { return device_pro
 
 runtime_error cudaDeviceGetPCIBusId(char *text, int length, int device)
 {
+    if (!text || length < 1)
+        return vgpu_fail(INVALID_VALUE);
+    if (!vgpu_device_at(device))
+        return vgpu_fail(INVALID_DEVICE);
     vgpu_bus_id(device, text, length);
     return OK;
 }
@@ -159,6 +158,8 @@ runtime_error cudaDeviceGetPCIBusId(char *text, int length, int device)
 runtime_error cudaDeviceGetByPCIBusId(int *device, const char *text)
 {
     char own[20];
+    if (!device || !text)
+        return vgpu_fail(INVALID_VALUE);
     for (*device = 0; *device < vgpu_num_devices(); ++*device) {
         vgpu_bus_id(*device, own, sizeof own);
         if (strcmp(own, text) == 0)
@@ -176,7 +177,10 @@ runtime_error cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
 
 runtime_error cudaDeviceCanAccessPeer(int *can, int device, int peer)
 {
-    (void)device, (void)peer;
+    if (!can)
+        return vgpu_fail(INVALID_VALUE);
+    if (!vgpu_device_at(device) || !vgpu_device_at(peer))
+        return vgpu_fail(INVALID_DEVICE);
     *can = 0;
     return OK;
 }

@@ -59,22 +59,79 @@ vgpu_state *vgpu_get(void)
     return mapped;
 }
 
-int vgpu_is_dead(int32_t id)
+/* Of /proc/ID/stat, from the state on: the name before it may hold anything. 0, or -1 where it cannot be read. */
+static int read_status(int32_t id, char *status, int *num_threads, unsigned long long *started)
 {
-    return kill(id, 0) != 0 && errno == ESRCH;
+    char path[32], text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)id);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    if (length <= 0)
+        return -1;
+    text[length] = 0;
+    const char *after = strrchr(text, ')');
+    const char *fields = " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %d %*d %llu";
+    return after && sscanf(after + 1, fields, status, num_threads, started) == 3 ? 0 : -1;
+}
+
+uint32_t vgpu_start_of(int32_t id)
+{
+    char status;
+    int num_threads;
+    unsigned long long started;
+    return read_status(id, &status, &num_threads, &started) ? 0 : (uint32_t)started;
+}
+
+int vgpu_is_dead(int32_t id, uint32_t started)
+{
+    if (kill(id, 0) != 0 && errno == ESRCH)
+        return 1;
+    char status;
+    int num_threads;
+    unsigned long long now_started;
+    if (read_status(id, &status, &num_threads, &now_started))
+        return 0;
+    /* One that its parent has not waited for yet holds nothing. A first thread may end before the others. */
+    int is_zombie = status == 'Z' && num_threads <= 1;
+    return is_zombie || status == 'X' || (started && (uint32_t)now_started != started);
+}
+
+static __thread uint64_t self; /* as lock_owner holds it */
+
+static uint64_t find_self(void)
+{
+    if (!self) {
+        int32_t id = (int32_t)syscall(SYS_gettid);
+        self = (uint64_t)vgpu_start_of(id) << 32 | (uint32_t)id;
+    }
+    return self;
+}
+
+static void forget_self(void)
+{
+    self = 0; /* the child's thread has a number of its own */
+}
+
+__attribute__((constructor)) static void forget_self_in_forks(void)
+{
+    pthread_atfork(NULL, NULL, forget_self);
 }
 
 void vgpu_lock(vgpu_state *state)
 {
-    int32_t self = (int32_t)syscall(SYS_gettid);
+    uint64_t own = find_self();
     for (unsigned tries = 1;; tries++) {
-        int32_t owner = 0;
-        if (__atomic_compare_exchange_n(&state->lock_owner, &owner, self, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        uint64_t owner = 0;
+        if (__atomic_compare_exchange_n(&state->lock_owner, &owner, own, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
             return;
         /* A process killed while it held the lock would hang every other one. */
-        if (tries % 64 == 0 && vgpu_is_dead(owner) &&
-            __atomic_compare_exchange_n(&state->lock_owner, &owner, self, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        if (tries % 1024 == 0 && vgpu_is_dead((int32_t)owner, (uint32_t)(owner >> 32)) &&
+            __atomic_compare_exchange_n(&state->lock_owner, &owner, own, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+            state->is_unsettled = 1;
             return;
+        }
         sched_yield();
     }
 }

@@ -14,8 +14,10 @@
 
 #define VGPU_MAGIC 0x5550475652414d31ull /* "1MARVGPU" */
 #define VGPU_MAX_DEVICES 8
-#define VGPU_MAX_PROCESSES 128
-#define VGPU_MAX_UNKNOWN 32
+/* More than have room on a card: each takes a context of hundreds of MiB. */
+#define VGPU_MAX_PROCESSES 4096
+/* More than there are functions (csrc/names). */
+#define VGPU_MAX_UNKNOWN 4096
 
 /* What difficult cards do. Each flag makes the NVML stand-in answer as such a card does. */
 enum {
@@ -57,8 +59,11 @@ typedef struct {
 } vgpu_device;
 
 typedef struct {
-    int32_t pid;       /* 0: a free slot */
+    int32_t pid;       /* 0: a free slot; negative: of one that died, which holds nothing any more */
     uint32_t contexts; /* bit i: this process has a context on device i */
+    uint32_t started;  /* as vgpu_start_of tells it; 0: not known */
+    uint32_t padding;
+    uint64_t managed_bytes;
     uint64_t held_bytes[VGPU_MAX_DEVICES];
     uint64_t used_peak_bytes[VGPU_MAX_DEVICES]; /* maximum of what it held and its context */
 } vgpu_process;
@@ -72,17 +77,18 @@ typedef struct {
     char driver_name[32];   /* as NVML names it: "580.65.06" */
     uint32_t quirks;
     uint32_t cudnn_calls;   /* convolutions and the like whose cuDNN workspace is not known */
-    uint64_t managed_bytes; /* live managed memory (paged optimizers): outside the card's count */
+    uint64_t managed_bytes; /* live managed memory of every process (paged optimizers): outside the card's count */
     uint64_t managed_peak_bytes;
     uint32_t num_unknown;
     uint32_t num_communicators; /* of NCCL: what they take of the card is not known */
     uint32_t cusolver_calls; /* decompositions and transforms whose workspace is not known either */
     uint32_t cufft_calls;
-    char unknown[VGPU_MAX_UNKNOWN][64]; /* CUDA functions that were called and are not implemented */
     vgpu_device devices[VGPU_MAX_DEVICES];
+    uint64_t lock_owner; /* thread id, and above it when that started; 0 when free. A dead owner's lock is taken over */
+    uint32_t num_slots;  /* of `processes`: as many as were ever in use, from the first on */
+    uint32_t is_unsettled; /* the lock was taken over: its owner may have died between two figures that go together */
     vgpu_process processes[VGPU_MAX_PROCESSES];
-    int32_t lock_owner; /* thread id, 0 when free; a dead owner's lock is taken over */
-    int32_t padding2;
+    char unknown[VGPU_MAX_UNKNOWN][64]; /* CUDA functions that were called and are not implemented */
 } vgpu_state;
 
 /* The mapped state, or NULL if PEAKVRAM_VGPU names none. Never fails loudly: callers answer "no device". */
@@ -92,8 +98,10 @@ vgpu_state *vgpu_get(void);
 int vgpu_attach(const char *path);
 void vgpu_lock(vgpu_state *state);
 void vgpu_unlock(vgpu_state *state);
-/* Whether there is no process, or thread, of this number any more. */
-int vgpu_is_dead(int32_t id);
+/* When a process or thread started, in clock ticks; 0 where that is not told. */
+uint32_t vgpu_start_of(int32_t id);
+/* Whether there is no process, or thread, of this number any more, or it is another one than that which started then. */
+int vgpu_is_dead(int32_t id, uint32_t started);
 /* Remembers that a function we do not implement was called; keeps its name for error texts. */
 void vgpu_note_unknown(const char *function);
 const char *vgpu_last_unknown(void);

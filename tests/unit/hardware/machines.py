@@ -45,7 +45,9 @@ def attempt(function, *arguments, **named):
 
 def live_state():
     with open(os.environ["PEAKVRAM_VGPU"], "r+b") as file:
-        return StateLayout.from_buffer(mmap.mmap(file.fileno(), 0))
+        state = StateLayout.from_buffer(mmap.mmap(file.fileno(), 0))
+    state.num_slots = max(state.num_slots, 1)  # scripts fill the first slot themselves
+    return state
 """
 
 
@@ -74,6 +76,7 @@ class Bench:
         process, card = state.processes[slot], state.devices[device]
         process.pid, process.contexts = pid, process.contexts | 1 << device
         process.held_bytes[device] = num_bytes
+        state.num_slots = max(state.num_slots, slot + 1)
         card.held_bytes += num_bytes
         card.used_bytes += num_bytes + card.context_bytes
 
