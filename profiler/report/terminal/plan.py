@@ -6,16 +6,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from profiler.estimate.estimate import Estimate, Fits, single
+from profiler.estimate.estimate import Estimate, Fits, room_text, single
 from profiler.jobs.settings import Settings, method_label, settings_of, show_value, unusual, varying_keys
 from profiler.report.base.estimate_tree import summary_tree
 from profiler.report.base.text import UNKNOWN, left, literal, plain_table, titled, titled_table
-from profiler.report.base.verdict import outcome_label
-from profiler.report.terminal.estimate import interval
+from profiler.report.base.verdict import outcome_label, verdict_line
+from profiler.report.terminal.estimate import fits_text, interval
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console, Group
 
@@ -35,7 +35,10 @@ class PlanColumn:
 
 
 def _state(job: PlannedJob) -> str:
-    return "to run" if job.record is None else f"stored: {outcome_label(job.record.outcome)}"
+    if job.record is None:
+        return "to run"
+    stored = f"stored: {outcome_label(job.record.outcome)}"
+    return f"{stored}, against the estimate" if job.is_contradicted else stored
 
 
 def _peak(job: PlannedJob) -> str:
@@ -47,6 +50,16 @@ def _peak(job: PlannedJob) -> str:
 def _interval(job: PlannedJob) -> str:
     estimate = job.estimate
     return (isinstance(estimate, Estimate) and interval(estimate.corrected.allocated)) or UNKNOWN
+
+
+def _device(job: PlannedJob) -> str:
+    if not isinstance(job.estimate, Estimate) or job.estimate.corrected.device_used is None:
+        return UNKNOWN
+    return format_bytes(single(job.estimate.corrected.device_used.value_bytes))
+
+
+def _free(job: PlannedJob) -> str:
+    return room_text(job.estimate.verdict.room_bytes) if isinstance(job.estimate, Estimate) else UNKNOWN
 
 
 def _fits(job: PlannedJob) -> str:
@@ -64,9 +77,12 @@ STATE = PlanColumn(heading="state", side="left", cell=_state)
 ESTIMATES = (
     PlanColumn(heading="est. peak", side="right", cell=_peak),
     PlanColumn(heading="90 % interval", side="right", cell=_interval),
+    PlanColumn(heading="est. device", side="right", cell=_device),
+    PlanColumn(heading="est. room", side="right", cell=_free),
     PlanColumn(heading="fits", side="left", cell=_fits),
 )
-"""What a job is estimated to take: peak allocated, its interval, and whether the card has room."""
+"""What a job is estimated to take: peak allocated and its interval; then what decides whether it fits: all
+that it holds of the card, and what of the card that leaves."""
 
 
 def show_plan(console: Console, study: Study, jobs: Sequence[PlannedJob]) -> None:
@@ -82,6 +98,8 @@ def show_plan(console: Console, study: Study, jobs: Sequence[PlannedJob]) -> Non
     console.print()
     console.print(literal(estimates_summary(jobs)), soft_wrap=True)
     console.print(literal(_summary(study, jobs)), soft_wrap=True)
+    for note in contradictions(jobs):
+        console.print(literal(f"note: {note}"), soft_wrap=True)
 
 
 def plan_tree(study: Study, jobs: Sequence[PlannedJob]) -> dict[str, object]:
@@ -99,6 +117,7 @@ def plan_tree(study: Study, jobs: Sequence[PlannedJob]) -> dict[str, object]:
                 "spec": job.spec.model_dump(mode="json"),
                 "outcome": job.record.outcome.model_dump(mode="json") if job.record else None,
                 "estimate": summary_tree(job.estimate) if job.estimate else None,
+                "is_contradicted": job.is_contradicted,
             }
             for job in jobs
         ],
@@ -127,6 +146,19 @@ def estimates_summary(jobs: Iterable[PlannedJob]) -> str:
     fits = Counter(job.estimate.verdict.fits if isinstance(job.estimate, Estimate) else None for job in jobs)
     parts = [f"{fits[answer]} {word}" for answer, word in _WORDS.items() if fits[answer]]
     return f"estimated, nothing was run: {', '.join(parts)}"
+
+
+def contradictions(jobs: Sequence[PlannedJob]) -> Iterator[str]:
+    """Where the estimate of a job that has run says otherwise than its record, and which of them counts."""
+    settings = [_settings(job.spec) for job in jobs]
+    varying = varying_keys(settings)
+    for job, own in zip(jobs, settings, strict=True):
+        if job.is_contradicted and job.record is not None and isinstance(job.estimate, Estimate):
+            yield (
+                f"{', '.join(f'{key} {own[key]}' for key in varying if key in own)}: its estimate missed, "
+                f"the run counts. "
+                f"Estimate: {fits_text(job.estimate.verdict)}. Run: {verdict_line(job.record)}"
+            )
 
 
 def _settings(spec: JobSpec) -> Settings:
