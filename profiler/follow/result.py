@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
+from profiler.records.redact import KeptCommand, KeptText
 from profiler.records.schema import Bytes, Count, Device, Peak, UtcDatetime
 from profiler.values import Value
 from profiler.virtual.routing import Routing
@@ -72,14 +73,14 @@ class OutOfMemory(Value):
     """The last request that the card could not meet, and the line of the script it came from."""
 
     requested_bytes: Bytes
-    line: str | None = None
+    line: KeptText | None = None
 
 
 class Ending(Value):
     """How a process ended, by its own account: none where a signal killed it."""
 
     kind: Literal["exit", "os._exit"]
-    error: str | None = None
+    error: KeptText | None = None
     is_out_of_memory: bool = False
 
 
@@ -98,7 +99,7 @@ class ProcessReport(Value):
     """
 
     pid: Count
-    command: tuple[str, ...]
+    command: KeptCommand
     versions: dict[str, str]
     cuda: str | None = None
     allocated_bytes: Bytes
@@ -143,7 +144,7 @@ class CommandResult(Value):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     kind: Literal["exec"] = "exec"
-    command: tuple[str, ...]
+    command: KeptCommand
     created_at: UtcDatetime
     device: Device
     status: CommandStatus
@@ -155,7 +156,7 @@ class CommandResult(Value):
     routing: Routing | None = None
     processes: tuple[ProcessReport, ...] = ()
     unknown_functions: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[KeptText, ...] = ()
 
     @property
     def largest(self) -> ProcessReport | None:
