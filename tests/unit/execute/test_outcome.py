@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def a_request() -> Request:
-    source = ModelSource(kind="preset", location="x.json", revision=None)
+    source = ModelSource(
+        kind="preset", id="x", location="x.json", revision=None, hub_id=None, reason="a preset"
+    )
     return Request(spec=a_job(), source=source, device=a_device(), driver=None, scratch="x")
 
 
