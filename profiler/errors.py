@@ -37,3 +37,7 @@ class EnvironmentUnfitError(PeakvramError):
     """This machine, its driver or its libraries cannot do what was asked."""
 
     exit_code = 3
+
+
+class MachineFaultError(EnvironmentUnfitError):
+    """This machine failed meanwhile: no room, no memory, a broken disk. The same may go well another time."""

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import ast
 import os
-import signal
-import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from profiler import __version__
-from profiler.errors import PeakvramError
+from profiler.errors import EnvironmentUnfitError, PeakvramError
+from profiler.process.faults import machine_fault
 from profiler.report.base.text import literal
 from profiler.report.terminal.output import message_console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from types import FrameType
 
 _INTERRUPTED = 130
 _COMPLETE = "_PEAKVRAM_COMPLETE"  # what a shell that completes a line sets, by typer's rule
@@ -46,19 +44,6 @@ COMMANDS = (
 """The commands in the order of the help: each is the function of its name in the module of its name."""
 
 
-def main() -> None:
-    """Runs the command line and leaves with its exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` has it ignored
-            signal.signal(number, _leave)
-    sys.exit(run_command(sys.argv[1:]))
-
-
-def _leave(number: int, _frame: FrameType | None) -> NoReturn:
-    """Leaves as after Ctrl-C, so that the job is ended and its files are removed; 143 says SIGTERM."""
-    raise SystemExit(128 + number)
-
-
 def run_command(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code; every foreseen error is one line and a hint on stderr."""
     first = next((argument for argument in arguments if not argument.startswith("-")), "")
@@ -69,6 +54,10 @@ def run_command(arguments: Sequence[str]) -> int:
         return _report(error.format_message(), hint=_usage_hint(arguments), exit_code=error.exit_code)
     except PeakvramError as error:
         return _report(error.message, hint=error.hint or _usage_hint(arguments), exit_code=error.exit_code)
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (fault := machine_fault(error)) is None:
+            raise
+        return _report(fault[0], hint=fault[1], exit_code=EnvironmentUnfitError.exit_code)
     if code == _INTERRUPTED:
         return _report("interrupted", hint="", exit_code=_INTERRUPTED)
     return code if isinstance(code, int) else 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli import options as o
+from profiler.records.redact import redact_command
 from profiler.report.base.text import literal, public_path
 from profiler.report.terminal.output import data_output, message_console, notice, print_json_value
 
@@ -129,4 +130,4 @@ def _command(
     parts += ["--validate", *(["--mix"] if mix else [])]
     parts += [] if out is None else ["--out", public_path(out)]
     parts += [] if factors is None else ["--factors", public_path(factors)]
-    return shlex.join(parts)
+    return shlex.join(redact_command(parts))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
 from profiler.cli.job import Gpu  # noqa: TC001
 from profiler.cli.run import read_timeout
-from profiler.errors import ConfigError, PeakvramError
+from profiler.errors import ConfigError, EnvironmentUnfitError, PeakvramError
 from profiler.execute.pending import Pending, Rerun, pending_jobs
 from profiler.execute.schedule import SweepOptions, run_sweep
 from profiler.execute.study import Study, read_study
@@ -86,6 +86,8 @@ def sweep(  # noqa: PLR0913 - one parameter a flag
                 console.print(literal(line), soft_wrap=True)
     if summary.is_interrupted:
         raise InterruptedSweepError("interrupted", hint="the same command goes on where this one stopped")
+    if summary.is_machine_at_fault:
+        return EnvironmentUnfitError.exit_code
     return 1 if summary.num_failed or summary.num_refused else 0
 
 

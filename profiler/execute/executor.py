@@ -20,6 +20,7 @@ from profiler.hardware.catalogue import Gpu
 from profiler.hardware.discovery import DeviceChoice, choose_device, find_real_gpus
 from profiler.hardware.idle import check_idle
 from profiler.jobs.models import read_config, resolve_model
+from profiler.process.faults import num_kills_for_memory
 from profiler.process.leases import Leases
 from profiler.records.build import build_record
 from profiler.records.schema import Record
@@ -97,6 +98,7 @@ class _Run:
     workplace: Workplace
     deadline_s: float | None
     created_at: datetime
+    num_kills: int | None
     is_late: bool = False
 
 
@@ -171,6 +173,7 @@ class LocalExecutor(ExitStack):
             workplace=workplace,
             deadline_s=None if limit_s is None else time.monotonic() + limit_s,
             created_at=datetime.now(UTC),
+            num_kills=num_kills_for_memory(),
         )
         pool.submit(workplace)
 
@@ -201,7 +204,9 @@ class LocalExecutor(ExitStack):
         limit_s = self._options.timeout_s if run.is_late else None
         try:
             with run.workplace as place:
-                result = worker_result(place.directory, place.request, exit_code, time_limit_s=limit_s)
+                result = worker_result(
+                    place.directory, place.request, exit_code, time_limit_s=limit_s, num_kills=run.num_kills
+                )
         except PeakvramError as error:
             return error
         spec = run.placement.job.spec

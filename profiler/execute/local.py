@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from profiler.execute.outcome import WorkerResult, read_report, worker_result
 from profiler.execute.prepare import Workplace, prepare_job
 from profiler.process.children import call_in_new_python, kill_group
+from profiler.process.faults import num_kills_for_memory
 from profiler.process.leases import lease_device
 from profiler.process.protocol import STDERR
 from profiler.records.build import build_record
@@ -87,6 +88,7 @@ def run_prepared(
 def _run_worker(
     place: Workplace, *, timeout_s: float | None, on_phase: Callable[[PhaseReading], None]
 ) -> WorkerResult:
+    num_kills = num_kills_for_memory()
     with (place.directory / STDERR).open("wb") as stderr:
         process = subprocess.Popen(
             call_in_new_python(*WORKER, str(place.directory)),
@@ -101,7 +103,9 @@ def _run_worker(
     finally:
         _end(process)
     time_limit_s = timeout_s if is_late else None
-    return worker_result(place.directory, place.request, process.returncode, time_limit_s=time_limit_s)
+    return worker_result(
+        place.directory, place.request, process.returncode, time_limit_s=time_limit_s, num_kills=num_kills
+    )
 
 
 def _wait(

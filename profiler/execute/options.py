@@ -56,6 +56,7 @@ class SweepSummary:
     num_failed: int = 0
     num_refused: int = 0
     is_interrupted: bool = False
+    is_machine_at_fault: bool = False
 
     @property
     def num_written(self) -> int:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
+from profiler.errors import MachineFaultError
 from profiler.jobs.job import Inference
 from profiler.process.environment import read_environment, worker_variables
+from profiler.process.faults import FAULT_EXIT_CODE, num_kills_for_memory
 from profiler.process.protocol import REFUSAL, REPORT, STDERR, Request, WorkerRefusal
 from profiler.records.schema import GENERATION_PHASES, Outcome, OutcomeStatus, PhaseName, WorkerReport
 
@@ -40,7 +42,12 @@ def read_report(directory: Path) -> WorkerReport | None:
 
 
 def worker_result(
-    directory: Path, request: Request, exit_code: int, *, time_limit_s: float | None = None
+    directory: Path,
+    request: Request,
+    exit_code: int,
+    *,
+    time_limit_s: float | None = None,
+    num_kills: int | None = None,
 ) -> WorkerResult:
     """How the worker in `directory` ended.
 
@@ -49,9 +56,11 @@ def worker_result(
         request: what it was asked.
         exit_code: its own; negative for a signal.
         time_limit_s: the limit it was killed at, if it was.
+        num_kills: `num_kills_for_memory` before it was started; None where that was not told.
 
     Raises:
         ConfigError: it refused the job as it was asked for.
+        MachineFaultError: this machine failed while the job ran, which says nothing about the job.
         EnvironmentUnfitError: it cannot run such a job here.
     """
     if (directory / REFUSAL).is_file():
@@ -59,8 +68,23 @@ def worker_result(
     report = read_report(directory) or _empty_report(request)
     if report.outcome is not None:
         return WorkerResult(report=report, outcome=report.outcome)
+    if time_limit_s is None:
+        _refuse_fault(exit_code, num_kills=num_kills)
     interrupted = _interrupted_phase(report.phases, is_inference=isinstance(request.spec.method, Inference))
     return WorkerResult(report=report, outcome=_guess(directory, interrupted, exit_code, time_limit_s))
+
+
+def _refuse_fault(exit_code: int, *, num_kills: int | None) -> None:
+    """Raises what is wrong with this machine, as far as the end of a worker without a word tells of it."""
+    if exit_code == FAULT_EXIT_CODE:
+        told = "there was no room for its report", "free some room in shared memory, or set TMPDIR"
+    elif exit_code == -signal.SIGBUS:
+        told = "SIGBUS ended it: no room in shared memory, or a disk failed", "`df /dev/shm` shows the room"
+    elif exit_code == -signal.SIGKILL and num_kills is not None and (num_kills_for_memory() or 0) > num_kills:
+        told = "the kernel killed it for the host's memory", "end other processes, or run fewer --workers"
+    else:
+        return
+    raise MachineFaultError(f"the job could not be run: {told[0]}", hint=told[1])
 
 
 def _empty_report(request: Request) -> WorkerReport:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from profiler.hardware.idle import idle_notes
 from profiler.jobs.models import read_config, resolve_model
 from profiler.process.environment import read_environment, worker_variables
 from profiler.process.protocol import REQUEST, Request
+from profiler.process.scratch import ScratchDirectory
 from profiler.process.tested import newer_than_tested
 from profiler.records.fingerprint import fingerprint
 from profiler.records.schema import Device
@@ -203,10 +203,9 @@ def undone_on_error(stack: ExitStack) -> Iterator[None]:
 
 def _make_directory(stack: ExitStack, parent: Path | None) -> Path:
     try:
-        made = tempfile.TemporaryDirectory(prefix="peakvram-", dir=parent, ignore_cleanup_errors=True)
+        return stack.enter_context(ScratchDirectory(parent=parent)).path
     except OSError as error:
-        raise _no_room(parent or Path(tempfile.gettempdir()), error) from error
-    return Path(stack.enter_context(made))
+        raise _no_room(parent or Path(os.environ.get("TMPDIR", "/tmp")), error) from error
 
 
 def _no_room(directory: Path, error: OSError) -> EnvironmentUnfitError:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from profiler.errors import EnvironmentUnfitError, PeakvramError
+from profiler.errors import EnvironmentUnfitError, MachineFaultError, PeakvramError
 from profiler.execute.executor import LocalExecutor
 from profiler.execute.options import SweepEvents, SweepOptions, SweepSummary
 from profiler.execute.pending import Rerun, pending_jobs, resolve_auto
@@ -87,6 +87,7 @@ def _run_queue(
                     case PeakvramError():
                         queue.finish(job, None)
                         summary.num_refused += 1
+                        summary.is_machine_at_fault |= isinstance(end, MachineFaultError)
                         unfit += [end] if isinstance(end, EnvironmentUnfitError) else []
                         events.refused(job.spec, end)
                     case None:

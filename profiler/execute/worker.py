@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import torch
 
-from profiler.errors import ConfigError, PeakvramError
+from profiler.errors import ConfigError, MachineFaultError, PeakvramError
 from profiler.files import replace_file
 from profiler.hardware.discovery import find_real_gpus
 from profiler.hardware.sampler import UsedMemorySampler
@@ -27,6 +27,7 @@ from profiler.measure.phases import Recorder
 from profiler.measure.trace import TraceRecorder
 from profiler.process.children import signal_at_end_of
 from profiler.process.environment import ALLOC_CONF_VARIABLES, read_environment
+from profiler.process.faults import FAULT_EXIT_CODE, machine_fault
 from profiler.process.out_of_memory import is_out_of_memory
 from profiler.process.protocol import (
     HISTORY,
@@ -98,7 +99,8 @@ class Worker:
                 outcome = Outcome(status=OutcomeStatus.OK)
             except PeakvramError:
                 raise
-            except Exception as error:  # whatever the libraries raise is this job's outcome
+            except Exception as error:  # whatever else the libraries raise is this job's outcome
+                _refuse_fault(error)
                 outcome = self._outcome_of(error)
         self._write(outcome=outcome)
 
@@ -139,6 +141,12 @@ class Worker:
             changes["notes"] = (*self._request.notes, note)
         self._report = self._report.model_copy(update=changes)
         replace_file(self._directory / REPORT, self._report.model_dump_json(), is_durable=False)
+
+
+def _refuse_fault(error: Exception) -> None:
+    """Raises what is wrong with this machine, where that is what an error of the libraries comes from."""
+    if not is_out_of_memory(error) and (fault := machine_fault(error)):
+        raise MachineFaultError(f"the job could not be run: {fault[0]}", hint=fault[1]) from error
 
 
 def _trace_recorder(directory: Path, request: Request, recorder: Recorder) -> TraceRecorder:
@@ -223,11 +231,21 @@ def main(directory: Path) -> int:
         else:
             _run_real(directory, request)
     except PeakvramError as error:
-        kind = "config" if isinstance(error, ConfigError) else "environment"
-        refusal = WorkerRefusal(kind=kind, message=error.message, hint=error.hint)
-        replace_file(directory / REFUSAL, refusal.model_dump_json(), is_durable=False)
-        return error.exit_code
+        return _tell(directory, error)
+    except (OSError, MemoryError) as error:  # past what the job does: its report could not be written
+        if (fault := machine_fault(error)) is None:
+            raise
+        return _tell(directory, MachineFaultError(f"the job could not be run: {fault[0]}", hint=fault[1]))
     return 0
+
+
+def _tell(directory: Path, error: PeakvramError) -> int:
+    """Leave a refusal. The exit code says that the machine failed where there is no room even for that."""
+    try:
+        replace_file(directory / REFUSAL, WorkerRefusal.of(error).model_dump_json(), is_durable=False)
+    except OSError:
+        return FAULT_EXIT_CODE
+    return error.exit_code
 
 
 def run_process(directory: str, *, parent: int | None = None) -> NoReturn:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.estimate.card import card_of
@@ -13,6 +11,7 @@ from profiler.execute.schedule import SweepOptions, run_sweep
 from profiler.explain.changes import Change, Lever, possible_changes
 from profiler.formula.catalogue import find_formula
 from profiler.jobs.identity import job_key
+from profiler.process.scratch import ScratchDirectory
 from profiler.records.schema import Bytes, OutcomeStatus
 from profiler.records.store import RecordStore
 from profiler.values import Value
@@ -71,8 +70,8 @@ def find_effects(
     if not changes:
         return ()
     options = SweepOptions(timeout_s=timeout_s, prune=False, allow_busy=allow_busy)
-    with tempfile.TemporaryDirectory(prefix="peakvram-explain-") as directory:
-        store = RecordStore(Path(directory))
+    with ScratchDirectory("explain") as scratch:
+        store = RecordStore(scratch.path)
         summary = run_sweep([change.spec for change in changes.values()], store, options, events, seen=())
         if summary.is_interrupted:
             raise KeyboardInterrupt

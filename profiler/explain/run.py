@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.execute.local import run_prepared
@@ -13,10 +11,12 @@ from profiler.explain.explanation import explain_trace
 from profiler.explain.timeline import make_timelines
 from profiler.process.leases import lease_device
 from profiler.process.protocol import SNAPSHOT, TRACE
+from profiler.process.scratch import ScratchDirectory
 from profiler.records.trace import read_trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from profiler.explain.explanation import Explanation
     from profiler.explain.timeline import Timeline
@@ -64,10 +64,10 @@ def run_explained(
     """
     with (
         lease_device(spec.gpu, gpu_memory_bytes=spec.gpu_memory_bytes, allow_busy=allow_busy) as leased,
-        tempfile.TemporaryDirectory(prefix="peakvram-explain-") as directory,
+        ScratchDirectory("explain") as scratch,
     ):
         job = prepare_job(spec, leased.choice, allow_busy=allow_busy, notes=leased.notes)
-        path = Path(directory) / "trace.jsonl"
+        path = scratch.path / "trace.jsonl"
         keep = {TRACE: path} | ({SNAPSHOT: snapshot_path} if snapshot_path else {})
         record = run_prepared(job, timeout_s=timeout_s, on_phase=on_phase, keep=keep)
         found = explain_trace(read_trace(path), record) if path.is_file() else None

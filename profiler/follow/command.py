@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import tempfile
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
@@ -25,10 +23,12 @@ from profiler.hardware.idle import idle_notes
 from profiler.hardware.sampler import UsedMemorySampler
 from profiler.process.interrupts import Interrupts
 from profiler.process.leases import lease_device
+from profiler.process.scratch import ScratchDirectory
 from profiler.virtual.routing import Routing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from profiler.follow.result import CommandResult
     from profiler.follow.surroundings import Surroundings
@@ -77,11 +77,7 @@ def _follow(command: Sequence[str], leased: LeasedDevice, options: FollowOptions
     notes = (*leased.notes, *idle_notes(choice.gpu, allow_busy=options.allow_busy))
     created_at = datetime.now(UTC)
     with ExitStack() as opening:
-        directory = Path(
-            opening.enter_context(
-                tempfile.TemporaryDirectory(prefix="peakvram-exec-", ignore_cleanup_errors=True)
-            )
-        )
+        directory = opening.enter_context(ScratchDirectory("exec")).path
         around = lay_out(
             directory, choice, base=os.environ, stop_after=options.stop_after, routing=options.routing
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
+from profiler.records.redact import KeptCommand, KeptText
 from profiler.records.schema import Bytes, Count, Device, Peak, UtcDatetime
 from profiler.values import Value
 from profiler.virtual.routing import Routing
@@ -72,14 +73,14 @@ class OutOfMemory(Value):
     """The last request that the card could not meet, and the line of the script it came from."""
 
     requested_bytes: Bytes
-    line: str | None = None
+    line: KeptText | None = None
 
 
 class Ending(Value):
     """How a process ended, by its own account: none where a signal killed it."""
 
     kind: Literal["exit", "os._exit", "os.exec"]
-    error: str | None = None
+    error: KeptText | None = None
     is_out_of_memory: bool = False
 
 
@@ -101,7 +102,7 @@ class ProcessReport(Value):
     """
 
     pid: Count
-    command: tuple[str, ...]
+    command: KeptCommand
     versions: dict[str, str]
     cuda: str | None = None
     allocated_bytes: Bytes | None
@@ -147,7 +148,7 @@ class CommandResult(Value):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     kind: Literal["exec"] = "exec"
-    command: tuple[str, ...]
+    command: KeptCommand
     created_at: UtcDatetime
     device: Device
     status: CommandStatus
@@ -160,7 +161,7 @@ class CommandResult(Value):
     processes: tuple[ProcessReport, ...] = ()
     blind_pids: tuple[Count, ...] = ()
     unknown_functions: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[KeptText, ...] = ()
 
     @property
     def largest(self) -> ProcessReport | None:

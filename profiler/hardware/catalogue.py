@@ -8,11 +8,11 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-import yaml
 from pydantic import ValidationError
 
 from profiler.errors import ConfigError, EnvironmentUnfitError
 from profiler.hardware.sheet import KNOWN, UNKNOWN, Context, Generation, Known, Sheet, Unknown
+from profiler.jobs.yaml_text import YamlError, parse_yaml
 from profiler.resources import configs_dir
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml reads the catalogue ten times as fast
 _GUIDE = "docs/gpus.md says what a GPU file holds"
 
 
@@ -130,12 +129,13 @@ def read_catalogue(directory: Path) -> Mapping[str, Gpu]:
 
 def _read_sheet(path: Path) -> Sheet:
     try:
-        return Sheet.model_validate(yaml.load(path.read_bytes(), Loader=_LOADER))
+        return Sheet.model_validate(parse_yaml(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise ConfigError(f"{path}: not valid YAML: {problem}", hint=_GUIDE) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not valid YAML: not UTF-8 text", hint=_GUIDE) from error
+    except YamlError as error:
+        raise ConfigError(f"{path}: not valid YAML{error.place}: {error.problem}", hint=_GUIDE) from error
     except ValidationError as error:
         raise _refusal(path, error.errors()[0]) from error
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from profiler.errors import ConfigError
 from profiler.jobs.job import JobSpec
 from profiler.jobs.problems import describe_problem
+from profiler.jobs.yaml_text import YamlError, parse_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,9 +79,10 @@ def read_value(text: str) -> object:
         ConfigError: if the text is not YAML.
     """
     try:
-        return yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError:
-        raise ConfigError(f"{text!r} cannot be read as a value", hint="quote it as YAML would") from None
+        return parse_yaml(text)
+    except YamlError as error:
+        message = f"{text!r:.80} cannot be read as a value: {error.problem}"
+        raise ConfigError(message, hint="quote it as YAML would") from None
 
 
 def read_setting(text: str) -> tuple[str, object]:
@@ -127,33 +128,12 @@ def _as_mapping(key: str, value: object) -> Tree:
 
 def _read_mapping(text: str, *, source: str) -> Tree:
     try:
-        data = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{source}{line}: {error.problem}", hint="mend the YAML there") from None
-    except yaml.YAMLError:
-        raise ConfigError(f"{source} holds characters that YAML does not allow") from None
-    except RecursionError:
-        raise ConfigError(f"{source} is nested too deeply", hint="a job has two levels of keys") from None
+        data = parse_yaml(text)
+    except YamlError as error:
+        message = f"{source}{error.place}: {error.problem}"
+        raise ConfigError(message, hint="mend the YAML there") from None
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise ConfigError(
             f"{source} does not hold `key: value` lines", hint="a job needs at least `model: NAME`"
         )
     return data
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML in which a key given twice is an error, not the last one silently winning."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Builds a mapping, or refuses the second of two equal keys."""
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.value in seen and isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key_node.value!r} is given twice", key_node.start_mark
-                )
-            if isinstance(key_node, yaml.ScalarNode):
-                seen.add(key_node.value)
-        return super().construct_mapping(node, deep=deep)

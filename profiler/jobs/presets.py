@@ -120,6 +120,10 @@ def _read_json(path: Path) -> object:
         raise ConfigError(f"{path} is not JSON: {error.msg} ({where})", hint=_FORMAT_HINT) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text", hint=_FORMAT_HINT) from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply", hint=_FORMAT_HINT) from None
+    except ValueError:  # Python reads no number of thousands of digits
+        raise ConfigError(f"{path} holds a number that is too long", hint=_FORMAT_HINT) from None
     except OSError as error:
         reason = (error.strerror or "it cannot be read").lower()
         raise ConfigError(f"cannot read {path}: {reason}", hint="check the path and its rights") from None

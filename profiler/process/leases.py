@@ -29,7 +29,7 @@ class Leases(Locks):
 
     def __init__(self) -> None:
         """None yet."""
-        super().__init__(Path(tempfile.gettempdir()) / f"peakvram-{os.getuid()}-cards")
+        super().__init__(Path(tempfile.gettempdir()) / f"peakvram-{os.getuid()}-cards", is_private=True)
 
     def lease(self, gpu: RealGpu) -> bool:
         """Take a card, if it is not taken already; False if another peakvram has it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,11 @@ class Locks(ExitStack):
     of the user's own (`profiler.process.leases`).
     """
 
-    def __init__(self, directory: Path) -> None:
-        """Locks will be files in `directory`, made if missing."""
+    def __init__(self, directory: Path, *, is_private: bool = False) -> None:
+        """Locks will be files in `directory`, made if missing; `is_private` for this user's alone."""
         super().__init__()
         self._directory = directory
+        self._is_private = is_private
         self._held: dict[str, int] = {}
         self.callback(self._release_all)
 
@@ -71,6 +73,10 @@ class Locks(ExitStack):
     def _release_all(self) -> None:
         for name in list(self._held):
             self.release(name)
+        with suppress(FileNotFoundError, EnvironmentUnfitError):  # whoever is last removes the directory
+            for path in list(self._directory.glob("*.lock")):  # of runs that were killed
+                if self.take(path.stem):
+                    self.release(path.stem)
         with suppress(OSError):  # others hold locks in it, or it was never made
             self._directory.rmdir()
 
@@ -81,6 +87,8 @@ class Locks(ExitStack):
             num_tries += 1
             try:
                 self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                if self._is_private:
+                    self._check_ours()
                 return os.open(self._path(name), flags, 0o600)
             except OSError as error:
                 # Whoever is last of several removes the directory, perhaps while it is made here.
@@ -90,6 +98,16 @@ class Locks(ExitStack):
                     f"cannot write to {self._directory}: {reason_of(error)}",
                     hint="free some room, or choose another place with --out",
                 ) from error
+
+    def _check_ours(self) -> None:
+        """Where everybody may write, somebody else may have made the directory first, or a link."""
+        status = self._directory.lstat()
+        is_directory = stat.S_ISDIR(status.st_mode)
+        if not is_directory or status.st_uid != os.getuid() or status.st_mode & 0o077:
+            raise EnvironmentUnfitError(
+                f"{self._directory} is not a directory of yours alone",
+                hint="remove it, or set TMPDIR to a directory of your own",
+            )
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.lock"

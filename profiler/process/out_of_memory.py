@@ -17,10 +17,11 @@ on a MIG slice torch before 2.14 trips over NVML while it words its own message 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether an error, or one that it was raised from or while handling, was a full card."""
-    return any(map(_is_full_card, _with_causes(error)))
+    return any(map(_is_full_card, with_causes(error)))
 
 
-def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+def with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was raised from or while handling, and so on."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

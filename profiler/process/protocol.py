@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from profiler.errors import ConfigError, EnvironmentUnfitError, PeakvramError
+from profiler.errors import ConfigError, EnvironmentUnfitError, MachineFaultError, PeakvramError
 from profiler.jobs.job import JobSpec
 from profiler.jobs.models import ModelSource
 from profiler.records.schema import Device
@@ -25,6 +25,13 @@ TRACE = "trace.jsonl"
 SNAPSHOT = "snapshot.pickle"
 """torch's own snapshot of the phase with the trace's highest peak."""
 STDERR = "stderr.txt"
+
+
+_ERRORS: dict[str, type[PeakvramError]] = {
+    "config": ConfigError,
+    "environment": EnvironmentUnfitError,
+    "machine": MachineFaultError,
+}
 
 
 class Request(Value):
@@ -52,11 +59,16 @@ class Request(Value):
 class WorkerRefusal(Value):
     """Why a job was not run: an error its reader can mend."""
 
-    kind: Literal["config", "environment"]
+    @classmethod
+    def of(cls, error: PeakvramError) -> WorkerRefusal:
+        """The refusal that an error is told as."""
+        kind = next(name for name, known in reversed(_ERRORS.items()) if isinstance(error, known))
+        return cls.model_validate({"kind": kind, "message": error.message, "hint": error.hint})
+
+    kind: Literal["config", "environment", "machine"]
     message: str
     hint: str
 
     def to_error(self) -> PeakvramError:
         """The error to raise in the parent."""
-        cls = ConfigError if self.kind == "config" else EnvironmentUnfitError
-        return cls(self.message, hint=self.hint)
+        return _ERRORS[self.kind](self.message, hint=self.hint)

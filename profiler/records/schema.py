@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from profiler.jobs.job import JobSpec
+from profiler.records.redact import KeptText
 from profiler.values import Value
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class Environment(Value):
     accelerate: str | None = None
     driver: str | None = None
     alloc_conf: str = ""
-    variables: dict[str, str] = Field(default_factory=dict)
+    variables: dict[str, KeptText] = Field(default_factory=dict)
     hostname: str | None = None
     git: str | None = None
 
@@ -190,7 +191,7 @@ class Outcome(Value):
     status: OutcomeStatus
     phase: PhaseName | None = None
     step: Count | None = None
-    message: str | None = None
+    message: KeptText | None = None
     requested_bytes: Bytes | None = None
     exit_code: int | None = None
     signal: int | None = None
@@ -217,7 +218,7 @@ class WorkerReport(Value):
     phases: tuple[PhaseReading, ...] = ()
     managed_bytes: Bytes = 0
     value_reads: ValueReads | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[KeptText, ...] = ()
     outcome: Outcome | None = None
 
 
@@ -241,7 +242,7 @@ class Record(Value):
     parameters: Parameters | None = None
     managed_bytes: Bytes = 0
     value_reads: ValueReads | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[KeptText, ...] = ()
 
 
 def last_step(phases: Sequence[PhaseReading]) -> list[PhaseReading]:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from profiler.errors import ConfigError
 from profiler.files import reason_of, write_file
 from profiler.jobs.sweep import Sweep
+from profiler.records.redact import KeptText
 from profiler.values import Value
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class SweepNote(Value):
         sweep: what the file and the flags said.
     """
 
-    command: str
+    command: KeptText
     sweep: Sweep
 
 

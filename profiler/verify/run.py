@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from profiler.errors import ConfigError, EnvironmentUnfitError, PeakvramError
@@ -15,6 +13,7 @@ from profiler.hardware.idle import check_idle
 from profiler.hardware.nvml import VIRTUAL_HINT, RealGpu
 from profiler.process.leases import lease_device
 from profiler.process.protocol import HISTORY
+from profiler.process.scratch import ScratchDirectory
 from profiler.records.history import History, read_history
 from profiler.verify.facts import ask_card
 from profiler.verify.parting import JobComparison, compare_runs, refused
@@ -133,14 +132,14 @@ def verify_jobs(
 def _verify_job(
     spec: JobSpec, cards: TwinCards, events: VerifyEvents, *, timeout_s: float | None, allow_busy: bool
 ) -> VerifiedJob:
-    with tempfile.TemporaryDirectory(prefix="peakvram-") as directory:
+    with ScratchDirectory() as scratch:
         runs: dict[Side, Run] = {}
         sides: dict[Side, DeviceChoice] = {"real": cards.real, "virtual": cards.twin.choice}
         for side, choice in sides.items():
             events.started(spec, side)
             notes = cards.leased.notes if side == "real" else ()
             job = prepare_job(spec, choice, allow_busy=allow_busy, notes=notes)
-            path = Path(directory, side)
+            path = scratch.path / side
             record = run_prepared(
                 replace(job, notes=(*job.notes, _RECORDED)),
                 timeout_s=timeout_s,

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from profiler.errors import MachineFaultError
 from profiler.execute.local import run_job
 from profiler.process.protocol import REQUEST, Request
 from profiler.records.schema import OutcomeStatus, PhaseName, PhaseReading, Record
-from tests.builders import ROOT
+from tests.builders import ROOT, no_room
 from tests.virtual.jobs import a_job, a_model, run_warm
 
 if TYPE_CHECKING:
@@ -217,7 +218,11 @@ def start_command(model: str, out: Path, *options: str) -> subprocess.Popen[str]
 
 @pytest.mark.parametrize(
     ("number", "exit_code", "said"),
-    [(signal.SIGINT, 130, "error: interrupted\n"), (signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, "")],
+    [
+        (signal.SIGINT, 130, "error: interrupted\n"),
+        (signal.SIGTERM, 143, "error: ended by SIGTERM\n"),
+        (signal.SIGHUP, 129, "error: ended by SIGHUP\n"),
+    ],
 )
 def test_an_ended_command_ends_its_worker_and_writes_nothing(
     number: signal.Signals, exit_code: int, said: str, place: Place, tmp_path: Path
@@ -279,3 +284,17 @@ def test_a_full_disk_loses_the_file_but_not_the_figures(
     assert stderr.startswith("error: cannot write ")
     assert ": no space left on device\nhint: free some room" in stderr
     assert list((tmp_path / "out" / "records").iterdir()) == []
+
+
+def test_no_room_for_the_weights_is_the_machines_fault_and_no_outcome(place: Place, model: str) -> None:
+    job = a_job(model=model)
+    refused: MachineFaultError | None = None
+    with no_room(2**20):
+        try:
+            run_job(job)
+        except MachineFaultError as error:
+            refused = error
+    assert refused is not None
+    assert refused.exit_code == 3
+    assert "file too large" in refused.message
+    place.assert_empty()

@@ -150,3 +150,24 @@ def test_a_link_in_a_locks_place_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentUnfitError, match="cannot write to "):
         Locks(tmp_path / "locks").take("job")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_a_killed_run_left_is_cleared_by_the_next(tmp_path: Path) -> None:
+    directory = tmp_path / "locks"
+    directory.mkdir()
+    (directory / "left.lock").write_text("1")
+    with Locks(directory) as locks:
+        assert locks.take("mine")
+    assert not directory.exists()
+
+
+def test_a_private_directory_that_others_may_enter_or_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir(mode=0o755)
+    (tmp_path / "own").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    for name in ("open", "link"):
+        with Locks(tmp_path / name, is_private=True) as locks, pytest.raises(EnvironmentUnfitError) as caught:
+            locks.take("card")
+        assert "is not a directory of yours alone" in caught.value.message
+    with Locks(tmp_path / "own", is_private=True) as locks:
+        assert locks.take("card")

@@ -1,0 +1,69 @@
+"""Was it the machine that failed: no room, no memory of the host, too many files, a broken or read-only disk?
+
+What a job or a command ends with then says nothing about it, and is never stored as how it ended.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from profiler.process.out_of_memory import with_causes
+
+FAULT_EXIT_CODE = 74
+"""A worker's, where it could not even write what was wrong; `EX_IOERR` of sysexits.h."""
+
+_ROOM = "free some room there, or set TMPDIR to another place"
+_FILES = "raise the limit: ulimit -n"
+_MEMORY = "end other processes, or run fewer --workers"
+_DISK = "the disk or its mount needs looking after: the system's log says more"
+_HINTS = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: "raise the limit: ulimit -f",
+    errno.EMFILE: _FILES,
+    errno.ENFILE: _FILES,
+    errno.ENOMEM: _MEMORY,
+    errno.EIO: _DISK,
+    errno.EROFS: _DISK,
+}
+_NO_THREAD = "can't start new thread"
+_KILLS = Path("/proc/vmstat")
+
+
+def machine_fault(error: BaseException | None) -> tuple[str, str] | None:
+    """What of this machine an error tells of, itself or by what it was raised from, and a hint; else None.
+
+    Libraries that are not written in Python tell of it in words alone.
+    """
+    for each in with_causes(error):
+        if isinstance(each, MemoryError):
+            return "the host has no memory left", _MEMORY
+        if isinstance(each, OSError) and each.errno in _HINTS:
+            where = f"{each.filename}: " if each.filename else ""
+            return f"{where}{os.strerror(each.errno).lower()}", _HINTS[each.errno]
+        may_tell = isinstance(each, OSError | RuntimeError) or type(each).__name__ == "SafetensorError"
+        if may_tell and (found := _told_in_words(str(each))):
+            return found
+    return None
+
+
+def num_kills_for_memory() -> int | None:
+    """How many processes the kernel has killed for the host's memory since it started; None if not told."""
+    with suppress(OSError, ValueError):
+        lines = (line.split() for line in _KILLS.read_text().splitlines())
+        return next((int(words[1]) for words in lines if words[0] == "oom_kill"), None)
+    return None
+
+
+def _told_in_words(text: str) -> tuple[str, str] | None:
+    if _NO_THREAD in text:
+        return "no further thread can be started", "raise the limit: ulimit -u"
+    if "No usable temporary directory" in text:
+        return "no temporary directory can be written to", _ROOM
+    for number, hint in _HINTS.items():
+        if os.strerror(number) in text:
+            return os.strerror(number).lower(), hint
+    return None

@@ -1,0 +1,81 @@
+"""Private directories that are gone with their owner: by its own hand, or by that of the next run.
+
+Each holds a file that its owner keeps locked as long as it lives, however it dies. Whoever makes a directory
+first removes those beside it whose lock nobody holds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+PREFIX = "peakvram-"
+_OWNER = ".owner"
+_YOUNG_S = 10.0
+"""So long a directory may be there before its owner has locked it."""
+
+
+class ScratchDirectory(ExitStack):
+    """A new directory that nobody else can name beforehand or enter, removed when the block is left.
+
+    Attributes:
+        path: of the directory.
+    """
+
+    def __init__(self, kind: str = "", *, parent: Path | None = None) -> None:
+        """Makes it, and removes what killed runs of this user have left beside it.
+
+        Args:
+            kind: a word for its name; empty for none.
+            parent: where; None for the system's temporary directory.
+
+        Raises:
+            OSError: there is no room, or no permission.
+        """
+        super().__init__()
+        place = Path(tempfile.gettempdir()) if parent is None else parent
+        clear_leftovers(place)
+        prefix = f"{PREFIX}{kind}-" if kind else PREFIX
+        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+        self.callback(shutil.rmtree, self.path, ignore_errors=True)
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(self.path / _OWNER, flags, 0o600)
+            self.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            self.close()
+            raise
+
+
+def clear_leftovers(place: Path) -> None:
+    """Removes the directories of this user's runs that were killed; those of live ones stay, and all else."""
+    with suppress(OSError):
+        for path in place.glob(f"{PREFIX}*"):
+            with suppress(OSError):  # another run removes it at the same time, or its owner does
+                if _is_left(path):
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_left(path: Path) -> bool:
+    status = path.lstat()
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+    if not is_ours or time.time() - status.st_mtime < _YOUNG_S:
+        return False
+    try:
+        descriptor = os.open(path / _OWNER, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return not any(path.iterdir())  # killed before it could lock it; no directory of ours without
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

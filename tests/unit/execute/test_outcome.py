@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from profiler.errors import ConfigError, EnvironmentUnfitError, MachineFaultError, PeakvramError
+from profiler.execute import outcome
+from profiler.execute.outcome import worker_result
+from profiler.jobs.models import ModelSource
+from profiler.process.faults import FAULT_EXIT_CODE
+from profiler.process.protocol import Request, WorkerRefusal
+from profiler.records.schema import OutcomeStatus
+from tests.builders import a_device, a_job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def a_request() -> Request:
+    source = ModelSource(
+        kind="preset", id="x", location="x.json", revision=None, hub_id=None, reason="a preset"
+    )
+    return Request(spec=a_job(), source=source, device=a_device(), driver=None, scratch="x")
+
+
+@pytest.mark.parametrize("exit_code", [FAULT_EXIT_CODE, -signal.SIGBUS])
+def test_a_worker_that_the_machine_failed_has_no_outcome(exit_code: int, tmp_path: Path) -> None:
+    with pytest.raises(MachineFaultError) as caught:
+        worker_result(tmp_path, a_request(), exit_code)
+    assert caught.value.exit_code == 3
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 4), (0, 2)])
+def test_a_worker_that_the_kernel_killed_for_memory_has_no_outcome(
+    before: int, after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcome, "num_kills_for_memory", lambda: after)
+    with pytest.raises(MachineFaultError, match="memory"):
+        worker_result(tmp_path, a_request(), -signal.SIGKILL, num_kills=before)
+
+
+@pytest.mark.parametrize(("before", "after"), [(3, 3), (None, 4), (3, None)])
+def test_a_worker_that_somebody_killed_has_one(
+    before: int | None, after: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outcome, "num_kills_for_memory", lambda: after)
+    result = worker_result(tmp_path, a_request(), -signal.SIGKILL, num_kills=before)
+    assert result.outcome.status is OutcomeStatus.KILLED
+
+
+@pytest.mark.parametrize("kind", [ConfigError, EnvironmentUnfitError, MachineFaultError])
+def test_a_refusal_comes_back_as_the_error_that_it_was(kind: type[PeakvramError]) -> None:
+    error = WorkerRefusal.of(kind("what", hint="how")).to_error()
+    assert type(error) is kind
+    assert (error.message, error.hint) == ("what", "how")
