@@ -23,6 +23,7 @@ from profiler.follow.figures import Allocator, Figures
 from profiler.follow.groups import refuse_several
 from profiler.follow.parts import REST, PartWatch
 from profiler.follow.threads import enter_everywhere, leave
+from profiler.virtual.compiling import compiles_nothing
 from profiler.virtual.reads import line_that_asked
 from profiler.virtual.routing import Routing
 from profiler.virtual.state import STATE_VARIABLE, StateLayout, open_state, set_architectures
@@ -150,6 +151,12 @@ class Agent:
         self._add_mark(REST, self._parts.num_steps)
         self._ending = ending
         self._write()
+        if compiles_nothing():
+            note = (
+                f"torch.compile compiled nothing in process {os.getpid()} with torch {torch.__version__}: "
+                "its figures are of eager execution"
+            )
+            (self._reports / f"{self._name}-compile.problem").write_text(note)
 
     def _tell_if_hidden(self) -> None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dis
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -18,6 +18,8 @@ _RETURNS = "RETURN_VALUE"
 _ENDS = {_RETURNS, "RETURN_CONST", "YIELD_VALUE", "RERAISE", "SEND"}
 _STEERING = {"StopIteration", "StopAsyncIteration", "KeyboardInterrupt", "SystemExit"}
 """Exceptions that end something which went well."""
+_TAKEN_ON = "_check_tensor_all_with"
+"""torch's function that hands a flag on to one which raises an error."""
 _MAX_HELPERS = 8
 
 
@@ -31,6 +33,8 @@ def passing_answer(frame: FrameType | None) -> bool | None:
     for _ in range(_MAX_HELPERS):
         if frame is None:
             return None
+        if frame.f_code.co_name == _TAKEN_ON and frame.f_code.co_filename.endswith("/torch/__init__.py"):
+            return True
         use = _use(frame.f_code, frame.f_lasti)
         is_negated ^= use.is_negated
         if not use.is_returned:
@@ -84,7 +88,8 @@ class _Flow:
     def __init__(self, code: CodeType) -> None:
         self.listing = list(dis.get_instructions(code))
         self._indices = {instruction.offset: index for index, instruction in enumerate(self.listing)}
-        self._handlers = dis.Bytecode(code).exception_entries
+        bytecode: Any = dis.Bytecode(code)
+        self._handlers = bytecode.exception_entries
 
     def index_at(self, offset: int) -> int:
         """Of the instruction there; of a call, f_lasti may lie within what belongs to it."""

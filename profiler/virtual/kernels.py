@@ -60,12 +60,7 @@ def watched_kernels(known: KnownStorages) -> Iterator[None]:
             kind = getattr(module, name)
             patches.enter_context(private.replaced(kind, "run", _forgetting(kind.run, find, known)))
 
-        imported = watches.keys() & sys.modules.keys()
-        finder: Any = _Finder(watches.keys() - imported, watch)
-        sys.meta_path.insert(0, finder)
-        patches.callback(sys.meta_path.remove, finder)
-        for name in imported:
-            watch(sys.modules[name])
+        patches.enter_context(told_of_imports(watches, watch))
         yield
 
 
@@ -110,6 +105,20 @@ def _bound(kernel: Any, args: Sequence[Any], named: Mapping[str, Any]) -> Named:
 
 def _tensors(named: Mapping[str, Any]) -> list[torch.Tensor]:
     return [value for value in named.values() if isinstance(value, torch.Tensor) and value.is_cuda]
+
+
+@contextmanager
+def told_of_imports(names: Iterable[str], tell: Callable[[ModuleType], None]) -> Iterator[None]:
+    """While this lasts, `tell` is called with each of these modules, as it is imported or at once."""
+    imported = {*names} & sys.modules.keys()
+    finder: Any = _Finder({*names} - imported, tell)
+    sys.meta_path.insert(0, finder)
+    try:
+        for name in imported:
+            tell(sys.modules[name])
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 class _Finder:

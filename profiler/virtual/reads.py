@@ -78,9 +78,11 @@ def line_that_asked() -> str:
 
 
 def asking_frame() -> FrameType | None:
-    """The nearest frame that does not belong to what follows values: the one that reads."""
+    """The frame that reads: the nearest that neither follows values nor stands before torch's functions."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_OWN):
+    while frame is not None and (
+        frame.f_code.co_filename.startswith(_OWN) or frame.f_code.co_name == "__torch_function__"
+    ):
         frame = frame.f_back
     return frame
 

@@ -20,6 +20,7 @@ from profiler.virtual.assumptions import assumed_choice, finite_answer
 from profiler.virtual.backward import unwatched_engine
 from profiler.virtual.checks import passing_answer
 from profiler.virtual.collectives import passed_on
+from profiler.virtual.compiling import guards_with
 from profiler.virtual.draws import draw
 from profiler.virtual.kernels import watched_kernels
 from profiler.virtual.operations import (
@@ -102,6 +103,7 @@ class TrueValues(TorchDispatchMode):
         if self._depth == 0:
             self._watching.enter_context(unwatched_engine(self, has_masks=lambda: self._indexes_by_masks))
             self._watching.enter_context(watched_kernels(self.known))
+            self._watching.enter_context(guards_with(self))
         self._depth += 1
         super().__enter__()  # type: ignore[no-untyped-call]
         return self

@@ -38,6 +38,20 @@ def test_a_small_model_compiles_and_trains(
     assert list((tmp_path / "triton").rglob("*.cubin"))
 
 
+def test_compiled_code_is_found_again_while_values_are_followed(virtual_gpu: WarmMachines) -> None:
+    assert virtual_gpu("rtx-4090", _call_again) == {"total": 1, "ok": 1}
+
+
+def _call_again() -> dict[str, int]:
+    from torch._dynamo.utils import counters
+
+    model = torch.compile(torch.nn.Linear(4, 4).cuda(), backend="eager")
+    with TrueValues():
+        for _ in range(12):  # torch gives up after 8
+            model(torch.randn(2, 4, device="cuda")).sum().backward()
+    return dict(counters["frames"])
+
+
 def _compile(keeps_values: bool) -> dict[str, Any]:
     from contextlib import nullcontext
 

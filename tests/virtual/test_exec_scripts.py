@@ -16,7 +16,7 @@ from profiler.units import MIB
 from profiler.virtual.routing import Routing
 from tests.builders import ROOT
 from tests.versions import needs
-from tests.virtual.following import SCRIPTS, follow, follow_script, needs_the_library, only
+from tests.virtual.following import SCRIPTS, follow, follow_script, follow_text, needs_the_library, only
 from tests.virtual.jobs import a_job, a_model, run_warm
 
 if TYPE_CHECKING:
@@ -140,6 +140,19 @@ def test_a_compiled_model_trains(
     check(result, num_steps=2)
     assert capfd.readouterr().out.splitlines()[-1] == "compiled frames: 1"
     assert [m.part for m in only(result).marks[:5]] == ["setup", "forward", "backward", "clip", "step"]
+
+
+def test_what_was_to_be_compiled_and_was_not_is_told(tmp_path: Path) -> None:
+    text = """
+        import torch
+        torch._dynamo.config.disable = True
+        model = torch.compile(torch.nn.Linear(4, 4).cuda(), backend="eager")
+        model(torch.randn(2, 4, device="cuda"))
+    """
+    (note,) = follow_text(tmp_path, text).notes
+    assert note.startswith("torch.compile compiled nothing in process")
+    assert note.endswith("its figures are of eager execution")
+    assert follow_text(tmp_path, text.replace("disable = True", "disable = False")).notes == ()
 
 
 def test_generation_goes_on_to_its_limit(capfd: pytest.CaptureFixture[str]) -> None:

@@ -215,8 +215,8 @@ def _doubts(result: CommandResult) -> Iterator[Text]:
         if reads.assumed:
             how = "evenly over its experts" if result.routing == "even" else "all to the same experts"
             yield literal(
-                f"{_times(reads.assumed, 'answer')} assumed of unknown values: a check that else raises an error "
-                f"is passed, a router sends tokens {how}, a next token never ends its text"
+                f"{_times(reads.assumed, 'answer')} assumed of unknown values: a check that may raise an "
+                f"error is passed, a router sends tokens {how}, a next token never ends its text"
             )
             yield from (literal(f"  {site}") for site in reads.assumed_sites)
         if reads.inexact:

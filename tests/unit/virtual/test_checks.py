@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,7 +37,7 @@ def _raises_unless(x: Flag) -> None:
 
 def _raises_if(x: Flag) -> None:
     if x:
-        raise ValueError(f"negative: {x if x is None else 'none'}")
+        raise ValueError(f"negative: {len(x.answers) or 'none'}")
 
 
 def _asserts(x: Flag) -> None:
@@ -208,10 +208,8 @@ def _keeps_it(x: Flag) -> list[bool]:
 )
 def test_a_flag_that_decides_of_anything_else_has_no_answer(ask: Callable[[Flag], object]) -> None:
     flag = Flag()
-    try:
+    with suppress(ValueError, TypeError, StopIteration):
         ask(flag)
-    except (ValueError, TypeError, StopIteration):
-        pass
     assert set(flag.answers) == {None}
 
 
