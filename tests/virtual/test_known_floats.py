@@ -43,9 +43,7 @@ def _follow_small_floats() -> Any:
             inferred = (torch.ones(1) + 2).tolist()
         seen = {
             "through float and back": mask.bool().float().bool().tolist(),
-            "causal": torch.nn.Transformer.generate_square_subsequent_mask(
-                2, device=torch.device("cuda")
-            ).tolist(),
+            "causal": torch.nn.Transformer.generate_square_subsequent_mask(2, torch.device("cuda")).tolist(),
             "filled and cut": torch.empty(2, 2).fill_(-INF).triu_(1).tolist(),
             "resized": interpolate(mask[None, None, None].float(), size=(2, 4))[0, 0].int().tolist(),
             "logarithm": mask.float().log().tolist(),
@@ -68,7 +66,7 @@ def test_masks_keep_their_truth_up_to_16_mib(virtual_gpu: WarmMachines) -> None:
 def _compare_large_masks() -> list[Any]:
     make = torch.nn.Transformer.generate_square_subsequent_mask
     with TrueValues() as values:
-        made, copied = make(2048, device=torch.device("cuda")), make(2048).cuda()
+        made, copied = make(2048, torch.device("cuda")), make(2048).cuda()
         flags = torch.ones(2048, 2048, dtype=torch.bool, device="cuda").tril()
         count = int((made == 0).sum())
         is_same = [bool((made == copied).all()), bool((flags.float().bool() == flags).all())]

@@ -248,7 +248,7 @@ def test_integers_outlive_a_deep_copy_and_come_out_of_a_checkpoint(virtual_gpu: 
 
 
 def _copy_storages() -> list[Any]:
-    large = torch.ones(32 << 10)
+    large = torch.rand(32 << 10)
     with TrueValues() as values:
         counts = torch.arange(3, device="cuda")
         copied = copy.deepcopy(counts)
