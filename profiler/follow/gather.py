@@ -134,7 +134,7 @@ def _counted(state: StateLayout) -> Sampled:
     card = state.devices[0]
     return Sampled(
         used_peak_bytes=int(card.used_peak_bytes),
-        process_peaks={pid: peak for pid, peak in process_peaks(state).items() if peak},
+        process_peaks=process_peaks(state),
         context_bytes=int(card.context_bytes),
         num_refusals=int(card.num_refusals),
     )
