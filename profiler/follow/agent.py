@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from profiler.files import replace_file
-from profiler.follow.ending import ExitStatus, ProcessEnd, watch_end
+from profiler.follow.ending import BY_EXEC, ExitStatus, ProcessEnd, watch_end
 from profiler.follow.figures import Allocator, Figures
 from profiler.follow.groups import refuse_several
 from profiler.follow.parts import REST, PartWatch
@@ -141,6 +141,13 @@ class Agent:
         raise SystemExit(0)
 
     def _end(self, ending: ProcessEnd) -> None:
+        if ending.kind == BY_EXEC:
+            if self._uses_card and self._ending is None:
+                self._add_mark(REST, self._parts.num_steps)
+                self._write(
+                    ending
+                )  # it is kept nowhere else: where there is no such program, this one goes on
+            return
         if self._values is not None:
             leave(self._values)
         if not self._uses_card:
@@ -163,7 +170,8 @@ class Agent:
         if visible != self._visible:
             (self._reports / f"{self._name}.visible").write_text(str(visible))
 
-    def _write(self) -> None:
+    def _write(self, ending: ProcessEnd | None = None) -> None:
+        ending = ending or self._ending
         begun_s = time.monotonic()
         figures = self._allocator.latest if self._is_over else self._allocator.read()
         if self._card is not None and not self._is_over:
@@ -180,7 +188,7 @@ class Agent:
             "marks": self._told_marks,
             "out_of_memory": self._out_of_memory,
             "has_stopped": self._has_stopped,
-            "ending": None if self._ending is None else asdict(self._ending),
+            "ending": None if ending is None else asdict(ending),
             "reads": None if self._values is None else _reads(self._values),
         }
         self._store(json.dumps(report))

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 from profiler.errors import ConfigError
 from profiler.execute.prepare import describe_device
 from profiler.files import reason_of
-from profiler.follow.gather import CommandEnd, Sampled, gather
+from profiler.follow.gather import gather
 from profiler.follow.processes import end_processes, wait_for_processes
+from profiler.follow.seen import CommandEnd, Sampled
 from profiler.follow.surroundings import lay_out
+from profiler.follow.tree import ProcessTree
 from profiler.hardware.catalogue import Gpu
 from profiler.hardware.idle import idle_notes
 from profiler.hardware.sampler import UsedMemorySampler
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from profiler.follow.result import CommandResult
+    from profiler.follow.surroundings import Surroundings
     from profiler.process.leases import LeasedDevice
 
 _GRACE_S = 10.0
@@ -85,7 +88,7 @@ def _follow(command: Sequence[str], leased: LeasedDevice, options: FollowOptions
         sampler = (
             None if isinstance(choice.gpu, Gpu) else opening.enter_context(UsedMemorySampler(choice.gpu))
         )
-        end = _run(command, directory, around.variables, timeout_s=options.timeout_s)
+        end = _run(command, directory, around, timeout_s=options.timeout_s)
         sampled = Sampled()
         if sampler is not None:
             sampled = Sampled(used_peak_bytes=sampler.peak_bytes, process_peaks=sampler.process_peaks)
@@ -101,17 +104,17 @@ def _follow(command: Sequence[str], leased: LeasedDevice, options: FollowOptions
 
 
 def _run(
-    command: Sequence[str], directory: Path, variables: dict[str, str], *, timeout_s: float | None
+    command: Sequence[str], directory: Path, around: Surroundings, *, timeout_s: float | None
 ) -> CommandEnd:
     try:
-        process = subprocess.Popen(list(command), env=variables)
+        process = subprocess.Popen(list(command), env=around.variables)
     except OSError as error:
         raise ConfigError(
             f"cannot run {command[0]!r}: {reason_of(error)}",
             hint="write the command as in a terminal: peakvram exec -- python train.py",
         ) from error
     is_late, asked_by, left = False, None, []
-    with Interrupts() as interrupts:
+    with Interrupts() as interrupts, ProcessTree(process.pid, around.wanted) as tree:
         try:
             process.wait(timeout_s)
             left = wait_for_processes(directory, grace_s=_GRACE_S)
@@ -132,6 +135,7 @@ def _run(
         signal=asked_by or killed_by,
         timeout_s=timeout_s if is_late else None,
         num_left=len(left),
+        started=tree.started,
     )
 
 

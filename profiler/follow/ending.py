@@ -11,7 +11,8 @@ import ctypes
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from profiler.process.out_of_memory import is_out_of_memory
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+BY_EXEC = "os.exec"
 _UNBUFFERED = 2
 """`_IONBF` of glibc's stdio.h."""
 
@@ -28,7 +30,8 @@ class ProcessEnd:
     """The end of a process.
 
     Attributes:
-        kind: `exit` where the interpreter ended, `os._exit` where the process ended itself at once.
+        kind: `exit` where the interpreter ended, `os._exit` where the process ended itself at once, `os.exec`
+            where another program took its place.
         error: the exception that ended it, in one line; None without one.
         is_out_of_memory: whether that was the card's memory.
     """
@@ -85,7 +88,18 @@ def watch_end(tell: Callable[[ProcessEnd], None], file: ExitStatus) -> None:
         really_exit(status)
 
     os._exit = exit_at_once
+    os.execv = _telling_before(os.execv, tell)
+    os.execve = _telling_before(os.execve, tell)  # all others of `os` call one of these two
     atexit.register(lambda: tell(_end("exit")))
+
+
+def _telling_before(execute: Callable[..., Any], tell: Callable[[ProcessEnd], None]) -> Any:
+    @wraps(execute)
+    def tell_then_execute(*args: Any, **options: Any) -> None:
+        tell(ProcessEnd(kind=BY_EXEC, error=None, is_out_of_memory=False))
+        execute(*args, **options)
+
+    return tell_then_execute
 
 
 def _end(kind: str) -> ProcessEnd:

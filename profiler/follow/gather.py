@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiler.errors import EnvironmentUnfitError
 from profiler.follow.result import CommandResult, CommandStatus, ProcessReport
+from profiler.follow.seen import CommandEnd, Sampled
+from profiler.follow.untold import (
+    figures_after_the_last,
+    find_blind,
+    find_untold,
+    notes_on_blind,
+    notes_on_untold,
+)
 from profiler.process.tested import newer_than_tested
 from profiler.virtual.state import (
     StateLayout,
@@ -17,40 +25,13 @@ from profiler.virtual.state import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from profiler.follow.surroundings import Surroundings
     from profiler.records.schema import Device
     from profiler.virtual.routing import Routing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandEnd:
-    """How a command ended.
-
-    Attributes:
-        pid: of the process that the command was started as.
-        exit_code: its own; 128 and the signal's number; 124 at the time limit.
-        signal: what killed it, or asked peakvram to end, and was passed on.
-        timeout_s: the time limit it was ended at, if it was.
-        num_left: processes that outlived it and were ended.
-    """
-
-    pid: int
-    exit_code: int
-    signal: int | None = None
-    timeout_s: float | None = None
-    num_left: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampled:
-    """What was seen of a real card: its peak, and that of each process its driver tells of, in bytes."""
-
-    used_peak_bytes: int | None = None
-    process_peaks: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +43,7 @@ class Gathered:
     device_used_bytes: int | None = None
     managed_bytes: int = 0
     unknown_functions: tuple[str, ...] = ()
+    blind_pids: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_result(  # noqa: PLR0913 - what the caller knows
@@ -87,6 +69,7 @@ class Gathered:
             managed_bytes=self.managed_bytes,
             routing=routing,
             processes=self.processes,
+            blind_pids=self.blind_pids,
             unknown_functions=self.unknown_functions,
             notes=(*notes, *self.notes),
         )
@@ -110,15 +93,25 @@ def gather(around: Surroundings, end: CommandEnd, *, sampled: Sampled) -> Gather
         )
     state = None if around.machine is None else open_state(around.machine.state_path)
     sampled = sampled if state is None else _counted(state)
-    processes = tuple(_completed(report, end, sampled) for report in read_reports(around.reports))
     problems = [path.read_text() for path in sorted(around.reports.glob("*.problem"))]
-    notes = [*problems, *_notes(end, processes), *_notes_on_cards(around, processes)]
+    told = [_completed(report, end, sampled) for report in read_reports(around.reports)]
+    untold = list(find_untold(told, end, sampled, is_shared=state is None))
+    processes = in_order([*told, *untold])
+    blind_pids = find_blind(end, processes)
+    notes = [
+        *problems,
+        *_notes(end, told),
+        *notes_on_untold(untold, end, sampled),
+        *notes_on_blind(blind_pids),
+        *_notes_on_cards(around, processes),
+    ]
     if state is None:
-        used_bytes = sampled.used_peak_bytes
-        return Gathered(end=end, processes=processes, device_used_bytes=used_bytes, notes=tuple(notes))
-    if state.devices[0].num_allocations and not processes:
-        notes.append(
-            "something used the card that could not be followed: no Python, or one started with -I, -E or -S"
+        return Gathered(
+            end=end,
+            processes=processes,
+            device_used_bytes=sampled.used_peak_bytes,
+            blind_pids=blind_pids,
+            notes=tuple(notes),
         )
     if state.num_communicators:
         notes.append(
@@ -132,20 +125,30 @@ def gather(around: Surroundings, end: CommandEnd, *, sampled: Sampled) -> Gather
         device_used_bytes=sampled.used_peak_bytes,
         managed_bytes=int(state.managed_peak_bytes),
         unknown_functions=unknown_functions(state),
+        blind_pids=blind_pids,
         notes=tuple(notes),
     )
 
 
 def _counted(state: StateLayout) -> Sampled:
     """What a virtual card counted."""
-    peak_bytes = int(state.devices[0].used_peak_bytes)
-    return Sampled(used_peak_bytes=peak_bytes, process_peaks=process_peaks(state))
+    card = state.devices[0]
+    return Sampled(
+        used_peak_bytes=int(card.used_peak_bytes),
+        process_peaks=process_peaks(state),
+        context_bytes=int(card.context_bytes),
+        num_refusals=int(card.num_refusals),
+    )
 
 
 def read_reports(directory: Path) -> tuple[ProcessReport, ...]:
     """The processes that used CUDA, the one that reserved most first."""
     paths = [path for path in sorted(directory.glob("*.json")) if not path.name.startswith(".")]
-    reports = [_read_report(path) for path in paths]
+    return in_order(_read_report(path) for path in paths)
+
+
+def in_order(reports: Iterable[ProcessReport]) -> tuple[ProcessReport, ...]:
+    """The process that reserved most first."""
     return tuple(sorted(reports, key=lambda report: -report.reserved_peak_bytes))
 
 
@@ -178,11 +181,12 @@ def _read_report(path: Path) -> ProcessReport:
 
 def _completed(report: ProcessReport, end: CommandEnd, sampled: Sampled) -> ProcessReport:
     """A process's own account, with what only those around it know."""
-    known: dict[str, int] = {}
+    known: dict[str, int | None] = {}
     if report.exit_status is None and report.pid == end.pid and end.timeout_s is None:
         known["exit_status"] = end.exit_code
     if report.pid in sampled.process_peaks:
         known["device_used_bytes"] = max(sampled.process_peaks[report.pid], report.device_used_bytes or 0)
+        known |= figures_after_the_last(report, sampled)
     return report.model_copy(update=known)
 
 
@@ -216,5 +220,10 @@ def _notes(end: CommandEnd, processes: Sequence[ProcessReport]) -> Iterator[str]
     for report in processes:
         if report.num_ooms and not report.ran_out_of_memory and end.exit_code == 0:
             yield f"process {report.pid} ran out of memory {report.num_ooms} times and went on"
-        if report.ending is None:
+        if report.ending is None and report.allocated_peak_bytes is None:
+            yield (
+                f"process {report.pid} was killed before it told what it took: what it allocated is not "
+                "known, reserved is all that the card counted of it"
+            )
+        elif report.ending is None:
             yield f"process {report.pid} did not say how it ended: its figures are those of its last mark"

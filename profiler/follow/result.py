@@ -78,13 +78,16 @@ class OutOfMemory(Value):
 class Ending(Value):
     """How a process ended, by its own account: none where a signal killed it."""
 
-    kind: Literal["exit", "os._exit"]
+    kind: Literal["exit", "os._exit", "os.exec"]
     error: str | None = None
     is_out_of_memory: bool = False
 
 
 class ProcessReport(Value):
     """One process of the command that used CUDA. Figures are of its own caching allocator.
+
+    What it allocated is None where it could not tell: it was not followed, or it was killed and took more of
+    the card after it last told. What it reserved is then what the card counted.
 
     Attributes:
         cuda: the CUDA release of its torch.
@@ -101,9 +104,9 @@ class ProcessReport(Value):
     command: tuple[str, ...]
     versions: dict[str, str]
     cuda: str | None = None
-    allocated_bytes: Bytes
-    reserved_bytes: Bytes
-    allocated_peak_bytes: Bytes
+    allocated_bytes: Bytes | None
+    reserved_bytes: Bytes | None
+    allocated_peak_bytes: Bytes | None
     reserved_peak_bytes: Bytes
     num_alloc_retries: Count
     num_ooms: Count
@@ -138,6 +141,7 @@ class CommandResult(Value):
         managed_bytes: host-visible managed memory of paged optimizers, outside all other figures.
         routing: where routers were taken to send tokens; None on a real card.
         processes: those that used CUDA, the one that reserved most first.
+        blind_pids: processes that loaded torch or CUDA outside the environment that shows them the card.
         unknown_functions: CUDA functions that were called and that a virtual card does not have.
     """
 
@@ -154,6 +158,7 @@ class CommandResult(Value):
     managed_bytes: Bytes = 0
     routing: Routing | None = None
     processes: tuple[ProcessReport, ...] = ()
+    blind_pids: tuple[Count, ...] = ()
     unknown_functions: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -163,9 +168,14 @@ class CommandResult(Value):
         return self.processes[0] if self.processes else None
 
     @property
+    def is_known(self) -> bool:
+        """Whether every process that was to use the card was seen, and told what it took."""
+        return not self.blind_pids and all(p.allocated_peak_bytes is not None for p in self.processes)
+
+    @property
     def peak(self) -> Peak | None:
-        """The largest process's peaks, and the card's."""
-        if self.largest is None:
+        """The largest process's peaks, and the card's; None where it could not tell."""
+        if self.largest is None or self.largest.allocated_peak_bytes is None:
             return None
         return Peak(
             allocated_bytes=self.largest.allocated_peak_bytes,

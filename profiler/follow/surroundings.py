@@ -48,6 +48,12 @@ class Surroundings:
     variables: dict[str, str]
     uuid: str | None = None
 
+    @property
+    def wanted(self) -> dict[str, str]:
+        """What must be left of the environment for a process to see its card, each at its value's start."""
+        wanted = {VARIABLE: self.variables[VARIABLE]}
+        return wanted if self.machine is None else wanted | {"LD_PRELOAD": str(self.machine.library)}
+
 
 def lay_out(
     directory: Path,

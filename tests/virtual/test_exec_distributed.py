@@ -53,6 +53,8 @@ def test_the_buckets_of_ddp_are_in_its_figures(capfd: pytest.CaptureFixture[str]
     assert [report.marks[0].part for report in (plain, ddp)] == ["setup", "setup"]
     # The buckets are made with the wrapper, one place for each gradient.
     assert ddp.marks[0].allocated_bytes == plain.marks[0].allocated_bytes + gradient_bytes
+    assert plain.allocated_peak_bytes is not None
+    assert ddp.allocated_peak_bytes is not None
     assert ddp.allocated_peak_bytes >= plain.allocated_peak_bytes + gradient_bytes
 
 

@@ -53,7 +53,7 @@ def test_a_full_fine_tuning_of_mistral_7b_peaks_as_on_the_real_card() -> None:
     script = ROOT / "configs" / "published" / "scripts" / "mistral_7b.py"
     result = follow(sys.executable, str(script), "--steps", "2", gpu="a100-80gb")
     check(result, num_steps=2)
-    assert abs(only(result).allocated_peak_bytes / PUBLISHED_PEAK_BYTES - 1) < 1e-4
+    assert abs((only(result).allocated_peak_bytes or 0) / PUBLISHED_PEAK_BYTES - 1) < 1e-4
     mark = only(result).peak_mark
     assert mark is not None
     assert mark.part == "step"
@@ -64,7 +64,7 @@ def test_a_mask_of_ones_peaks_at_the_same_bytes_as_no_mask(capfd: pytest.Capture
     for mask in ("none", "unused", "ones", "padded"):
         result = follow_script("masked", mask)
         check(result, num_steps=0)
-        peaks[mask] = only(result).allocated_peak_bytes
+        peaks[mask] = only(result).allocated_peak_bytes or 0
         kernels[mask] = capfd.readouterr().out.split()
     assert peaks["ones"] == peaks["unused"]  # the same batch, its mask passed or not
     assert peaks["ones"] == peaks["none"] + 2 * 2048 * 8  # a batch without one

@@ -15,7 +15,7 @@ from profiler.report.base.verdict import device_label
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from rich.console import Console, Group
@@ -36,6 +36,7 @@ _STYLES = {
     CommandStatus.OOM: "bold yellow",
     CommandStatus.UNUSED: "bold yellow",
 }
+_UNCERTAIN = "bold yellow"
 
 
 def show_command(console: Console, result: CommandResult, *, path: Path | None = None) -> None:
@@ -100,13 +101,12 @@ def _heading(result: CommandResult) -> Iterator[Text]:
 
 
 def _peaks(result: CommandResult) -> str:
-    if result.peak is None:
+    if result.largest is None:
         return ""
-    used = result.device_used_bytes
     return (
-        f"peak allocated {format_bytes(result.peak.allocated_bytes)}, "
-        f"reserved {format_bytes(result.peak.reserved_bytes)}, "
-        f"device {UNKNOWN if used is None else format_bytes(used)} "
+        f"peak allocated {size(result.largest.allocated_peak_bytes)}, "
+        f"reserved {size(result.largest.reserved_peak_bytes)}, "
+        f"device {size(result.device_used_bytes)} "
         f"of {format_bytes(result.device.total_bytes)} ({device_label(result.device)})"
     )
 
@@ -126,7 +126,7 @@ def _ending(result: CommandResult) -> str:  # noqa: PLR0911 - one a case
         case CommandStatus.TIMEOUT:
             return f"stopped at the time limit{_last_part(result)}"
         case CommandStatus.UNUSED:
-            return "the command never used CUDA, so there is nothing to tell of its memory"
+            return _unused(result)
         case _:
             assert_never(result.status)
 
@@ -138,18 +138,39 @@ def _signal_name(result: CommandResult) -> str:
 
 def _fit(result: CommandResult) -> str:
     if result.device_used_bytes is None:
-        return "it ran to its end"
-    room = result.device.total_bytes - result.device_used_bytes
-    return f"fits, {format_bytes(max(room, 0))} free"
+        return f"{_met(result)}it ran to its end"
+    free = f"{format_bytes(max(result.device.total_bytes - result.device_used_bytes, 0))} free"
+    if not result.is_known:
+        return f"{_met(result)}it ran to its end, {free}, but not all that it took is known"
+    return f"{met}what fits: {free}" if (met := _met(result)) else f"fits, {free}"
+
+
+def _met(result: CommandResult) -> str:
+    """Where it ran out of memory and went on, if it did."""
+    met = [report for report in result.processes if report.num_ooms]
+    if not met:
+        return ""
+    return f"ran out of memory{_request(met)} and went on; "
+
+
+def _unused(result: CommandResult) -> str:
+    if result.blind_pids:
+        pids = ", ".join(map(str, result.blind_pids))
+        return f"nothing used the card, which process {pids} was not shown: of its memory nothing is known"
+    return "the command never used CUDA, so there is nothing to tell of its memory"
 
 
 def _out_of_memory(result: CommandResult) -> str:
-    failed = next((p for p in result.processes if p.out_of_memory is not None), None)
-    if failed is None or failed.out_of_memory is None:
-        return "does not fit, out of memory"
-    where = f" at {failed.out_of_memory.line}" if failed.out_of_memory.line else ""
-    asked = format_bytes(failed.out_of_memory.requested_bytes)
-    return f"does not fit, out of memory{where}, asking for {asked} more"
+    return f"does not fit, out of memory{_request(result.processes)}".removesuffix(",")
+
+
+def _request(processes: Iterable[ProcessReport]) -> str:
+    """The last request that the card could not meet, and where it came from."""
+    failed = next((report.out_of_memory for report in processes if report.out_of_memory is not None), None)
+    if failed is None:
+        return ""
+    where = f" at {failed.line}" if failed.line else ""
+    return f"{where}, asking for {format_bytes(failed.requested_bytes)} more,"
 
 
 def _last_part(result: CommandResult) -> str:
@@ -167,7 +188,7 @@ def _label(mark: PartEnd) -> str:
 
 
 def _closing(result: CommandResult) -> Iterator[Text]:
-    yield literal(command_verdict(result), _STYLES.get(result.status, "bold red"))
+    yield literal(command_verdict(result), _style(result))
     largest = result.largest
     if largest is not None and largest.peak_mark is not None:
         yield literal(f"most was allocated in: {_label(largest.peak_mark)}")
@@ -187,6 +208,12 @@ def _closing(result: CommandResult) -> Iterator[Text]:
     yield from _doubts(result)
     for note in result.notes:
         yield literal(f"note: {note}")
+
+
+def _style(result: CommandResult) -> str:
+    style = _STYLES.get(result.status, "bold red")
+    is_certain = result.is_known and not any(report.num_ooms for report in result.processes)
+    return style if is_certain or style == "bold red" else _UNCERTAIN
 
 
 def _doubts(result: CommandResult) -> Iterator[Text]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from profiler.follow.gather import CommandEnd, Gathered
+from profiler.follow.gather import Gathered
 from profiler.follow.result import CommandResult, PartEnd, ProcessReport
+from profiler.follow.seen import CommandEnd
 from profiler.units import GIB
 from tests.builders import AT, a_device
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from profiler.errors import EnvironmentUnfitError
-from profiler.follow.gather import CommandEnd, Sampled, command_status, gather, read_reports
+from profiler.follow.gather import command_status, gather, read_reports
 from profiler.follow.result import CommandResult, CommandStatus
+from profiler.follow.seen import CommandEnd, Sampled
 from profiler.follow.surroundings import Surroundings
 from profiler.units import GIB
 from tests.unit.follow.reports import a_process, a_result

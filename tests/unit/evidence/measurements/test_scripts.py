@@ -48,6 +48,7 @@ def test_a_published_peak_comes_out(job: str, environment: str, row: str) -> Non
     assert process.reads.decisions == 0
     published_bytes = load_measurements()[row].value_bytes
     difference_bytes = DIFFERENCE_BYTES.get(row, 0)
+    assert process.allocated_peak_bytes is not None
     assert process.allocated_peak_bytes - published_bytes == difference_bytes
     (line,) = (x for x in (RESULTS / "README.md").read_text().splitlines() if x.startswith(f"| {row} |"))
     assert f"| {published_bytes:,} | {process.allocated_peak_bytes:,} | {difference_bytes} |" in line

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from profiler.follow.gather import CommandEnd
+from profiler.follow.seen import CommandEnd
 from profiler.report.terminal.exec import command_verdict, show_command
 from profiler.units import GIB, MIB
 from profiler.virtual.routing import Routing
@@ -95,3 +95,26 @@ def test_each_end_is_named() -> None:
 def test_what_the_script_says_is_shown_as_it_is() -> None:
     process = a_process(ending={"kind": "exit", "error": "ValueError: [bold]\x1b[31m"})
     assert "ValueError: [bold]\\x1b[31m" in shown(a_result(process, ended=CommandEnd(pid=4711, exit_code=1)))
+
+
+def test_a_command_that_met_a_full_card_and_went_on_is_not_headed_fits() -> None:
+    met = {"num_ooms": 1, "out_of_memory": {"requested_bytes": 9 * GIB, "line": "train.py:12"}}
+    verdict = command_verdict(a_result(a_process(**met))).partition("): ")[2]
+    assert verdict == (
+        "ran out of memory at train.py:12, asking for 9.00 GiB more, and went on; what fits: 11.52 GiB free"
+    )
+    unseen = command_verdict(a_result(a_process(num_ooms=1), found={"device_used_bytes": None}))
+    assert unseen.endswith(": ran out of memory and went on; it ran to its end")
+
+
+def test_a_command_of_which_something_is_unknown_does_not_fit() -> None:
+    unknown = dict.fromkeys(("allocated_bytes", "reserved_bytes", "allocated_peak_bytes"))
+    untold = a_result(a_process(), a_process(pid=4712, reserved_peak_bytes=GIB, **unknown))
+    said = ": it ran to its end, 11.52 GiB free, but not all that it took is known"
+    assert command_verdict(untold).endswith(said)
+    assert command_verdict(a_result(a_process(), found={"blind_pids": (4712,)})).endswith(said)
+    assert command_verdict(a_result(found={"blind_pids": (4712,)})) == (
+        "nothing used the card, which process 4712 was not shown: of its memory nothing is known"
+    )
+    largest = command_verdict(a_result(a_process(**unknown)))
+    assert largest.startswith("peak allocated -, reserved 11.00 GiB, device 12.00 GiB of 23.52 GiB")
