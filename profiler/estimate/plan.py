@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from profiler.estimate.estimate import DEFAULT_FORMULA, estimate_jobs
+from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, Fits, estimate_jobs
 from profiler.estimate.factors import default_factors
 from profiler.execute.pending import pending_jobs
 from profiler.formula.catalogue import find_formula
+from profiler.records.card import device_peak_bytes
+from profiler.records.schema import OutcomeStatus
 
 if TYPE_CHECKING:
     from profiler.estimate.estimate import Estimated
@@ -24,6 +26,23 @@ class PlannedJob:
     spec: JobSpec
     record: Record | None = None
     estimate: Estimated | None = None
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Whether the record says that the job fits where its estimate says it does not, or the reverse."""
+        if self.record is None or not isinstance(self.estimate, Estimate):
+            return False
+        is_estimated_to_fit = self.estimate.verdict.fits in (Fits.YES, Fits.LIKELY)
+        match self.record.outcome.status:
+            case OutcomeStatus.OK:
+                used_bytes = device_peak_bytes(self.record)
+                return used_bytes is not None and (
+                    is_estimated_to_fit != (used_bytes <= self.estimate.card.total_bytes)
+                )
+            case OutcomeStatus.OOM:
+                return is_estimated_to_fit
+            case _:
+                return False
 
 
 def plan_jobs(study: Study) -> list[PlannedJob]:

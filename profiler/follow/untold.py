@@ -26,7 +26,7 @@ def find_untold(
     known = {report.pid for report in told}
     num_refusals = num_refusals_untold(told, sampled)
     for pid, peak_bytes in sampled.process_peaks.items():
-        if pid in known or (is_shared and pid not in end.started):
+        if not peak_bytes or pid in known or (is_shared and pid not in end.started):
             continue
         yield ProcessReport(
             pid=pid,

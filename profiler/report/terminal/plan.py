@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from profiler.estimate.estimate import Estimate, Fits, single
+from profiler.estimate.estimate import Estimate, Fits, room_text, single
 from profiler.jobs.settings import Settings, method_label, settings_of, show_value, unusual, varying_keys
 from profiler.report.base.estimate_tree import summary_tree
 from profiler.report.base.text import UNKNOWN, left, literal, plain_table, right, titled, titled_table
-from profiler.report.base.verdict import outcome_label
-from profiler.report.terminal.estimate import interval
+from profiler.report.base.verdict import outcome_label, verdict_line
+from profiler.report.terminal.estimate import fits_text, interval
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import Console, Group
 
@@ -31,6 +31,9 @@ _WORDS = {
     Fits.NO: "do not fit",
     None: "not estimated",
 }
+_ESTIMATES = ("est. peak", "90 % interval", "est. device", "est. room")
+"""Peak allocated and its interval; then what decides whether a job fits: all that it holds of the card, and what
+of the card that leaves."""
 
 
 def show_plan(console: Console, study: Study, jobs: Sequence[PlannedJob]) -> None:
@@ -46,6 +49,8 @@ def show_plan(console: Console, study: Study, jobs: Sequence[PlannedJob]) -> Non
     console.print()
     console.print(literal(estimates_summary(jobs)), soft_wrap=True)
     console.print(literal(_summary(study, jobs)), soft_wrap=True)
+    for note in contradictions(jobs):
+        console.print(literal(f"note: {note}"), soft_wrap=True)
 
 
 def plan_tree(study: Study, jobs: Sequence[PlannedJob]) -> dict[str, object]:
@@ -63,6 +68,7 @@ def plan_tree(study: Study, jobs: Sequence[PlannedJob]) -> dict[str, object]:
                 "spec": job.spec.model_dump(mode="json"),
                 "outcome": job.record.outcome.model_dump(mode="json") if job.record else None,
                 "estimate": summary_tree(job.estimate) if job.estimate else None,
+                "is_contradicted": job.is_contradicted,
             }
             for job in jobs
         ],
@@ -74,10 +80,9 @@ def plan_table(jobs: Sequence[PlannedJob]) -> Group:
     """One row a job: the settings that tell it from the others, what it should take, and its state."""
     settings = [_settings(job.spec) for job in jobs]
     varying = varying_keys(settings)
-    table = plain_table(left(*varying) | right("est. peak", "90 % interval") | left("fits", "state"))
+    table = plain_table(left(*varying) | right(*_ESTIMATES) | left("fits", "state"))
     for job, own in zip(jobs, settings, strict=True):
-        state = f"stored: {outcome_label(job.record.outcome)}" if job.record else "to run"
-        cells = [*(own.get(key, "") for key in varying), *_estimate_cells(job), state]
+        cells = [*(own.get(key, "") for key in varying), *_estimate_cells(job), _state(job)]
         table.add_row(*map(literal, cells))
     for column in table.columns:
         column.overflow = "fold"  # on a narrow terminal nothing is cut off
@@ -87,13 +92,38 @@ def plan_table(jobs: Sequence[PlannedJob]) -> Group:
     return titled(f"Jobs, all with {', '.join(common)}" if common else "Jobs", table)
 
 
-def _estimate_cells(job: PlannedJob) -> tuple[str, str, str]:
-    """Peak allocated, its interval, and whether the card has room."""
+def _estimate_cells(job: PlannedJob) -> tuple[str, ...]:
+    """What `_ESTIMATES` names, and whether the card has room."""
     if not isinstance(job.estimate, Estimate):
-        return (UNKNOWN, UNKNOWN, UNKNOWN)
-    allocated = job.estimate.corrected.allocated
-    peak = format_bytes(single(allocated.value_bytes))
-    return peak, interval(allocated) or UNKNOWN, str(job.estimate.verdict.fits)
+        return (UNKNOWN,) * (len(_ESTIMATES) + 1)
+    allocated, device = job.estimate.corrected.allocated, job.estimate.corrected.device_used
+    return (
+        format_bytes(single(allocated.value_bytes)),
+        interval(allocated) or UNKNOWN,
+        UNKNOWN if device is None else format_bytes(single(device.value_bytes)),
+        room_text(job.estimate.verdict.room_bytes),
+        str(job.estimate.verdict.fits),
+    )
+
+
+def _state(job: PlannedJob) -> str:
+    if job.record is None:
+        return "to run"
+    stored = f"stored: {outcome_label(job.record.outcome)}"
+    return f"{stored}, against the estimate" if job.is_contradicted else stored
+
+
+def contradictions(jobs: Sequence[PlannedJob]) -> Iterator[str]:
+    """Where the estimate of a job that has run says otherwise than its record, and which of them counts."""
+    settings = [_settings(job.spec) for job in jobs]
+    varying = varying_keys(settings)
+    for job, own in zip(jobs, settings, strict=True):
+        if job.is_contradicted and job.record is not None and isinstance(job.estimate, Estimate):
+            which = ", ".join(f"{key} {own[key]}" for key in varying if key in own) or "this job"
+            yield (
+                f"{which}: its estimate missed, the run counts. "
+                f"Estimate: {fits_text(job.estimate.verdict)}. Run: {verdict_line(job.record)}"
+            )
 
 
 def estimates_summary(jobs: Iterable[PlannedJob]) -> str:

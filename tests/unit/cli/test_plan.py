@@ -34,12 +34,17 @@ def test_a_plan_shows_what_is_stored_what_is_to_run_and_what_cannot_be(
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines[:2] == ["test", "Two lengths and two batches."]
     assert lines[3].startswith("Jobs, all with model llama-3.1-8b, method qlora r16, gpu rtx-4090")
-    estimate = ["15.45", "GiB", "15.14", "to", "15.91", "GiB", "yes"]
-    assert lines[5].split() == ["1", "1024", "full", *estimate, "stored:", "OOM"]
+    estimate = ["15.45", "GiB", "15.14", "to", "15.91", "GiB"]
+    decides = ["16.03", "GiB", "7.48", "GiB", "free", "yes"]
+    stored = ["stored:", "OOM,", "against", "the", "estimate"]
+    assert lines[5].split() == ["1", "1024", "full", *estimate, *decides, *stored]
     assert sum(line.endswith("to run") for line in lines) == 7
     assert "seq_len 1, batch_size 1, attention_mask padded   a padded batch needs seq_len above 1" in lines
-    assert lines[-2] == "estimated, nothing was run: 8 fit"
-    assert lines[-1] == "8 jobs: 1 stored in results/test, 7 to run; 2 excluded; 2 that are no job"
+    assert lines[-3] == "estimated, nothing was run: 8 fit"
+    assert lines[-2] == "8 jobs: 1 stored in results/test, 7 to run; 2 excluded; 2 that are no job"
+    assert lines[-1].startswith(
+        "note: batch_size 1, seq_len 1024, attention_mask full: its estimate missed, the"
+    )
     assert scheduler.asked == []
 
 

@@ -16,7 +16,7 @@ from tests.unit.follow.reports import a_process
 if TYPE_CHECKING:
     from pathlib import Path
 
-SAMPLED = Sampled(process_peaks={1: 3 * GIB, 2: 2 * GIB}, context_bytes=500 * MIB)
+SAMPLED = Sampled(process_peaks={1: 3 * GIB, 2: 2 * GIB, 3: 0}, context_bytes=500 * MIB)
 
 
 def test_a_process_that_only_the_card_knows_is_told_by_its_counters() -> None:
