@@ -425,14 +425,6 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert dict(os.environ) == before
 
 
-def test_what_cannot_be_followed_is_told(tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text("import torch; torch.ones(4, device='cuda')")
-    result = follow(sys.executable, "-I", str(script))
-    assert result.status is CommandStatus.UNUSED
-    assert any("could not be followed" in note for note in result.notes)
-
-
 def test_on_a_real_card_the_same_is_told_and_the_device_is_sampled(virtual_gpu: WarmMachines) -> None:
     seen = virtual_gpu("rtx-4090", _follow_on_a_card_taken_for_real)
     assert (seen["status"], seen["exit_code"], seen["device"]["kind"]) == ("ok", 0, "real")
