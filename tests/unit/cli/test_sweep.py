@@ -140,6 +140,7 @@ def test_a_sweep_as_json_is_all_that_is_on_stdout(
         "num_failed": 0,
         "num_refused": 0,
         "is_interrupted": False,
+        "is_machine_at_fault": False,
     }
 
 
