@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -14,6 +12,7 @@ from profiler.report.base.arrange import by_card
 from profiler.report.base.describe import describe_card, describe_versions
 from profiler.report.base.text import UNKNOWN, literal, plain_table
 from profiler.report.markdown.write import code, escape, table
+from profiler.text import csv_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -98,12 +97,12 @@ def claims_readme(
 
 def claims_csv(claims: ClaimSet, judgements: Mapping[str, Judgement]) -> str:
     """Every claim and what was found, one row each; sizes in bytes, keys of records separated by spaces."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for document in claims.documents:
-        writer.writerows(claim_row(document, judgements[claim.id]) for claim in document.claims)
-    return text.getvalue()
+    rows = (
+        claim_row(document, judgements[claim.id])
+        for document in claims.documents
+        for claim in document.claims
+    )
+    return csv_table(_COLUMNS, ([row[name] for name in _COLUMNS] for row in rows))
 
 
 def claim_row(document: Document, judgement: Judgement) -> dict[str, object]:

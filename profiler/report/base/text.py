@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from profiler.text import shown
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 UNKNOWN = "-"
-
-
-def shown(text: str) -> str:
-    """Makes text from elsewhere safe to show: control characters become visible escapes, line ends stay."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def literal(text: str, style: str = "") -> Text:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,7 @@ from profiler.files import write_file
 from profiler.report.files.own_text import text_below
 from profiler.report.markdown.formulas import FORMULAS_END_MARK, formulas_readme
 from profiler.report.markdown.write import code
+from profiler.text import csv_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -64,7 +63,7 @@ def publish_formulas(
         "factors.csv": (_FACTORS, _factor_rows(factors)),
     }
     for name, (headings, rows) in tables.items():
-        write_file(directory / name, _csv(headings, rows))
+        write_file(directory / name, csv_table(headings, rows))
     return (readme, *(directory / name for name in tables))
 
 
@@ -108,10 +107,3 @@ def _factor_rows(factors: FactorFile) -> Iterator[list[str]]:
 
 def _share(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6f}"  # there was nothing to count
-
-
-def _csv(headings: list[str], rows: Iterable[list[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([headings, *rows])
-    return text.getvalue()

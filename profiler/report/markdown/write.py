@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from profiler.report.base.text import shown
+from profiler.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from profiler.errors import ConfigError, EnvironmentUnfitError
-from profiler.files import write_file
+from profiler.files import write_chunks
 from profiler.records.fingerprint import fingerprint_of
 from profiler.records.pack import pack_study
 from profiler.records.store import RecordStore
 from tests.builders import a_job, a_record, no_room
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from profiler.records.schema import Record
@@ -80,11 +81,11 @@ def test_a_record_put_anew_while_packing_is_kept(store: RecordStore, monkeypatch
     """Another sweep replaces a record after the pack is written: its file stays."""
     changed = a_record(spec=a_job(seq_len=512)).model_copy(update={"notes": ("anew",)})
 
-    def write_and_put(path: Path, content: str | bytes) -> None:
-        write_file(path, content)
+    def write_and_put(path: Path, chunks: Iterable[bytes]) -> None:
+        write_chunks(path, chunks)
         store.put(changed)
 
-    monkeypatch.setattr("profiler.records.pack.write_file", write_and_put)
+    monkeypatch.setattr("profiler.records.pack.write_chunks", write_and_put)
     assert len(pack_study(store, remove=True).removed) == 2
     assert [stored.record for stored in store.scan().records if stored.record.spec.seq_len == 512] == [
         changed
