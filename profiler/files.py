@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-_TEMPORARY = re.compile(r"\..+-[0-9a-f]{8}\.tmp", re.ASCII)
+_TEMPORARY = re.compile(r"\..+-[0-9a-f]{8}\.peakvram\.tmp", re.ASCII)
 _LOOK_AGAIN_S = 0.02
 
 
@@ -48,6 +48,8 @@ def write_chunks(path: Path, chunks: Iterable[bytes]) -> None:
 def check_directory(directory: Path) -> None:
     """Says early whether records can go into `directory`, before a run that may take long; makes nothing.
 
+    What killed writers have left there is cleared away.
+
     Raises:
         ConfigError: if a file stands where a directory is needed, or the place may not be written to.
     """
@@ -56,6 +58,7 @@ def check_directory(directory: Path) -> None:
         raise ConfigError(f"{place} is not a directory", hint="choose another place with --out")
     if not os.access(place, os.W_OK | os.X_OK):
         raise ConfigError(f"{place} may not be written to", hint="choose another place with --out")
+    clear_leftovers(directory)
 
 
 def clear_leftovers(directory: Path) -> None:
@@ -119,7 +122,7 @@ def _replace(path: Path, chunks: Iterable[bytes]) -> None:
 def _open_temporary(path: Path) -> tuple[BinaryIO, Path]:
     """A new file beside another, locked for as long as it is open, which tells it from a leftover."""
     while True:
-        temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.tmp")
+        temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.peakvram.tmp")
         file = temporary.open("xb")
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -75,7 +75,7 @@ def read_study(
 
 def report_problems(store: RecordStore) -> None:
     """Says which files of a study were skipped, and why; they are left where they are."""
-    problems = store.scan().problems
+    problems = store.problems()
     for problem in problems[:_MAX_PROBLEMS]:
         notice(f"skipped {problem.path}: {problem.reason}")
     if len(problems) > _MAX_PROBLEMS:

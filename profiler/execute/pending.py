@@ -14,8 +14,9 @@ from profiler.hardware.catalogue import Gpu
 from profiler.hardware.discovery import choose_device
 from profiler.jobs.identity import job_key
 from profiler.process.environment import read_environment, worker_variables
-from profiler.records.fingerprint import fingerprint, fingerprint_of
+from profiler.records.fingerprint import fingerprint, identity_of
 from profiler.records.schema import OutcomeStatus, Record
+from profiler.records.slim import Slimmer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ class Pending:
 
     Attributes:
         todo: to be run, `auto` made what it stands for here.
-        stored: the records that stand for the others.
+        stored: the records that stand for the others, without their phases, as those seen.
         seen: those of all the jobs, to be run again or not.
     """
 
@@ -58,13 +59,15 @@ def pending_jobs(jobs: Sequence[JobSpec], store: RecordStore, *, rerun: Rerun = 
         ConfigError: the study's directory cannot be read.
         EnvironmentUnfitError: no card can be had for `auto`.
     """
-    known = {(item.record.key, fingerprint_of(item.record)): item.record for item in store.scan().records}
-    surroundings = _Surroundings()
+    surroundings, slimmer = _Surroundings(), Slimmer()
+    wanted = [(job, (job_key(job), surroundings.fingerprint(job))) for job in resolve_auto(jobs)]
+    found = store.read({identity for _, identity in wanted})
+    known = {identity_of(item.record): slimmer.slim(item.record) for item in found}
     todo: list[JobSpec] = []
     stored: list[Record] = []
     seen: list[Record] = []
-    for job in resolve_auto(jobs):
-        record = known.get((job_key(job), surroundings.fingerprint(job)))
+    for job, identity in wanted:
+        record = known.get(identity)
         if record is not None:
             seen.append(record)
         if record is None or _is_wanted_again(record, rerun):

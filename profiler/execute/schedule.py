@@ -27,12 +27,13 @@ from profiler.process.interrupts import Interrupts
 from profiler.process.locks import Locks
 from profiler.records.build import build_record
 from profiler.records.fingerprint import fingerprint, fingerprint_of, identity_of
+from profiler.records.naming import job_file_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from profiler.jobs.job import JobSpec
-    from profiler.records.schema import Record
+    from profiler.records.schema import Device, Record
     from profiler.records.store import RecordStore
 
 __all__ = ["SweepEvents", "SweepOptions", "SweepSummary", "run_sweep"]
@@ -83,6 +84,7 @@ def run_sweep(
         EnvironmentUnfitError: nothing can be run here, or stored there; what was stored stays.
     """
     jobs = resolve_auto(jobs)
+    store.clear_leftovers()
     if seen is None:
         seen = pending_jobs(jobs, store, rerun=Rerun.ALL).seen
     slots = Slots(jobs, num_workers=options.num_workers, allow_busy=options.allow_busy)
@@ -161,7 +163,7 @@ class _Sweep:
         if not self.locks.take(key):
             wanted.again_s = time.monotonic() + _ELSEWHERE_S
             return
-        found = self._find_new(key, fingerprint_of(record))
+        found = self._find_new(record.spec, record.device, key=key, print_=fingerprint_of(record))
         if found is None:
             self._finish(wanted, record)
         else:
@@ -199,16 +201,20 @@ class _Sweep:
         if not self.locks.take(key):
             wanted.again_s = time.monotonic() + _ELSEWHERE_S
             return False
-        found = self._find_new(key, fingerprint(job_environment(job), job.device))
+        print_ = fingerprint(job_environment(job), job.device)
+        found = self._find_new(job.spec, job.device, key=key, print_=print_)
         if found is None:
             return True
         self._account(wanted, found)
         self.locks.release(key)
         return False
 
-    def _find_new(self, key: str, print_: str | None) -> Record | None:
+    def _find_new(
+        self, spec: JobSpec, device: Device | None, *, key: str, print_: str | None
+    ) -> Record | None:
         """What another sweep has stored of a job since this one was planned."""
-        found = self.store.find(key, print_)
+        name = job_file_name(spec, device, key=key, fingerprint=print_)
+        found = self.store.find(key, print_, name=name)
         return None if found is None or _stamp(found) in self.seen else found
 
     # ---- waiting and ending ----
