@@ -10,7 +10,7 @@ from profiler.errors import ConfigError
 from profiler.files import reason_of
 from profiler.records.fingerprint import identity_of
 from profiler.records.migrate import NotARecordError, parse_record
-from profiler.records.naming import record_file_name
+from profiler.records.naming import job_file_name
 from profiler.records.packed import PackError, Stored, Unreadable, read_lines
 
 if TYPE_CHECKING:
@@ -234,9 +234,10 @@ def load_record(path: Path) -> Record:
 
 
 def _place_of(record: Record, *, file: str = "", pack: _Pack | None = None, line: bytes = b"") -> Place:
+    key, fingerprint = identity_of(record)
     return Place(
-        identity=identity_of(record),
-        name=record_file_name(record),
+        identity=(key, fingerprint),
+        name=job_file_name(record.spec, record.device, key=key, fingerprint=fingerprint),
         created_at=record.created_at,
         file=file,
         pack=pack,

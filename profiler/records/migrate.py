@@ -72,10 +72,10 @@ def migrate(
 
 
 def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
+    first = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "its top level"
     if first["type"] == "missing":
         return f"{where} is missing"
-    limits = first.get("ctx", {})
-    is_too_large = MAX_INT in (limits.get("le"), -limits.get("ge", 0))
+    found = first["input"]
+    is_too_large = isinstance(found, int) and abs(found) > MAX_INT
     return f"{where} is beyond 64 bits" if is_too_large else f"{where} has no valid value"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from profiler.records.fingerprint import identity_of
 from profiler.records.naming import record_file_name
-from profiler.records.schema import Record
+from profiler.records.schema import Environment, Record
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -54,10 +54,10 @@ class Slimmer:
 
     def _one(self, value: object) -> object:
         """The first of all equal values."""
-        try:
-            return self._known.setdefault((type(value), value), value)
-        except TypeError:  # it has a dict in it
-            return self._known.setdefault((type(value), repr(value)), value)
+        if isinstance(value, Environment):  # which has a dict in it
+            facts = tuple(repr(part) for _, part in value)
+            return self._known.setdefault((Environment, facts), value)
+        return self._known.setdefault((type(value), value), value)
 
 
 def read_records(store: RecordStore) -> tuple[Record, ...]:

@@ -64,7 +64,8 @@ def test_a_writer_whose_file_is_cleared_before_it_is_locked_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one instant in which a file at work looks like a leftover."""
-    real, names = os.fstat, []
+    real = os.fstat
+    names: list[Path] = []
 
     def fstat(descriptor: int) -> os.stat_result:
         if not names:

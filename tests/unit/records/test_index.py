@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from profiler.records import index
 from profiler.records.fingerprint import fingerprint_of, identity_of
+from profiler.records.migrate import parse_record
 from profiler.records.naming import record_file_name
 from profiler.records.pack import pack_study
 from profiler.records.store import RecordStore
@@ -42,13 +42,13 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """One entry a record that is read."""
-    real, calls = index.parse_record, []
+    calls: list[None] = []
 
     def parse(text: str | bytes) -> Record:
         calls.append(None)
-        return real(text)
+        return parse_record(text)
 
-    monkeypatch.setattr(index, "parse_record", parse)
+    monkeypatch.setattr("profiler.records.index.parse_record", parse)
     return calls
 
 
