@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,8 @@ def test_every_version_before_todays_has_its_migration() -> None:
 )
 def test_a_number_that_no_table_can_hold_is_refused(where: str, number: int) -> None:
     tree = a_record().model_dump(mode="json")
-    part, *names = tree, *where.split(".")
+    part: Any = tree
+    names = where.split(".")
     for name in names[:-1]:
         part = part[int(name) if name.isdigit() else name]
     part[names[-1]] = number
