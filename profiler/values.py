@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import BaseModel, ConfigDict
+
+MAX_INT: Final = 2**63 - 1
+"""The largest number of ours: what tables of every kind can hold."""
 
 
 class Value(BaseModel):

@@ -10,7 +10,7 @@ import typer
 
 from profiler.cli import options as o
 from profiler.errors import ConfigError
-from profiler.records.compare import FigureName, compare_sides, read_side
+from profiler.records.compare import FigureName, compare_sides, read_sides
 from profiler.report.base.changes import comparison_tree
 from profiler.report.markdown.comparisons import changes_markdown
 from profiler.report.terminal.comparisons import show_changes
@@ -68,7 +68,7 @@ def compare(  # noqa: PLR0913 - one parameter a flag
     Exit codes: 0 done, 1 something changed by more than --fail-over, 2 usage, or nothing to compare.
     """  # noqa: D301 - \b keeps the examples' lines apart
     limit = None if fail_over is None else _read_percent(fail_over)
-    sides = read_side(before), read_side(after)
+    sides = read_sides(before, after)
     for problem in [problem for side in sides for problem in side.problems][:_MAX_PROBLEMS]:
         notice(f"skipped {problem.path}: {problem.reason}")
     comparison = compare_sides(*sides, is_card_ignored=any_card)

@@ -12,14 +12,16 @@ from profiler.execute.prepare import surroundings_of
 from profiler.hardware.catalogue import Gpu
 from profiler.hardware.discovery import choose_device
 from profiler.jobs.identity import job_key
-from profiler.records.fingerprint import fingerprint_of
+from profiler.records.fingerprint import identity_of
 from profiler.records.schema import OutcomeStatus, Record
+from profiler.records.slim import Slimmer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from profiler.hardware.discovery import DeviceChoice
     from profiler.jobs.job import JobSpec
+    from profiler.records.fingerprint import Identity
     from profiler.records.store import RecordStore
 
 
@@ -38,7 +40,7 @@ class Pending:
 
     Attributes:
         todo: to be run, `auto` made what it stands for here.
-        stored: the records that stand for the others.
+        stored: the records that stand for the others, without their phases, as those seen.
         seen: those of all the jobs, to be run again or not.
     """
 
@@ -56,17 +58,22 @@ def pending_jobs(jobs: Sequence[JobSpec], store: RecordStore, *, rerun: Rerun = 
         ConfigError: the study's directory cannot be read.
         EnvironmentUnfitError: no card can be had for `auto`.
     """
-    known = {(item.record.key, fingerprint_of(item.record)): item.record for item in store.scan().records}
+    slimmer = Slimmer()
     choices: dict[tuple[str, int | None], DeviceChoice | None] = {}  # each card is looked up once
+    wanted: list[tuple[JobSpec, Identity]] = []
+    for job in resolve_auto(jobs):
+        asked = (job.gpu, job.gpu_memory_bytes)
+        if asked not in choices:
+            choices[asked] = _choose(*asked)
+        choice = choices[asked]
+        wanted.append((job, (job_key(job), None if choice is None else surroundings_of(job, choice))))
+    items = store.read({identity for _, identity in wanted})
+    known = {identity_of(item.record): slimmer.slim(item.record) for item in items}
     todo: list[JobSpec] = []
     stored: list[Record] = []
     seen: list[Record] = []
-    for job in resolve_auto(jobs):
-        wanted = (job.gpu, job.gpu_memory_bytes)
-        if wanted not in choices:
-            choices[wanted] = _choose(*wanted)
-        choice = choices[wanted]
-        record = known.get((job_key(job), None if choice is None else surroundings_of(job, choice)))
+    for job, identity in wanted:
+        record = known.get(identity)
         if record is not None:
             seen.append(record)
         if record is None or _is_wanted_again(record, rerun):

@@ -21,6 +21,7 @@ from profiler.execute.queue import JobQueue
 from profiler.process.interrupts import Interrupts
 from profiler.process.locks import Locks
 from profiler.records.fingerprint import fingerprint_of, identity_of
+from profiler.records.naming import job_file_name
 from profiler.records.schema import Record
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from profiler.execute.executor import Executor, JobEnd, Placement
     from profiler.execute.queue import QueuedJob
     from profiler.jobs.job import JobSpec
+    from profiler.records.schema import Device
     from profiler.records.store import RecordStore
 
 __all__ = ["SweepEvents", "SweepOptions", "SweepSummary", "run_sweep"]
@@ -58,6 +60,7 @@ def run_sweep(
         EnvironmentUnfitError: nothing can be run here, or stored there; what was stored stays.
     """
     jobs = resolve_auto(jobs)
+    store.clear_leftovers()
     if seen is None:
         seen = pending_jobs(jobs, store, rerun=Rerun.ALL).seen
     queue = JobQueue(jobs, seen, prune=options.prune)
@@ -108,7 +111,10 @@ def _start_ready(
     for job in queue.ready():
         if (inferred := queue.infer(job)) is not None:
             if study.hold(job):
-                yield job, study.find_new(job, fingerprint_of(inferred)) or study.put(inferred)
+                yield (
+                    job,
+                    study.find_new(job, inferred.device, fingerprint_of(inferred)) or study.put(inferred),
+                )
             else:
                 queue.postpone(job)
         elif executor.is_full:
@@ -122,7 +128,7 @@ def _start_ready(
             elif not study.hold(job):
                 executor.cancel(placement)
                 queue.postpone(job)
-            elif (record := study.find_new(job, placement.fingerprint)) is not None:
+            elif (record := study.find_new(job, placement.job.device, placement.fingerprint)) is not None:
                 executor.cancel(placement)
                 yield job, record
             else:
@@ -168,9 +174,10 @@ class _SharedStudy:
             self._held.remove(job)
             self._locks.release(job.key)
 
-    def find_new(self, job: QueuedJob, print_: str | None) -> Record | None:
+    def find_new(self, job: QueuedJob, device: Device | None, print_: str | None) -> Record | None:
         """What another sweep has stored of a job since this one was planned."""
-        record = self._store.find(job.key, print_)
+        name = job_file_name(job.spec, device, key=job.key, fingerprint=print_)
+        record = self._store.find(job.key, print_, name=name)
         is_known = record is None or (identity_of(record), record.created_at) in self._seen
         return None if is_known else record
 

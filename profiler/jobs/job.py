@@ -27,7 +27,7 @@ from profiler.jobs.choices import (
     Weights,
 )
 from profiler.units import TIB, parse_bytes
-from profiler.values import Value
+from profiler.values import MAX_INT, Value
 
 SPEC_ERROR = "spec"
 """The pydantic error type of this module's own checks; its context holds `message` and `hint`."""
@@ -81,7 +81,7 @@ def _read_size(value: object) -> object:
 
 
 Flag: TypeAlias = Annotated[bool, Field(strict=True)]
-Count: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
+Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=MAX_INT)]
 Targets: TypeAlias = Annotated[Literal["all-linear"] | tuple[str, ...], BeforeValidator(_read_targets)]
 
 

@@ -10,6 +10,7 @@ from profiler.errors import ConfigError
 from profiler.jobs.identity import job_key
 from profiler.records.fingerprint import fingerprint_of
 from profiler.records.schema import OutcomeStatus
+from profiler.records.slim import Slimmer
 from profiler.records.store import RecordStore
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Side:
 
     Attributes:
         name: as it was asked for.
-        records: one a job.
+        records: one a job, without phases and components.
         problems: files of its study that are no records.
     """
 
@@ -123,23 +124,33 @@ class Comparison:
 _NAMES: Final = (_CARD, *ENVIRONMENT)
 
 
-def read_side(text: str) -> Side:
+def read_sides(before: str, after: str) -> tuple[Side, Side]:
+    """Reads both sides, each as `read_side` does; what they share is in memory once."""
+    slimmer = Slimmer()
+    return read_side(before, slimmer=slimmer), read_side(after, slimmer=slimmer)
+
+
+def read_side(text: str, *, slimmer: Slimmer | None = None) -> Side:
     """Reads one side: a study, or `STUDY@WHICH` for one of its environments.
 
     `WHICH` is the start of a fingerprint, or a card or version such as `gpu=rtx-4090` and `torch=2.8`.
+
+    Args:
+        text: the side.
+        slimmer: what records share with others; the records of a side are without their phases.
 
     Raises:
         ConfigError: if there is no such record.
     """
     directory, which = _parse(text)
-    scan = RecordStore(directory).scan()
-    records = [stored.record for stored in scan.records]
+    store, slimmer = RecordStore(directory), slimmer or Slimmer()
+    records = [slimmer.slim(stored.record, has_components=False) for stored in store.read()]
     if not records:
         raise ConfigError(f"there is no record in {directory}", hint="`peakvram sweep` puts them there")
     chosen = [record for record in records if _is_chosen(record, which)]
     if not chosen:
         raise ConfigError(f"no record of {directory} is of {which!r}", hint=_environments(records))
-    return Side(name=text, records=tuple(chosen), problems=scan.problems)
+    return Side(name=text, records=tuple(chosen), problems=store.problems())
 
 
 def compare_sides(before: Side, after: Side, *, is_card_ignored: bool = False) -> Comparison:

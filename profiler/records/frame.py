@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import itertools
 import types
 import typing
 from functools import cache
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from profiler.errors import ConfigError
-from profiler.files import write_file
+from profiler.files import write_chunks
 from profiler.jobs.job import METHODS, GradientCheckpointing, JobSpec
 from profiler.records.fingerprint import fingerprint_of
+from profiler.records.naming import record_file_name
 from profiler.records.schema import (
     GENERATION_PHASES,
     Components,
@@ -26,7 +28,7 @@ from profiler.records.schema import (
     Steady,
     last_step,
 )
-from profiler.records.store import record_file_name
+from profiler.text import as_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -39,6 +41,7 @@ Dtype: TypeAlias = Literal["string", "Int64", "Float64", "boolean", "datetime64[
 """pandas' types that can tell a missing value from 0 and from an empty text."""
 
 STEP_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.CLIP, PhaseName.STEP, PhaseName.ZERO_GRAD)
+_ROWS_A_PART = 5000
 _PHASE_FIGURES = ("allocated_peak_bytes", "reserved_peak_bytes", "device_used_peak_bytes")
 _PARTS: Mapping[str, type[BaseModel]] = types.MappingProxyType(
     {
@@ -61,15 +64,32 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
 
     The job's fields have the names they have in a job (`seq_len`, `method.rank`), everything else the path it
     has in a record (`peak.allocated_bytes`). A field that a record does not have is missing, never 0.
+    The records may come as a stream: no more than the table is kept of them.
     """
     import pandas as pd  # noqa: PLC0415 - half a second that `--help` need not wait for
 
-    rows = [_row(record) for record in records]
-    series = {
-        name: pd.Series([row.get(name) for row in rows], dtype=dtype)
-        for name, dtype in table_columns().items()
-    }
-    return pd.DataFrame(series)
+    parts = list(_frames(records))
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+
+def _frames(records: Iterable[Record]) -> Iterator[pd.DataFrame]:
+    """The table in parts of some thousand rows; one without rows if there is no record."""
+    import pandas as pd  # noqa: PLC0415
+
+    rest, is_first = iter(records), True
+    while (columns := _columns(itertools.islice(rest, _ROWS_A_PART)))["key"] or is_first:
+        is_first = False
+        dtypes = table_columns()
+        yield pd.DataFrame({name: pd.Series(own, dtype=dtypes[name]) for name, own in columns.items()})
+
+
+def _columns(records: Iterable[Record]) -> dict[str, list[object]]:
+    columns: dict[str, list[object]] = {name: [] for name in table_columns()}
+    for record in records:
+        row = _row(record)
+        for name, values in columns.items():
+            values.append(row.get(name))
+    return columns
 
 
 @cache
@@ -103,18 +123,31 @@ def write_table(records: Iterable[Record], path: Path) -> None:
         ConfigError: if the name ends in neither.
         EnvironmentUnfitError: if the file cannot be written.
     """
-    frame = to_frame(records)
-    match path.suffix:
-        case ".csv":
-            write_file(path, frame.to_csv(index=False, lineterminator="\n"))
-        case ".parquet":
-            buffer = io.BytesIO()
-            frame.to_parquet(buffer, index=False)
-            write_file(path, buffer.getvalue())
-        case _:
-            raise ConfigError(
-                f"{path} is neither .csv nor .parquet", hint="write for example records.parquet"
-            )
+    if path.suffix not in {".csv", ".parquet"}:
+        raise ConfigError(f"{path} is neither .csv nor .parquet", hint="write for example records.parquet")
+    write_frame(to_frame(records), path)
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """Writes a table of records: Parquet has its texts as they are, CSV as `as_cell` makes them safe.
+
+    Raises:
+        EnvironmentUnfitError: if the file cannot be written.
+    """
+    if path.suffix == ".csv":
+        write_chunks(path, _csv_pieces(frame))
+    else:
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        write_chunks(path, (buffer.getvalue(),))
+
+
+def _csv_pieces(frame: pd.DataFrame) -> Iterator[bytes]:
+    texts = [name for name, dtype in table_columns().items() if dtype == "string"]
+    for start in range(0, max(len(frame), 1), _ROWS_A_PART):
+        part = frame.iloc[start : start + _ROWS_A_PART]
+        part = part.assign(**{name: part[name].map(as_cell, na_action="ignore") for name in texts})
+        yield part.to_csv(index=False, header=not start, lineterminator="\n").encode()
 
 
 def _row(record: Record) -> dict[str, object]:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from profiler.records.schema import SCHEMA_VERSION, Record
+from profiler.values import MAX_INT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -30,6 +31,10 @@ def parse_record(text: str | bytes) -> Record:
     Raises:
         NotARecordError: if the text is no record, or one of a newer version.
     """
+    try:
+        return Record.model_validate_json(text)  # as nearly all are: without a tree in between
+    except ValidationError:
+        pass
     try:
         tree = from_json(text)
     except ValueError:
@@ -67,6 +72,10 @@ def migrate(
 
 
 def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    first = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "its top level"
-    return f"{where} is missing" if first["type"] == "missing" else f"{where} has no valid value"
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    found = first["input"]
+    is_too_large = isinstance(found, int) and abs(found) > MAX_INT
+    return f"{where} is beyond 64 bits" if is_too_large else f"{where} has no valid value"

@@ -10,15 +10,15 @@ from pydantic import AfterValidator, AwareDatetime, Field
 
 from profiler.jobs.job import JobSpec
 from profiler.records.redact import KeptText
-from profiler.values import Value
+from profiler.values import MAX_INT, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SCHEMA_VERSION: Literal[1] = 1
 
-Bytes: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
-Count: TypeAlias = Annotated[int, Field(ge=0, strict=True)]
+Bytes: TypeAlias = Annotated[int, Field(ge=0, le=MAX_INT, strict=True)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_INT, strict=True)]
 UtcDatetime: TypeAlias = Annotated[AwareDatetime, AfterValidator(lambda value: value.astimezone(UTC))]
 
 
@@ -193,8 +193,8 @@ class Outcome(Value):
     step: Count | None = None
     message: KeptText | None = None
     requested_bytes: Bytes | None = None
-    exit_code: int | None = None
-    signal: int | None = None
+    exit_code: Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)] | None = None
+    signal: Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)] | None = None
     inferred_from: str | None = None
 
 

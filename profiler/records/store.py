@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
-from profiler.files import check_directory, reason_of, write_file
-from profiler.records.fingerprint import fingerprint_of, identity_of
-from profiler.records.migrate import NotARecordError, parse_record
-from profiler.records.packed import PACK_NAME, Stored, Unreadable, read_pack
+from profiler.files import check_directory, clear_leftovers, locked, write_file
+from profiler.records.index import Index, load_record
+from profiler.records.migrate import NotARecordError
+from profiler.records.naming import record_file_name, short_model
+from profiler.records.packed import PACK_NAME, Stored, Unreadable
 from profiler.records.schema import SCHEMA_VERSION, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
 
     from profiler.records.fingerprint import Identity
 
@@ -30,8 +31,6 @@ __all__ = [
     "short_model",
     "write_record",
 ]
-
-_NOT_IN_A_NAME = re.compile(r"[^a-z0-9._]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +58,7 @@ class RecordStore:
         self.directory = directory
         self.records_directory = directory / "records"
         self.pack_path = directory / PACK_NAME
+        self._index = Index(self.records_directory, self.pack_path)
 
     def put(self, record: Record) -> Path:
         """Stores a record in place of an earlier one of the same job and fingerprint; returns its path.
@@ -69,37 +69,68 @@ class RecordStore:
         return write_record(self.records_directory, record)
 
     def scan(self) -> Scan:
-        """Reads everything; what is no record is reported and skipped.
+        """Reads everything at once; what is no record is reported and skipped.
 
         Raises:
             ConfigError: if the directory itself cannot be read.
         """
-        items = [*self._read_loose(), *read_pack(self.pack_path)]
-        return Scan(
-            records=_newest(item for item in items if isinstance(item, Stored)),
-            problems=tuple(item for item in items if isinstance(item, Unreadable)),
-        )
+        records = tuple(self.read())
+        return Scan(records=records, problems=self._index.problems)
 
-    def find(self, key: str, fingerprint: str | None) -> Record | None:
-        """The newest record of a job under a fingerprint, by its file's name and in the pack; None for none.
+    def read(self, identities: Collection[Identity] | None = None) -> Iterator[Stored]:
+        """The same records one at a time: of 100,000 no more than one is in memory as a whole.
 
-        Unlike `scan`, it sees at once what another process has just put, at the price of one file.
+        What each takes on the disk, squeezed, stays in memory, so that `find` need not read it again.
+
+        Args:
+            identities: those that are wanted; None for all.
+
+        Raises:
+            ConfigError: if the directory itself cannot be read.
         """
-        paths = sorted(self.records_directory.glob(f"*--{key}*.json"))
-        items = (*_read_files(paths), *read_pack(self.pack_path, key=key))
-        stored = [item for item in items if isinstance(item, Stored)]
-        matching = [item for item in stored if identity_of(item.record) == (key, fingerprint)]
-        return _newest(matching)[0].record if matching else None
+        self._index.renew()
+        for place in self._index.places():
+            if identities is None or place.identity in identities:
+                stored = self._index.read(place)
+                if stored is not None:
+                    yield stored
 
-    def _read_loose(self) -> Iterator[Stored | Unreadable]:
-        if not self.records_directory.exists():
-            return
-        try:
-            paths = sorted(self.records_directory.iterdir())
-        except OSError as error:
-            raise ConfigError(f"cannot read {self.records_directory}: {reason_of(error)}") from error
-        # A name with a dot in front is a record on its way, or the rest of a writer that was killed.
-        yield from _read_files(path for path in paths if not path.name.startswith("."))
+    def num_records(self) -> int:
+        """How many records there are.
+
+        Raises:
+            ConfigError: if the directory itself cannot be read.
+        """
+        self._index.renew()
+        return len(self._index.places())
+
+    def problems(self) -> tuple[Unreadable, ...]:
+        """What of the study cannot be read, and why.
+
+        Raises:
+            ConfigError: if the directory itself cannot be read.
+        """
+        self._index.renew()
+        return self._index.problems
+
+    def find(self, key: str, fingerprint: str | None, *, name: str = "") -> Record | None:
+        """The newest record of a job under a fingerprint; None for none.
+
+        It sees at once what another process has just put, and reads no file that it has read before.
+
+        Args:
+            key: of the job.
+            fingerprint: of its surroundings.
+            name: the file that such a record is put in (`job_file_name`), so that the directory need not be
+                searched for it.
+        """
+        stored = self._index.find((key, fingerprint), name=name)
+        return stored.record if stored else None
+
+    def clear_leftovers(self) -> None:
+        """Removes what writers that were killed have left of files they were writing."""
+        clear_leftovers(self.directory)
+        clear_leftovers(self.records_directory)
 
 
 def write_record(directory: Path, record: Record) -> Path:
@@ -109,7 +140,9 @@ def write_record(directory: Path, record: Record) -> Path:
         EnvironmentUnfitError: if the record cannot be stored there: no room, no permission, no directory.
     """
     path = directory / record_file_name(record)
-    write_file(path, record.model_dump_json(indent=2) + "\n")
+    content = record.model_dump_json(indent=2) + "\n"
+    with _while_nothing_is_removed(directory):
+        write_file(path, content)
     return path
 
 
@@ -120,7 +153,7 @@ def read_record(path: Path) -> Record:
         ConfigError: if the file cannot be read or is no such record.
     """
     try:
-        return _load(path)
+        return load_record(path)
     except NotARecordError as error:
         raise ConfigError(
             f"{path} is no record: {error}",
@@ -128,48 +161,14 @@ def read_record(path: Path) -> Record:
         ) from None
 
 
-def record_file_name(record: Record) -> str:
-    """The name of a record's file: model, method, card, key and fingerprint, in safe letters.
+@contextlib.contextmanager
+def _while_nothing_is_removed(directory: Path) -> Iterator[None]:
+    """Keeps `pack --remove` from taking away the file that is being replaced; others may write meanwhile.
 
-    A record that tells of no surroundings (its process ended before it could) has no fingerprint in its name.
+    Where there are no locks (some network disks) packing removes nothing.
     """
-    model = _slug(short_model(record.spec.model))
-    card = _slug(record.device.id if record.device else record.spec.gpu)
-    parts = (model, record.spec.method.kind, card, record.key, fingerprint_of(record))
-    return "--".join(part for part in parts if part is not None) + ".json"
-
-
-def short_model(model: str) -> str:
-    """A local directory's own name alone: where it stands is nobody's business; any other model as it is."""
-    return (Path(model).name or Path.cwd().name) if model.startswith((".", "/", "~")) else model
-
-
-def _read_files(paths: Iterable[Path]) -> Iterator[Stored | Unreadable]:
-    for path in paths:
-        try:
-            yield Stored(path=path, record=_load(path))
-        except NotARecordError as error:
-            yield Unreadable(path=path, reason=str(error))
-
-
-def _load(path: Path) -> Record:
-    try:
-        return parse_record(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise NotARecordError(f"it cannot be read: {reason_of(error)}") from None
-    except UnicodeDecodeError:
-        raise NotARecordError("it is not UTF-8 text") from None
-
-
-def _newest(found: Iterable[Stored]) -> tuple[Stored, ...]:
-    newest: dict[Identity, Stored] = {}
-    for item in found:
-        known = newest.setdefault(identity_of(item.record), item)
-        if item.record.created_at > known.record.created_at:
-            newest[identity_of(item.record)] = item
-    return tuple(sorted(newest.values(), key=lambda item: record_file_name(item.record)))
-
-
-def _slug(text: str) -> str:
-    # Names of files hold 255 bytes; key, method and card leave far more than 80 for the model.
-    return _NOT_IN_A_NAME.sub("-", text.lower()).strip("-.")[:80] or "unnamed"
+    with contextlib.ExitStack() as lock:
+        with contextlib.suppress(OSError):  # writing says what is wrong
+            directory.mkdir(parents=True, exist_ok=True)
+            lock.enter_context(locked(directory, is_shared=True))
+        yield

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from profiler.errors import ConfigError
-from profiler.files import reason_of, write_file
+from profiler.files import locked, reason_of, write_file
 from profiler.jobs.sweep import Sweep
 from profiler.records.redact import KeptText
 from profiler.values import Value
@@ -80,16 +78,8 @@ def _locked(directory: Path) -> Iterator[None]:
 
     Where there are no locks (some network disks), the note of a sweep begun in the same moment may be lost.
     """
-    with contextlib.suppress(OSError):
-        directory.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(directory, os.O_RDONLY)
-    except OSError:
-        yield  # writing says what is wrong
-        return
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as lock:
+        with contextlib.suppress(OSError):  # writing says what is wrong
+            directory.mkdir(parents=True, exist_ok=True)
+            lock.enter_context(locked(directory))
         yield
-    finally:
-        os.close(descriptor)

@@ -28,7 +28,7 @@ HEAVY = {
     "matplotlib",
 }
 FLOORS = [
-    ("errors", "resources", "units", "values"),
+    ("errors", "resources", "text", "units", "values"),
     ("files",),
     ("jobs",),
     ("hardware",),
@@ -54,7 +54,7 @@ INNER_FLOORS = {
 }
 """The same within a room."""
 WITHOUT_TORCH = {
-    *("units", "errors", "resources", "values", "files", "jobs", "hardware", "records", "formula"),
+    *("units", "errors", "resources", "text", "values", "files", "jobs", "hardware", "records", "formula"),
     *("estimate", "fit", "report", "evidence", "cli"),
 }
 

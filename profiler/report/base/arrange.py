@@ -27,6 +27,7 @@ _Signature: TypeAlias = tuple[str, frozenset[tuple[str, str]]]
 _OF_THE_CARD = ("gpu", "gpu_memory_bytes")  # which stands above the tables
 _OF_THE_CELL = ("model", "seq_len", "batch_size", *_OF_THE_CARD)
 _METHOD = "method"
+_MAX_SINGLES = 2000
 _LIBRARIES = ("torch", "cuda", "transformers", "peft", "bitsandbytes", "accelerate", "driver")
 
 
@@ -177,11 +178,17 @@ def _without_lone_cells(rows: Mapping[Row, dict[Column, Record]]) -> dict[Row, d
 
 
 def _compare(records: Sequence[Record], singles: Sequence[Record]) -> tuple[Contrast, ...]:
-    """As few contrasts as show every single record beside one that differs in one setting alone."""
-    families: dict[_Signature, dict[str, Record]] = defaultdict(dict)
-    for record in records:
+    """As few contrasts as show every single record beside one that differs in one setting alone.
+
+    There are none where singles are so many that nobody could read them: each is then listed by itself.
+    """
+    if len(singles) > _MAX_SINGLES:
+        return ()
+    families: dict[_Signature, dict[str, Record]] = {s: {} for one in singles for s, _ in _signatures(one)}
+    for record in records if singles else ():
         for signature, value in _signatures(record):
-            families[signature][value] = record
+            if signature in families:
+                families[signature][value] = record
     left = {single.key: [s for s, _ in _signatures(single) if len(families[s]) > 1] for single in singles}
     left = {key: own for key, own in left.items() if own}
     chosen: list[_Signature] = []

@@ -10,6 +10,7 @@ from profiler.errors import ConfigError
 from profiler.estimate.factors import default_factors, read_factors
 from profiler.hardware.catalogue import find_gpu
 from profiler.records.schema import OutcomeStatus
+from profiler.records.slim import MAX_WHOLE, read_records, whole_records
 from profiler.records.store import short_model
 from profiler.records.study import read_notes
 from profiler.report.base.arrange import Arrangement, CardRecords, Grid, arrange, by_card
@@ -66,7 +67,8 @@ class StudyView:
 
     Attributes:
         name: what it is called.
-        records: all of them.
+        store: where its records are as a whole.
+        records: all of them, slim if there are very many.
         notes: the sweeps it was made with.
         cards: those its records name.
         factors: the correction factors.
@@ -76,6 +78,7 @@ class StudyView:
     """
 
     name: str
+    store: RecordStore
     records: tuple[Record, ...]
     notes: tuple[SweepNote, ...]
     cards: tuple[CardView, ...]
@@ -83,6 +86,11 @@ class StudyView:
     factors_name: str
     errors: tuple[FormulaError, ...]
     gpu: str | None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its records are slim."""
+        return len(self.records) > MAX_WHOLE
 
     @property
     def provenances(self) -> str:
@@ -123,7 +131,7 @@ def view_study(store: RecordStore, *, factors_path: Path | None, gpu: str | None
     Raises:
         ConfigError: if no record names its card, there is no such card, or a file is not what it must be.
     """
-    records = tuple(stored.record for stored in store.scan().records)
+    records = read_records(store)
     cards = tuple(CardView(card=card, arrangement=arrange(card)) for card in by_card(records))
     if not cards:
         what = "no record" if not records else "no record that names its card"
@@ -133,6 +141,7 @@ def view_study(store: RecordStore, *, factors_path: Path | None, gpu: str | None
     factors = read_factors(path) if path else default_factors()
     return StudyView(
         name=store.directory.resolve().name,
+        store=store,
         records=records,
         notes=read_notes(store.directory).sweeps,
         cards=cards,
@@ -153,7 +162,11 @@ def find_example(view: StudyView) -> Example | None:
         model = max((model for model, _ in cells), key=lambda name: counts[name])
         own = {column: rows for (name, column), rows in cells.items() if name == model}
         column = max(own, key=lambda at: (len({row for _, row, _ in own[at]}), at[0] * at[1], at[0]))
-        return Example(source=source, model=model, column=column, records=tuple(own[column]))
+        grids, rows, records = zip(*own[column], strict=True)
+        whole = whole_records(view.store, records)
+        return Example(
+            source=source, model=model, column=column, records=tuple(zip(grids, rows, whole, strict=True))
+        )
     return None
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from profiler.text import shown
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
@@ -20,11 +19,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 UNKNOWN = "-"
-
-
-def shown(text: str) -> str:
-    """Makes text from elsewhere safe to show: control characters become visible escapes, line ends stay."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def literal(text: str, style: str = "") -> Text:
@@ -48,13 +42,6 @@ def percent(value: float | None, *, has_sign: bool = False) -> str:
 def public_path(path: Path) -> str:
     """A path for a reader of the repository; where on this machine is nobody's business."""
     return path.name if path.is_absolute() or ".." in path.parts else str(path)
-
-
-def csv_text(headings: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
-    """A table as CSV; a cell of None is empty."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([headings, *rows])
-    return text.getvalue()
 
 
 def left(*headings: str) -> dict[str, str]:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from profiler.estimate.estimate import Fits
 from profiler.report.base.describe import describe_settings
 from profiler.report.figures.draw import FAINT, add_note, new_figure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from profiler.report.base.arrange import Column, Grid
     from profiler.report.base.fits import Cell, FitTable
 
+Name = TypeVar("Name")
+
+_MAX_ROWS: Final = 100
+_MAX_COLUMNS: Final = 60
 _LOOKS: Final = {
     Fits.YES: ("#D3E9F7", "\u2713"),
     Fits.LIKELY: ("#EAF4FA", "\u2713?"),
@@ -29,7 +38,7 @@ _SIGNS = (
 
 def draw_fits(table: FitTable) -> Figure:
     """One cell a job: its colour, its sign and its figure say the same."""
-    grid = table.grid
+    grid = _readable(table.grid)
     figure = new_figure(2.4 + 0.56 * len(grid.columns), 1.5 + 0.235 * len(grid.rows))
     axes = figure.subplots()
     for y, row in enumerate(grid.rows):
@@ -42,14 +51,33 @@ def draw_fits(table: FitTable) -> Figure:
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    _head_lengths(axes, table)
+    _head_lengths(axes, grid.columns)
     for y in range(1, len(grid.rows)):
         if grid.rows[y][0] != grid.rows[y - 1][0]:
             axes.axhline(y - 0.5, color="0.55", linewidth=0.6)
     title = f"Does it fit? {table.title}\n{describe_settings(grid.settings)}"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    add_note(figure, f"{table.origin}. {_SIGNS}")
+    add_note(figure, ". ".join([table.origin, *_left_out(table.grid, grid), _SIGNS]))
     return figure
+
+
+def _readable(grid: Grid) -> Grid:
+    """No more rows and columns than a figure can show: those with most records."""
+    rows = _fullest(grid.rows, Counter(row for row, _ in grid.cells), limit=_MAX_ROWS)
+    columns = _fullest(grid.columns, Counter(column for _, column in grid.cells), limit=_MAX_COLUMNS)
+    return replace(grid, rows=rows, columns=columns)
+
+
+def _fullest(names: tuple[Name, ...], counts: Counter[Name], *, limit: int) -> tuple[Name, ...]:
+    kept = set(sorted(names, key=lambda name: -counts[name])[:limit])
+    return tuple(name for name in names if name in kept)
+
+
+def _left_out(whole: Grid, shown: Grid) -> Iterator[str]:
+    if len(shown.rows) < len(whole.rows):
+        yield f"{len(shown.rows)} of {len(whole.rows)} rows, those with most records"
+    if len(shown.columns) < len(whole.columns):
+        yield f"{len(shown.columns)} of {len(whole.columns)} columns, those with most records"
 
 
 def _draw(axes: Axes, x: int, y: int, cell: Cell | None) -> None:
@@ -61,9 +89,8 @@ def _draw(axes: Axes, x: int, y: int, cell: Cell | None) -> None:
     axes.text(x, y, text, ha="center", va="center", fontsize=6.5)
 
 
-def _head_lengths(axes: Axes, table: FitTable) -> None:
+def _head_lengths(axes: Axes, columns: Sequence[Column]) -> None:
     """The lengths above the batches, each over its own columns."""
-    columns = table.grid.columns
     for length in dict.fromkeys(length for length, _ in columns):
         own = [place for place, column in enumerate(columns) if column[0] == length]
         axes.annotate(

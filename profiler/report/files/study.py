@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
-from profiler.files import check_directory, text_below, write_file
-from profiler.records.frame import write_table
+from profiler.files import check_directory, clear_leftovers, text_below, write_file
+from profiler.records.frame import to_frame, write_frame
+from profiler.records.slim import read_records, whole_records
 from profiler.records.study import read_notes
 from profiler.report.base.study_view import view_study
 from profiler.report.base.text import public_path
@@ -30,15 +31,16 @@ def publish(store: RecordStore) -> tuple[Path, ...]:
         ConfigError: if the study has no record, or its notes cannot be read.
         EnvironmentUnfitError: if a file cannot be written.
     """
-    records = [stored.record for stored in store.scan().records]
+    records = read_records(store)
     if not records:
         raise ConfigError(f"there is no record in {store.directory}", hint="a sweep puts them there")
     directory, notes = store.directory, read_notes(store.directory).sweeps
+    clear_leftovers(directory)
     name = directory.resolve().name
     tables, readme = directory / "tables.md", directory / "README.md"
     write_file(tables, study_tables(records, name=name, place=public_path(directory)))
     write_file(readme, study_readme(records, notes, name=name) + text_below(END_MARK, readme))
-    return (readme, tables, *_write_frames(records, directory))
+    return (readme, tables, *_write_frames(store, records, directory))
 
 
 def write_report(
@@ -64,12 +66,13 @@ def write_report(
     figures = write_figures(view, directory / FIGURES_NAME)
     write_file(text, report_markdown(view, figures))
     write_file(tables, study_tables(view.records, name=view.name, place=view.name))
-    frames = _write_frames(view.records, directory)
+    frames = _write_frames(store, view.records, directory)
     return (page, text, tables, *frames, *(path for figure in figures for path in figure.paths))
 
 
-def _write_frames(records: Sequence[Record], directory: Path) -> tuple[Path, ...]:
-    frames = (directory / "records.csv", directory / "records.parquet")
-    for path in frames:
-        write_table(records, path)
-    return frames
+def _write_frames(store: RecordStore, records: Sequence[Record], directory: Path) -> tuple[Path, ...]:
+    frame = to_frame(whole_records(store, records))
+    paths = (directory / "records.csv", directory / "records.parquet")
+    for path in paths:
+        write_frame(frame, path)
+    return paths

@@ -13,9 +13,9 @@ from profiler.report.base.changes import (
     verdict,
 )
 from profiler.report.base.describe import versions_of
-from profiler.report.base.text import shown
 from profiler.report.base.twins import TWIN_HEADINGS, card_lines, detail_lines, job_label, twin_cells
 from profiler.report.markdown.write import escape, table
+from profiler.text import shown
 from profiler.verify.parting import Likeness
 
 if TYPE_CHECKING:

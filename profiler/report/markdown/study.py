@@ -17,6 +17,7 @@ from profiler.report.base.describe import (
 from profiler.report.base.study_view import describe_fitted_on
 from profiler.report.base.text import UNKNOWN
 from profiler.report.markdown.write import cards_list, code, escape, table
+from profiler.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -114,7 +115,7 @@ def study_readme(records: Sequence[Record], notes: Sequence[SweepNote], *, name:
         *_card_parts(cards),
     ]
     if notes:
-        commands = "\n".join(f"    {note.command}" for note in notes)
+        commands = "\n".join(f"    {shown(note.command)}" for note in notes)
         parts.append(f"## How it was made\n\n{commands}\n")
         parts.append(
             "The same command goes on where an earlier one stopped; jobs with a record are not run again.\n"

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from profiler.report.base.describe import describe_card, describe_versions
-from profiler.report.base.text import shown
+from profiler.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

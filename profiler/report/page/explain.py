@@ -18,9 +18,9 @@ from profiler.report.base.explanation import (
     when_of,
     worth_telling,
 )
-from profiler.report.base.text import shown
 from profiler.report.base.verdict import device_label, verdict_line
 from profiler.report.page.shell import Numbered, fill_page
+from profiler.text import shown
 
 if TYPE_CHECKING:
     from profiler.explain.effects import Effect

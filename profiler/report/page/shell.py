@@ -13,7 +13,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from profiler import __version__
-from profiler.report.base.text import shown
+from profiler.text import shown
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from profiler.report.base.study_view import describe_fitted_on, find_example
 from profiler.report.base.verdict import is_fitting, outcome_label
 from profiler.report.page.browser_formula import FORMULA, browser_formula, kind_of
 from profiler.report.page.shell import Numbered, fill_page
+from profiler.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from profiler.records.schema import Device, PhaseReading, Record
     from profiler.report.base.arrange import Grid
     from profiler.report.base.formula_errors import FormulaError
-    from profiler.report.base.study_view import CardView, StudyView
+    from profiler.report.base.study_view import CardView, Example, StudyView
     from profiler.report.page.browser_formula import BrowserFormula
     from profiler.report.page.shell import Json
 
@@ -48,6 +49,7 @@ SCRIPTS: Final = (
 )
 """In the order they need one another."""
 _NOT_CALCULATED = -1
+_NO_PHASES = "This study has too many records for one page: the phases of this job are in its record."
 
 
 def study_page(view: StudyView) -> str:
@@ -58,7 +60,7 @@ def study_page(view: StudyView) -> str:
         scripts=SCRIPTS,
         name=view.name,
         descriptions=descriptions_of(view.notes),
-        counts=count_outcomes(view.records),
+        counts="; ".join([count_outcomes(view.records), *_left_out(view)]),
         cards=[
             {
                 "provenance": provenance(source.device),
@@ -74,12 +76,18 @@ def study_page(view: StudyView) -> str:
 
 def page_data(view: StudyView) -> Json:
     """Everything the page needs, as JSON can say it."""
-    rows = [(place, record) for place, source in enumerate(view.cards) for record in source.card.records]
+    example = find_example(view)
+    whole = {identity_of(record): record for _, _, record in example.records} if example else {}
+    rows = [
+        (place, whole.get(identity_of(record), record))
+        for place, source in enumerate(view.cards)
+        for record in source.card.records
+    ]
     calculator = browser_formula([record.spec for _, record in rows], view.factors)
     texts: Numbered[str] = Numbered()
     places = {(source, record.key): place for place, (source, record) in enumerate(rows)}
     return {
-        "study": view.name,
+        "study": shown(view.name),
         "sources": [_source(source) for source in view.cards],
         "columns": COLUMNS,
         "records": [_row(source, record, texts, calculator) for source, record in rows],
@@ -91,10 +99,11 @@ def page_data(view: StudyView) -> Json:
         ],
         "errors": [_error(error) for error in view.errors],
         "points": _points(view, rows),
-        "factors": {"name": view.factors_name, "fitted_on": describe_fitted_on(view)},
-        "start": _start(view),
+        "factors": {"name": shown(view.factors_name), "fitted_on": describe_fitted_on(view)},
+        "start": _start(view, example),
+        **({"without_phases": _NO_PHASES} if view.is_large else {}),
         "calculator": calculator.data,
-        "texts": list(texts),  # last: everything above has put its texts there
+        "texts": list(map(shown, texts)),  # last: everything above has put its texts there
     }
 
 
@@ -102,11 +111,11 @@ def _source(source: CardView) -> Json:
     device = source.device
     return {
         "card": _in_catalogue(device),
-        "name": describe_card(source.card),
+        "name": shown(describe_card(source.card)),
         "provenance": provenance(device),
         "total_bytes": device.total_bytes,
         "context_bytes": device.context_bytes,
-        "versions": describe_versions(source.card),
+        "versions": shown(describe_versions(source.card)),
     }
 
 
@@ -214,9 +223,13 @@ def _own(error: FormulaError, places: Mapping[Identity, int]) -> Iterator[Json]:
         yield [places[identity], int(bare), int(fitted)]
 
 
-def _start(view: StudyView) -> Json:
+def _left_out(view: StudyView) -> Iterator[str]:
+    if view.is_large:
+        yield "too many for one page: it has the phases of the jobs it opens with alone"
+
+
+def _start(view: StudyView, example: Example | None) -> Json:
     """What is chosen when the page opens."""
-    example = find_example(view)
     if example is None:
         first = view.cards[0].card.records[0]
         return {"gpu": view.gpu, "job": describe_job(first.spec), "key": first.key}

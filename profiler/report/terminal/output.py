@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from profiler.records.store import RecordStore
 
 _MAX_PROBLEMS = 10
+_HIDDEN = re.compile(r"[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _PIPE_WIDTH = 120  # no terminal to fit: wide enough that no table of ours is squeezed
 
 
@@ -48,9 +50,13 @@ def data_output(*, pipe_width: int = _PIPE_WIDTH) -> Iterator[Console]:
 
 
 def print_json(text: str) -> None:
-    """Writes JSON to stdout exactly as it is: no wrapping, no colour."""
+    """Writes JSON to stdout as it is: no wrapping, no colour, and no character that a terminal acts on.
+
+    JSON escapes control characters itself, but for a few newer ones, which are escaped here as it does.
+    """
+    visible = _HIDDEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     with data_output():
-        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.write(visible.rstrip("\n") + "\n")
 
 
 def print_json_value(value: object) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from profiler.jobs.identity import ADDED_LATER, job_key
 from profiler.jobs.job import Int8Lora, JobSpec, Lora, QLora
 from profiler.jobs.keys import flatten
-from profiler.records.packed import PACK_NAME, Stored, read_pack
+from profiler.records.store import RecordStore
 from tests.builders import ROOT, a_job
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def test_a_key_does_not_change_between_releases() -> None:
 
 @pytest.mark.parametrize("study", ["rtx-4090", "a100-80gb"])
 def test_every_published_record_is_found_by_its_key(study: str) -> None:
-    stored = [found for found in read_pack(RESULTS / study / PACK_NAME) if isinstance(found, Stored)]
+    stored = RecordStore(RESULTS / study).scan().records
     assert len(stored) > 1000
     assert [found.path for found in stored if job_key(found.record.spec) != found.record.key] == []
 

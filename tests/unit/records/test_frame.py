@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import re
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,33 @@ def test_the_same_records_give_the_same_file(tmp_path: Path) -> None:
         write_table([a_record()], tmp_path / name)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_made_in_parts_is_the_same(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [a_record(spec=a_job(method=kind, seq_len=n)) for kind in METHODS for n in (1, 2)]
+    write_table(records, tmp_path / f"whole{suffix}")
+    whole = to_frame(records)
+    monkeypatch.setattr("profiler.records.frame._ROWS_A_PART", 3)
+    pd.testing.assert_frame_equal(to_frame(iter(records)), whole)
+    write_table(iter(records), tmp_path / f"parts{suffix}")
+    if suffix == ".csv":
+        assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    else:
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "parts.parquet"), whole)
+
+
+def test_no_text_of_a_record_is_a_formula_or_acts_on_a_terminal(tmp_path: Path) -> None:
+    record = a_record(spec=a_job(model="+evil/model")).model_copy(update={"notes": ("=HYPERLINK(1)",)})
+    outcome = Outcome(status=OutcomeStatus.ERROR, message="\x1b]0;x\x07 failed\nbadly", exit_code=-5)
+    write_table([record.model_copy(update={"outcome": outcome})], tmp_path / "records.csv")
+    text = (tmp_path / "records.csv").read_text()
+    (row,) = csv.DictReader(text.splitlines(keepends=True))
+    assert (row["model"], row["notes"]) == ("'+evil/model", "'=HYPERLINK(1)")
+    assert (row["outcome.message"], row["outcome.exit_code"]) == ("\\x1b]0;x\\x07 failed\nbadly", "-5")
+    assert not {c for c in text if not c.isprintable()} - {"\n"}
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
+from profiler.records.frame import to_frame
 from profiler.records.migrate import MIGRATIONS, NotARecordError, migrate, parse_record
 from profiler.records.schema import SCHEMA_VERSION
 from tests.builders import a_record
@@ -27,6 +31,33 @@ def test_a_newer_version_is_named() -> None:
 
 def test_every_version_before_todays_has_its_migration() -> None:
     assert set(MIGRATIONS) == set(range(1, SCHEMA_VERSION))
+
+
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [
+        ("peak.allocated_bytes", 2**63),
+        ("phases.0.allocated_end_bytes", 10**40),
+        ("spec.batch_size", 2**64),
+        ("outcome.exit_code", -(2**63) - 1),
+    ],
+)
+def test_a_number_that_no_table_can_hold_is_refused(where: str, number: int) -> None:
+    tree = a_record().model_dump(mode="json")
+    part: Any = tree
+    names = where.split(".")
+    for name in names[:-1]:
+        part = part[int(name) if name.isdigit() else name]
+    part[names[-1]] = number
+    with pytest.raises(NotARecordError, match=f"^{where} is beyond 64 bits$"):
+        parse_record(json.dumps(tree))
+
+
+def test_the_largest_number_that_a_table_can_hold_is_read() -> None:
+    tree = a_record().model_dump(mode="json")
+    tree["peak"]["allocated_bytes"] = 2**63 - 1
+    row = to_frame([parse_record(json.dumps(tree))]).iloc[0]
+    assert row["peak.allocated_bytes"] == 2**63 - 1
 
 
 @pytest.mark.parametrize("text", ["", "{", "nonsense", "[" * 5000, '{"schema_version": true}'])

@@ -2,7 +2,7 @@
 
 function showPhases(record) {
   if (!record?.phases.length) {
-    show("phases-provenance", "No phases were recorded for this job.");
+    show("phases-provenance", DATA.without_phases ?? "No phases were recorded for this job.");
     show("phases");
     return;
   }

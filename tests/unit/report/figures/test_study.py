@@ -48,6 +48,15 @@ def test_a_figure_says_what_its_figures_are(store: RecordStore, tmp_path: Path) 
         assert "<!-- virtual (rtx-4090)" in figure.paths[1].read_text(encoding="utf-8"), figure.name
 
 
+def test_a_figure_of_more_lengths_than_can_be_read_shows_those_with_most_records(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "wide")
+    for length in range(1, 64):
+        for method in ("lora", "qlora"):
+            store.put(a_record(spec=a_job(method=method, seq_len=length)))
+    (fits,) = [figure for figure in drawn(store, tmp_path / "figures") if figure.name == "fits"]
+    assert "60 of 63 columns, those with most records" in fits.paths[1].read_text()
+
+
 def test_a_figure_for_another_card_is_called_an_estimate(store: RecordStore, tmp_path: Path) -> None:
     fits = drawn(store, tmp_path / "figures", gpu="h100-80gb")[0]
     assert fits.origin.startswith("estimated for h100-80gb")

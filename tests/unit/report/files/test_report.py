@@ -54,6 +54,19 @@ def test_a_packed_study_gives_the_same_bytes(store: RecordStore) -> None:
     assert {path.name: path.read_bytes() for path in written(store)} == before
 
 
+def test_a_study_too_large_to_be_kept_whole_differs_in_its_page_alone(
+    store: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in written(store)}
+    for module in ("records.slim", "report.base.study_view"):
+        monkeypatch.setattr(f"profiler.{module}.MAX_WHOLE", 10)
+    after = {path.name: path.read_bytes() for path in written(store)}
+    assert {name for name in FILES + FIGURES if before[name] != after[name]} == {"report.html"}
+    assert len(after["report.html"]) < len(before["report.html"])
+    assert b"too many for one page" in after["report.html"]
+    assert b"too many" not in before["report.html"]
+
+
 def test_the_markdown_of_a_report(store: RecordStore, snapshot: SnapshotAssertion) -> None:
     view = view_study(store, factors_path=None, gpu=None)
     text = report_markdown(view, ())
