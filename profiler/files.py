@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import time
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-_TEMPORARY = re.compile(r"\..+-[0-9a-f]{8}\.peakvram\.tmp", re.ASCII)
+_TEMPORARY = ".peakvram.tmp"
 _LOOK_AGAIN_S = 0.02
 
 
@@ -55,8 +54,7 @@ def replace_file(path: Path, content: str | bytes, *, is_durable: bool = True) -
     Raises:
         OSError: it cannot be written.
     """
-    chunks = (content.encode() if isinstance(content, str) else content,)
-    _replace(path, chunks, is_durable=is_durable)
+    _replace(path, (content.encode() if isinstance(content, str) else content,), is_durable=is_durable)
 
 
 def check_directory(directory: Path) -> None:
@@ -75,13 +73,31 @@ def check_directory(directory: Path) -> None:
     clear_leftovers(directory)
 
 
+def text_below(mark: str, path: Path) -> str:
+    """What somebody wrote below the mark of a file that is written anew; empty where there is no such file.
+
+    Raises:
+        ConfigError: if the file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8").partition(mark)[2].lstrip("\n")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else "it is not UTF-8 text"
+        hint = "move it away to have it written anew"
+        raise ConfigError(f"cannot read {path}: {reason}", hint=hint) from None
+
+
 def clear_leftovers(directory: Path) -> None:
     """Removes the temporary files of writers that were killed; those of writers at work stay.
 
     Nothing is done where files cannot be locked: there nobody can tell one from the other.
     """
     with contextlib.suppress(OSError):
-        for name in filter(_TEMPORARY.fullmatch, os.listdir(directory)):  # noqa: PTH208 - names alone
+        for name in os.listdir(directory):  # noqa: PTH208 - names alone
+            if not (name.startswith(".") and name.endswith(_TEMPORARY)):
+                continue
             with contextlib.suppress(OSError):  # a writer is at work on it, or it is gone
                 _clear(directory / name)
 
@@ -113,22 +129,6 @@ def locked(directory: Path, *, is_shared: bool = False, wait_s: float | None = N
         os.close(descriptor)
 
 
-def text_below(mark: str, path: Path) -> str:
-    """What somebody wrote below the mark of a file that is written anew; empty where there is no such file.
-
-    Raises:
-        ConfigError: if the file cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8").partition(mark)[2].lstrip("\n")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else "it is not UTF-8 text"
-        hint = "move it away to have it written anew"
-        raise ConfigError(f"cannot read {path}: {reason}", hint=hint) from None
-
-
 def reason_of(error: OSError) -> str:
     """What the system says is wrong, such as `no space left on device`."""
     return (error.strerror or type(error).__name__).lower()
@@ -155,7 +155,7 @@ def _open_temporary(path: Path) -> tuple[BinaryIO, Path]:
     """A new file beside another, locked for as long as it is open, which tells it from a leftover."""
     while True:
         # No module but what every process has imported: a script that is followed may have a `secrets.py`.
-        temporary = path.with_name(f".{path.stem}-{os.urandom(4).hex()}.peakvram.tmp")
+        temporary = path.with_name(f".{path.stem}-{os.urandom(4).hex()}{_TEMPORARY}")
         file = temporary.open("xb")
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -30,8 +30,8 @@ def as_cell(text: str) -> str:
     return f"'{shown(text)}" if is_formula else shown(text)
 
 
-def csv_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A CSV file; None is an empty cell."""
+def csv_text(headings: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """A table as CSV; a cell of None is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(headings)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from profiler.errors import PeakvramError
 from profiler.estimate.apply import Band, Corrected, correct
 from profiler.estimate.card import Card, card_of
-from profiler.formula.breakdown import shape_of
+from profiler.formula.breakdown import Breakdown, Instant, shape_of
 from profiler.formula.configs import architecture_of
 from profiler.formula.runnable import check_runnable
 from profiler.units import format_bytes
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from profiler.estimate.factors import FactorFile
     from profiler.formula.architecture import Architecture
-    from profiler.formula.breakdown import Breakdown, Formula, Quantity
+    from profiler.formula.breakdown import Formula, Quantity
     from profiler.jobs.job import JobSpec
 
 Given = TypeVar("Given")
@@ -124,6 +124,15 @@ def estimate_jobs(
         else:
             estimates.append(_estimate(spec, architecture, formula=formula, factors=factors, card=card))
     return estimates
+
+
+def without_terms(estimated: Estimated) -> Estimated:
+    """An estimate's figures, verdict and largest instant alone, where there are very many."""
+    if not isinstance(estimated, Estimate):
+        return estimated
+    peak = Breakdown(instants=(Instant(name=estimated.corrected.breakdown.peak.name, terms={}),))
+    corrected = replace(estimated.corrected, breakdown=peak)
+    return replace(estimated, breakdown=peak, corrected=corrected)
 
 
 def judge(corrected: Corrected, card: Card, *, formula: Formula) -> Verdict:

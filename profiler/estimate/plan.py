@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, Fits, estimate_jobs
+from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, Fits, estimate_jobs, without_terms
 from profiler.estimate.factors import default_factors
 from profiler.execute.pending import pending_jobs
 from profiler.formula.catalogue import find_formula
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from profiler.execute.study import Study
     from profiler.jobs.job import JobSpec
     from profiler.records.schema import Record
+
+_JOBS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +50,13 @@ def plan_jobs(study: Study) -> list[PlannedJob]:
     """The jobs of a study, those with a record first, each with its estimate."""
     pending = pending_jobs(study.jobs, study.store)
     jobs = [*((record.spec, record) for record in pending.stored), *((spec, None) for spec in pending.todo)]
-    estimates = estimate_jobs(
-        [spec for spec, _ in jobs], formula=find_formula(DEFAULT_FORMULA), factors=default_factors()
-    )
-    return [
-        PlannedJob(spec=spec, record=record, estimate=estimate)
-        for (spec, record), estimate in zip(jobs, estimates, strict=True)
-    ]
+    formula, factors = find_formula(DEFAULT_FORMULA), default_factors()
+    planned: list[PlannedJob] = []
+    for start in range(0, len(jobs), _JOBS_AT_ONCE):  # of each no more is kept than is shown
+        part = jobs[start : start + _JOBS_AT_ONCE]
+        estimates = estimate_jobs([spec for spec, _ in part], formula=formula, factors=factors)
+        planned += [
+            PlannedJob(spec=spec, record=record, estimate=without_terms(estimate))
+            for (spec, record), estimate in zip(part, estimates, strict=True)
+        ]
+    return planned

@@ -58,17 +58,16 @@ def pending_jobs(jobs: Sequence[JobSpec], store: RecordStore, *, rerun: Rerun = 
         ConfigError: the study's directory cannot be read.
         EnvironmentUnfitError: no card can be had for `auto`.
     """
-    slimmer = Slimmer()
     choices: dict[tuple[str, int | None], DeviceChoice | None] = {}  # each card is looked up once
     wanted: list[tuple[JobSpec, Identity]] = []
     for job in resolve_auto(jobs):
-        asked = (job.gpu, job.gpu_memory_bytes)
-        if asked not in choices:
-            choices[asked] = _choose(*asked)
-        choice = choices[asked]
+        card = (job.gpu, job.gpu_memory_bytes)
+        if card not in choices:
+            choices[card] = _choose(*card)
+        choice = choices[card]
         wanted.append((job, (job_key(job), None if choice is None else surroundings_of(job, choice))))
-    items = store.read({identity for _, identity in wanted})
-    known = {identity_of(item.record): slimmer.slim(item.record) for item in items}
+    slimmer, found = Slimmer(), store.read({identity for _, identity in wanted})
+    known = {identity_of(item.record): slimmer.slim(item.record) for item in found}
     todo: list[JobSpec] = []
     stored: list[Record] = []
     seen: list[Record] = []

@@ -111,10 +111,8 @@ def _start_ready(
     for job in queue.ready():
         if (inferred := queue.infer(job)) is not None:
             if study.hold(job):
-                yield (
-                    job,
-                    study.find_new(job, inferred.device, fingerprint_of(inferred)) or study.put(inferred),
-                )
+                found = study.find_new(inferred.spec, inferred.device, job.key, fingerprint_of(inferred))
+                yield job, found or study.put(inferred)
             else:
                 queue.postpone(job)
         elif executor.is_full:
@@ -128,13 +126,18 @@ def _start_ready(
             elif not study.hold(job):
                 executor.cancel(placement)
                 queue.postpone(job)
-            elif (record := study.find_new(job, placement.job.device, placement.fingerprint)) is not None:
+            elif (record := _find_placed(study, placement)) is not None:
                 executor.cancel(placement)
                 yield job, record
             else:
                 executor.start(placement)
                 queue.start(job)
                 events.started(placement.job.spec, placement.where)
+
+
+def _find_placed(study: _SharedStudy, placement: Placement) -> Record | None:
+    job = placement.job
+    return study.find_new(job.spec, job.device, placement.queued.key, placement.fingerprint)
 
 
 def _place(job: QueuedJob, executor: Executor) -> Placement | PeakvramError | None:
@@ -174,10 +177,10 @@ class _SharedStudy:
             self._held.remove(job)
             self._locks.release(job.key)
 
-    def find_new(self, job: QueuedJob, device: Device | None, print_: str | None) -> Record | None:
+    def find_new(self, spec: JobSpec, device: Device | None, key: str, print_: str | None) -> Record | None:
         """What another sweep has stored of a job since this one was planned."""
-        name = job_file_name(job.spec, device, key=job.key, fingerprint=print_)
-        record = self._store.find(job.key, print_, name=name)
+        name = job_file_name(spec, device, key=key, fingerprint=print_)
+        record = self._store.find(key, print_, name=name)
         is_known = record is None or (identity_of(record), record.created_at) in self._seen
         return None if is_known else record
 

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from profiler.text import as_cell, csv_table, shown
+from profiler.text import as_cell, csv_text, shown
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_numbers_and_other_texts_stay_as_they_are(text: str) -> None:
 
 
 def test_a_table_has_numbers_as_numbers_and_nothing_where_nothing_is_known() -> None:
-    text = csv_table(["name", "bytes", "share"], [["=evil()", -5, None], ['a "b", c', 1.5, "-0.25"]])
+    text = csv_text(["name", "bytes", "share"], [["=evil()", -5, None], ['a "b", c', 1.5, "-0.25"]])
     assert list(csv.reader(text.splitlines())) == [
         ["name", "bytes", "share"],
         ["'=evil()", "-5", ""],

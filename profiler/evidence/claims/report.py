@@ -11,7 +11,7 @@ from profiler.evidence.claims.judge import ClaimVerdict, Judgement
 from profiler.report.base.arrange import by_card
 from profiler.report.base.text import UNKNOWN, literal, plain_table
 from profiler.report.markdown.write import cards_list, code, escape, table
-from profiler.text import csv_table
+from profiler.text import csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -73,7 +73,7 @@ def claims_csv(claims: ClaimSet, judgements: Mapping[str, Judgement]) -> str:
         for document in claims.documents
         for claim in document.claims
     ]
-    return csv_table([*rows[0]], ([*row.values()] for row in rows))
+    return csv_text([*rows[0]], (row.values() for row in rows))
 
 
 def claim_row(document: Document, judgement: Judgement) -> dict[str, object]:

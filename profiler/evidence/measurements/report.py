@@ -10,7 +10,7 @@ from profiler.evidence.measurements.figures import metric_label
 from profiler.jobs.settings import method_label, settings_of
 from profiler.report.base.text import literal, plain_table
 from profiler.report.markdown.write import code, escape, table
-from profiler.text import csv_table
+from profiler.text import csv_text
 from profiler.units import MIB, format_bytes
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def comparison_rows(comparisons: Iterable[ComparedRow]) -> list[dict[str, str | 
 def comparisons_csv(comparisons: Iterable[ComparedRow]) -> str:
     """The rows as CSV; bytes in every column that ends in `_bytes`."""
     rows = comparison_rows(comparisons)
-    return csv_table(list(rows[0]) if rows else [], (list(row.values()) for row in rows))
+    return csv_text([*rows[0]] if rows else [], (row.values() for row in rows))
 
 
 def bar_rows(results: Iterable[BarResult]) -> list[dict[str, str | int | float | bool | list[str] | None]]:

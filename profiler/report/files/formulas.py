@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from profiler.files import text_below, write_file
 from profiler.report.markdown.formulas import FORMULAS_END_MARK, formulas_readme
 from profiler.report.markdown.write import code
-from profiler.text import csv_table
+from profiler.text import csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -62,7 +62,7 @@ def publish_formulas(
         "factors.csv": (_FACTORS, _factor_rows(factors)),
     }
     for name, (headings, rows) in tables.items():
-        write_file(directory / name, csv_table(headings, rows))
+        write_file(directory / name, csv_text(headings, rows))
     return (readme, *(directory / name for name in tables))
 
 

@@ -86,7 +86,7 @@ def notice(text: str) -> None:
 
 def report_problems(store: RecordStore) -> None:
     """Says which files of a study were skipped, and why; they are left where they are."""
-    problems = store.scan().problems
+    problems = store.problems()
     for problem in problems[:_MAX_PROBLEMS]:
         notice(f"skipped {problem.path}: {problem.reason}")
     if len(problems) > _MAX_PROBLEMS:

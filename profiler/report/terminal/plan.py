@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from profiler.jobs.job import JobSpec
 
 
+_MAX_SHOWN = 5000
 _WORDS = {
     Fits.YES: "fit",
     Fits.LIKELY: "likely",
@@ -42,7 +43,9 @@ def show_plan(console: Console, study: Study, jobs: Sequence[PlannedJob]) -> Non
     if study.sweep.description:
         console.print(literal(study.sweep.description), soft_wrap=True)
     console.print()
-    console.print(plan_table(jobs))
+    console.print(plan_table(jobs[:_MAX_SHOWN]))
+    if len(jobs) > _MAX_SHOWN:
+        console.print(f"and {len(jobs) - _MAX_SHOWN} more jobs: --json has them all")
     if study.expansion.invalid:
         console.print()
         console.print(invalid_table(study.expansion.invalid))

@@ -84,3 +84,14 @@ def test_a_real_card_that_is_not_there_leaves_a_plan_without_estimates(
     assert run_command(["plan", "sweep.yaml", "--gpu", "real", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert all("refusal" in job["estimate"] for job in plan["jobs"])
+
+
+@pytest.mark.usefixtures("scheduler")
+def test_of_very_many_jobs_some_are_shown_and_the_others_counted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("sweep.yaml").write_text(SWEEP)
+    monkeypatch.setattr("profiler.report.terminal.plan._MAX_SHOWN", 1)
+    monkeypatch.setattr("profiler.estimate.plan._JOBS_AT_ONCE", 1)
+    assert run_command(["plan", "sweep.yaml"]) == 0
+    assert "and 3 more jobs: --json has them all" in capsys.readouterr().out

@@ -21,6 +21,7 @@ from profiler.evidence.claims.report import (
 )
 from profiler.jobs.identity import job_key
 from profiler.records.schema import PhaseName, Record
+from profiler.text import as_cell
 from profiler.units import GIB
 from tests.builders import a_job, a_phase, a_record, a_report
 from tests.unit.evidence.claims.claims_data import GRID, RUNS, a_claim, a_set
@@ -108,7 +109,7 @@ def test_a_csv_reads_back_what_it_holds() -> None:
     claim = a_claim(quote=HOSTILE, says='"quoted", and\nbroken')
     claims = a_set(claim)
     (row,) = csv.DictReader(io.StringIO(claims_csv(claims, judged(claims))))
-    assert row["quote"] == HOSTILE
+    assert row["quote"] == as_cell(HOSTILE)
     assert row["says"] == '"quoted", and\nbroken'
     assert (row["unit"], row["claimed_low"], row["found_low"]) == ("bytes", "14000000000", "13476831232")
 
