@@ -324,9 +324,8 @@ class TrueValues(TorchDispatchMode):
             return
         is_float = any(t.dtype not in INTEGRAL for t in targets)
         is_kept = all(map(can_keep, targets))
-        if is_kept and is_float and not self._follows_floats(operation, args, kwargs):
-            self.known.drop(targets)
-        elif is_kept and self._can_compute(operation, args, kwargs):
+        is_followed = is_kept and (not is_float or self._follows_floats(operation, args, kwargs))
+        if is_followed and self._can_compute(operation, args, kwargs):
             self._compute(operation, args, kwargs, targets)
         elif is_kept and not is_float and operation.is_draw and self._can_draw(operation, args, targets[0]):
             drawn = draw(operation.func, to_host(args), kwargs, targets[0])

@@ -49,19 +49,21 @@ def _look_at_known() -> Any:
         return [torch.isnan(x).tolist(), torch.isfinite(x).tolist()]
 
 
+@pytest.mark.parametrize("is_trained", [False, True])
 @pytest.mark.parametrize("routing", list(Routing))
 def test_a_router_chooses_different_experts_for_one_token(
-    virtual_gpu: WarmMachines, routing: Routing
+    virtual_gpu: WarmMachines, routing: Routing, *, is_trained: bool
 ) -> None:
-    chosen, counts, sites = virtual_gpu("rtx-4090", _route, str(routing))
+    chosen, counts, sites = virtual_gpu("rtx-4090", _route, str(routing), is_trained)
     assert all(len(set(row)) == 2 for row in chosen)
     assert counts == ([6, 6, 6, 6] if routing is Routing.EVEN else [12, 12, 0, 0])
     assert list(sites.values()) == [1]
 
 
-def _route(routing: str) -> Any:
+def _route(routing: str, is_trained: bool) -> Any:
     with TrueValues(routing=Routing(routing)) as values:
-        chosen = torch.randn(12, 4, device="cuda").softmax(-1).topk(2, dim=-1).indices
+        scores = torch.randn(12, 4, device="cuda", requires_grad=is_trained)
+        chosen = scores.softmax(-1).topk(2, dim=-1).indices
         counts = torch.bincount(chosen.flatten(), minlength=4)
         assert values.unknown_reads.total == 0
         return chosen.tolist(), counts.tolist(), dict(values.assumed)
