@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,9 +16,15 @@ from profiler.bench.cases import (
     compare_sweep,
     compare_training,
 )
+from profiler.bench.study import compare_study, fill_study, find_ms
 from profiler.bench.timing import Timing, pss_bytes, time_python, tree_of
 from profiler.errors import PeakvramError
+from profiler.records.store import RecordStore
 from profiler.units import GIB, MIB
+from tests.builders import a_job, a_record
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BASE = TimedCommand(name="base", arguments=())
 BOUND = TimedCommand(name="bound", arguments=(), max_ratio=2.5, max_host_bytes=GIB)
@@ -60,6 +67,27 @@ def test_a_sweep_is_told_against_one_process_a_job(elapsed_s: float, tree_bytes:
     result = compare_sweep(took(elapsed_s, tree_bytes=tree_bytes), num_jobs=100, cold_s=2.0)
     assert result["ratio"] == round(200 / elapsed_s, 1)
     assert result["holds"] is holds
+
+
+@pytest.mark.parametrize(
+    ("process_bytes", "missing_ms", "holds"), [(GIB, 1.0, True), (GIB + 1, 1.0, False), (GIB, 1.01, False)]
+)
+def test_a_large_study_is_told_by_its_largest_command_and_its_slower_lookup(
+    process_bytes: int, missing_ms: float, *, holds: bool
+) -> None:
+    timings = {"plan": took(1.0, process_bytes=MIB), "report": took(2.0, process_bytes=process_bytes)}
+    result = compare_study(timings, num_records=7, lookup_ms=(0.1, missing_ms))
+    assert (result["num_records"], result["report_bytes"]) == (7, process_bytes)
+    assert result["holds"] is holds
+
+
+def test_a_study_to_time_has_a_record_for_every_job(tmp_path: Path) -> None:
+    jobs = [a_job(seq_len=seq_len) for seq_len in (128, 256, 512)]
+    fill_study(tmp_path / "study", a_record(), jobs)
+    stored = RecordStore(tmp_path / "study").scan()
+    assert {record.record.spec for record in stored.records} == set(jobs)
+    assert not stored.problems
+    assert all(taken_ms > 0 for taken_ms in find_ms(tmp_path / "study", a_record(), jobs))
 
 
 def test_a_process_is_timed_with_its_memory_and_its_output() -> None:
