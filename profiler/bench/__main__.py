@@ -15,6 +15,8 @@ its host memory is what all its processes hold at once (the sum of their PSS, sa
 
 With --study: a study of 100,000 records planned, exported, compared and reported, each in a process of its
 own, and jobs looked up in it.
+
+With --intervals: 1,000 random jobs, each run, and how often its estimate's interval holds what the run gave.
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from profiler.bench import cases
+from profiler.bench.intervals import bench_intervals
 from profiler.bench.study import bench_study
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _SWITCHES = {
     "--json": "print JSON",
@@ -36,6 +40,7 @@ _SWITCHES = {
     "--exec": "time a followed script instead",
     "--sweep": "time a sweep instead",
     "--study": "time what reads a very large study instead",
+    "--intervals": "count how often intervals hold instead",
 }
 
 
@@ -48,8 +53,8 @@ def main() -> int:
     for flag, text in _SWITCHES.items():
         parser.add_argument(flag, action="store_true", help=text)
     options = parser.parse_args()
-    if options.sweep or options.exec or options.study:
-        result = _bench_one(options)
+    if (bench := _chosen(options)) is not None:
+        result = bench()
         text, holds = show_result(result), result["holds"]
     else:
         rows = cases.bench_commands(cases.ESTIMATES, repeat=options.repeat)
@@ -61,10 +66,15 @@ def main() -> int:
     return 0 if holds else 1
 
 
-def _bench_one(options: argparse.Namespace) -> dict[str, object]:
-    if options.sweep:
-        return cases.bench_sweep()
-    return cases.bench_script(repeat=options.repeat) if options.exec else bench_study()
+def _chosen(options: argparse.Namespace) -> Callable[[], dict[str, object]] | None:
+    """What is benched instead of the commands, if something is."""
+    benches = {
+        "sweep": cases.bench_sweep,
+        "exec": partial(cases.bench_script, repeat=options.repeat),
+        "study": bench_study,
+        "intervals": partial(bench_intervals, num_jobs=1000),
+    }
+    return next((bench for name, bench in benches.items() if getattr(options, name)), None)
 
 
 def show_cases(rows: Sequence[Mapping[str, Any]]) -> str:

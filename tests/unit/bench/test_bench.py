@@ -16,12 +16,20 @@ from profiler.bench.cases import (
     compare_sweep,
     compare_training,
 )
+from profiler.bench.intervals import compare_intervals, random_jobs
 from profiler.bench.study import compare_study, fill_study, find_ms
 from profiler.bench.timing import Timing, pss_bytes, time_python, tree_of
 from profiler.errors import PeakvramError
+from profiler.estimate.card import card_of
+from profiler.estimate.estimate import Estimate, estimate_job
+from profiler.estimate.factors import default_factors
+from profiler.formula.catalogue import find_formula
+from profiler.jobs.expansion import expand
+from profiler.jobs.sweep import Sweep
+from profiler.records.schema import Outcome, OutcomeStatus, PhaseName
 from profiler.records.store import RecordStore
 from profiler.units import GIB, MIB
-from tests.builders import a_job, a_record
+from tests.builders import a_job, a_phase, a_record, a_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +96,30 @@ def test_a_study_to_time_has_a_record_for_every_job(tmp_path: Path) -> None:
     assert {record.record.spec for record in stored.records} == set(jobs)
     assert not stored.problems
     assert all(taken_ms > 0 for taken_ms in find_ms(tmp_path / "study", a_record(), jobs))
+
+
+def test_random_jobs_are_the_same_for_a_seed_and_all_are_jobs_or_told_not_to_be() -> None:
+    jobs = random_jobs(50, seed=1)
+    assert jobs == random_jobs(50, seed=1) != random_jobs(50, seed=2)
+    expansion = expand(Sweep(name="random", base={"gpu": "l4"}, include=tuple(jobs)))
+    assert len(expansion.jobs) > 30
+    assert len({job.model for job in expansion.jobs}) > 5
+
+
+def test_intervals_are_told_by_the_runs_within_them() -> None:
+    spec = a_job(seq_len=1024)
+    card, formula = card_of(spec), find_formula("peakvram")
+    estimated = estimate_job(spec, formula=formula, factors=default_factors(), card=card)
+    assert isinstance(estimated, Estimate)
+    within_bytes = int(str(estimated.corrected.allocated.value_bytes))
+    records = [
+        a_record(spec=spec, report=a_report((a_phase(PhaseName.BACKWARD, 1, end=0, peak=peak_bytes),)))
+        for peak_bytes in (within_bytes, within_bytes // 2, 2 * within_bytes)
+    ]
+    result = compare_intervals([*records, a_record(spec=spec, outcome=Outcome(status=OutcomeStatus.OOM))])
+    assert (result["num_jobs"], result["num_run"], result["num_estimated"]) == (4, 3, 3)
+    assert (result["allocated_below"], result["allocated_above"]) == (1, 1)
+    assert (result["allocated_share"], result["worst_allocated"], result["holds"]) == (0.333, 1.0, False)
 
 
 def test_a_process_is_timed_with_its_memory_and_its_output() -> None:
