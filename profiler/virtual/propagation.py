@@ -15,6 +15,7 @@ from profiler.virtual.table import (
     KnownStorages,
     can_keep,
     fills_storage,
+    is_foreign,
     is_small,
     is_worth_keeping,
     on_host,
@@ -104,7 +105,7 @@ class Propagation:
         found = tensors_in((args, kwargs))
         if not operation.is_copy and any(t.requires_grad or isinstance(t, torch.nn.Parameter) for t in found):
             return False
-        if not all(t.is_cuda or is_worth_keeping(t) for t in found):
+        if not all(t.is_cuda or (not is_foreign(t) and is_worth_keeping(t)) for t in found):
             return False
         written = arguments_at(operation.written, args, kwargs)
         is_told = operation.is_copy and all(map(is_small, written))
