@@ -14,6 +14,7 @@ from profiler.execute.local import run_job
 from profiler.records.schema import OutcomeStatus, PhaseName, Record
 from profiler.units import GIB, TIB
 from tests.builders import ROOT
+from tests.versions import since
 from tests.virtual.jobs import a_job, a_model, run_warm
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def peak_and_end(record: Record) -> tuple[int, int]:
     return record.peak.allocated_bytes, record.steady.allocated_end_bytes
 
 
+GIVEN_BACK_BYTES = 2 * 8_519_680 if since(torch="2.15") else 0
+"""cuBLAS's workspaces, of two threads: torch 2.15 gives them back after each product."""
 QKVO_RANK_16 = {"kind": "lora", "rank": 16, "targets": "q_proj,k_proj,v_proj,o_proj"}
 
 
@@ -44,8 +47,8 @@ def test_full_fine_tuning_of_mistral_7b_takes_what_a_real_a100_reported(virtual_
     # Published from a real A100-80GB: github.com/foundation-model-stack/fms-acceleration,
     # scripts/benchmarks/refs/a100_80gb.csv at commit 24bdadb.
     peak_bytes, end_bytes = peak_and_end(mistral(virtual_gpu, method="full"))
-    assert peak_bytes == pytest.approx(72_434_837_504, rel=1e-4)
-    assert end_bytes == pytest.approx(43_467_876_352, rel=1e-4)
+    assert peak_bytes + GIVEN_BACK_BYTES == pytest.approx(72_434_837_504, rel=1e-4)
+    assert end_bytes + GIVEN_BACK_BYTES == pytest.approx(43_467_876_352, rel=1e-4)
 
 
 def test_lora_of_mistral_7b_takes_what_a_real_a100_reported(virtual_gpu: WarmMachines) -> None:
@@ -55,7 +58,7 @@ def test_lora_of_mistral_7b_takes_what_a_real_a100_reported(virtual_gpu: WarmMac
     plain = mistral(virtual_gpu, method=QKVO_RANK_16, loop="plain")
     peak_bytes, end_bytes = peak_and_end(plain)
     assert peak_bytes == pytest.approx(26_704_571_904, rel=5e-3)
-    assert end_bytes == pytest.approx(14_664_493_056, rel=1e-4)
+    assert end_bytes + GIVEN_BACK_BYTES == pytest.approx(14_664_493_056, rel=1e-4)
 
     trainer_peak_bytes, trainer_end_bytes = peak_and_end(
         mistral(virtual_gpu, method=QKVO_RANK_16, loop="trainer")
