@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from profiler.records.schema import PhaseName
@@ -76,17 +77,16 @@ def _logits_of(outputs: Any) -> Logits | None:
     logits, loss = getattr(outputs, "logits", None), getattr(outputs, "loss", None)
     if not isinstance(logits, torch.Tensor):
         return None
-    return Logits(
-        num_elements=logits.numel(), dtype=logits.dtype, loss_dtype=None if loss is None else loss.dtype
-    )
+    loss_dtype = loss.dtype if isinstance(loss, torch.Tensor) else None
+    return Logits(num_elements=logits.numel(), dtype=logits.dtype, loss_dtype=loss_dtype)
 
 
 def never_called(model: torch.nn.Module, calls: Calls) -> Iterator[tuple[str, torch.nn.Module]]:
     """The outermost parts of a model that were never called, with their paths.
 
-    A part is a module with modules of its own that have parameters: a single one may well be at work without
-    a call, by its weight alone. Of modules in a list some of which were called, as experts are, the others
-    had no turn.
+    A part is a module with modules of its own that have parameters: a single layer, or one with an adapter,
+    may well be at work without a call, by its weight alone. Of modules in a list some of which were called,
+    as experts are, the others had no turn.
     """
     reached = _reached(model, calls.forward)
     yield from _outermost(model, "", reached)
@@ -105,7 +105,8 @@ def _outermost(
     module: torch.nn.Module, path: str, reached: set[int]
 ) -> Iterator[tuple[str, torch.nn.Module]]:
     if id(module) not in reached:
-        if any(next(child.parameters(), None) is not None for child in module.children()):
+        is_layer = isinstance(module, BaseTunerLayer)
+        if not is_layer and any(next(child.parameters(), None) is not None for child in module.children()):
             yield path, module
         return
     is_list = isinstance(module, torch.nn.ModuleList)

@@ -104,25 +104,31 @@ def _adapters(seen: Seen) -> Iterator[str]:
         if left.num_elements >= VISIBLE_SHARE * left.num_all:
             yield f"{method.targets} leaves out {left.share}: no adapter is on {left.kinds}"
         return
+    alike: dict[str, list[str]] = {}
     for target, blocks, num_found, num_blocks in partly_matched(model, method.targets):
-        yield f"targets: {target} is in {num_found} of the {num_blocks} blocks of {blocks} alone"
+        alike.setdefault(f"{num_found} of the {num_blocks} blocks of {blocks} alone", []).append(target)
+    yield from (f"targets: {', '.join(names)} in {where}" for where, names in alike.items())
 
 
 def _never_fed(seen: Seen) -> Iterator[str]:
     """Towers for images and sound, above all."""
     if not seen.calls.is_complete:
         return
-    own = {id(parameter) for _, parameter in own_parameters(seen.model)}
-    parts = []
+    alike: dict[str, list[torch.nn.Module]] = {}
     for path, part in never_called(seen.base, seen.calls):
-        sizes = [(id(parameter) in own, parameter.nbytes) for parameter in part.parameters()]
-        own_bytes = sum(size for is_own, size in sizes if is_own)
-        adapter_bytes = sum(size for is_own, size in sizes if not is_own)
+        place = ".".join("*" if name.isdigit() else name for name in path.split("."))
+        alike.setdefault(f"{place} ({type(part).__name__}", []).append(part)
+    own = {id(parameter) for _, parameter in own_parameters(seen.model)}
+    told = []
+    for name, parts in alike.items():
+        parameters = [parameter for part in parts for parameter in part.parameters()]
+        own_bytes = sum(parameter.nbytes for parameter in parameters if id(parameter) in own)
+        adapter_bytes = sum(parameter.nbytes for parameter in parameters) - own_bytes
         if own_bytes:  # else the adapters of stacked experts, which are at work without a call
             adapters = f" and {format_bytes(adapter_bytes)} of adapters" if adapter_bytes else ""
-            parts.append(f"{path} ({type(part).__name__}, {format_bytes(own_bytes)}{adapters})")
-    if parts:
-        yield f"loaded, and never fed by a batch of text alone: {', '.join(parts)}"
+            told.append(f"{name}, {format_bytes(own_bytes)}{adapters})")
+    if told:
+        yield f"loaded, and never fed by a batch of text alone: {', '.join(told)}"
 
 
 def _attention(seen: Seen) -> Iterator[str]:

@@ -131,19 +131,23 @@ def _adapted(model: PeftModel) -> Iterator[torch.nn.Parameter]:
 
 def _tables(model: PeftModel) -> Iterator[torch.nn.Parameter]:
     """Weights of embeddings and of the output layer."""
-    output = model.get_base_model().get_output_embeddings()
+    find = cast("Callable[[], torch.nn.Module | None]", model.get_base_model().get_output_embeddings)
+    output = find()
     for module in model.modules():
         if isinstance(module, torch.nn.Embedding) or module is output:
-            yield module.weight
+            yield cast("torch.nn.Parameter", module.weight)
 
 
 def _kind(path: str) -> str:
-    """What a parameter is called in every block alike: `experts.gate_up_proj`, or `lm_head` of its weight."""
-    parts = [part for part in path.split(".") if part not in _OF_WRAPPERS and not part.isdigit()]
-    return ".".join(parts[-1:] if path.endswith(".weight") else parts[-2:])
+    """What a parameter is called in every block alike, with what it is in: `mlp.gate_proj`, `lm_head`."""
+    own = [part for part in path.split(".") if part not in _OF_WRAPPERS]
+    names = [part for part in own if not part.isdigit()]
+    return ".".join(names[-1:] if names == own and path.endswith(".weight") else names[-2:])
 
 
 def _most(sizes: Counter[str]) -> list[str]:
     """Names, those of most bytes first, without what is not worth naming."""
     least = _WORTH_NAMING * sizes.total()
-    return [name for name, size in sizes.most_common(_NAMED) if size >= least]
+    names = [name for name, size in sizes.most_common() if size >= least]
+    num_more = len(names) - _NAMED
+    return names if num_more <= 0 else [*names[:_NAMED], f"{num_more} more"]
