@@ -53,6 +53,8 @@ from profiler.virtual.values import TrueValues
 from profiler.workload.job import run_phases
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from profiler.records.schema import PhaseReading
 
 _MAX_SITES = 20
@@ -72,6 +74,7 @@ class Worker:
         self._values = TrueValues() if state is not None else None
         self._history = HistoryRecorder(directory / HISTORY) if HISTORY in request.kept else None
         self._requested_bytes: int | None = None
+        self._job_notes: tuple[str, ...] = ()
         self._recorder = Recorder(meter=meter, has_time=state is None, on_reading=self._add_reading)
         self._trace = _trace_recorder(directory, request, self._recorder) if TRACE in request.kept else None
         self._report = WorkerReport(
@@ -95,6 +98,7 @@ class Worker:
                     self._recorder,
                     scratch=Path(self._request.scratch),
                     on_parameters=lambda parameters: self._write(parameters=parameters),
+                    on_notes=self._set_notes,
                 )
                 outcome = Outcome(status=OutcomeStatus.OK)
             except PeakvramError:
@@ -130,15 +134,24 @@ class Worker:
             self._trace.end_phase(reading)
         self._write(phases=(*self._report.phases, reading))
 
+    def _set_notes(self, notes: tuple[str, ...]) -> None:
+        self._job_notes = notes
+        self._write()
+
+    def _notes(self) -> Iterator[str]:
+        yield from self._request.notes
+        yield from self._job_notes
+        if self._state is not None:
+            yield from _virtual_notes(self._state)
+        if self._meter.problem:
+            yield f"some device figures are missing: {self._meter.problem}"
+
     def _write(self, **changes: object) -> None:
+        changes["notes"] = tuple(self._notes())
         if self._values is not None:
             changes["value_reads"] = _value_reads(self._values)
         if self._state is not None:
             changes["managed_bytes"] = self._state.managed_peak_bytes
-            changes["notes"] = (*self._request.notes, *_virtual_notes(self._state))
-        if self._meter.problem:
-            note = f"some device figures are missing: {self._meter.problem}"
-            changes["notes"] = (*self._request.notes, note)
         self._report = self._report.model_copy(update=changes)
         replace_file(self._directory / REPORT, self._report.model_dump_json(), is_durable=False)
 

@@ -94,7 +94,7 @@ def owned_tensors(holdings: Holdings) -> Iterator[tuple[str, Iterable[torch.Tens
 
 
 def _list_members(model: torch.nn.Module) -> _Members:
-    adapter = _adapter_prefix(model)
+    adapter = adapter_prefix(model)
     named = list(model.named_parameters())
     return _Members(
         parameters=[p for _, p in named],
@@ -104,7 +104,7 @@ def _list_members(model: torch.nn.Module) -> _Members:
     )
 
 
-def _adapter_prefix(model: torch.nn.Module) -> str | None:
+def adapter_prefix(model: torch.nn.Module) -> str | None:
     """The part of a parameter's name that marks it as the adapter's, as peft names it (`lora_`)."""
     if not hasattr(model, "peft_config"):
         return None
@@ -114,8 +114,18 @@ def _adapter_prefix(model: torch.nn.Module) -> str | None:
 
 def _is_quantized(module: torch.nn.Module) -> bool:
     """Whether a module's own weight is one of bitsandbytes' types (a LoRA layer's is its base layer's)."""
-    weight = dict(module.named_parameters(recurse=False)).get("weight")
+    return is_quantized_weight(dict(module.named_parameters(recurse=False)).get("weight"))
+
+
+def is_quantized_weight(weight: torch.Tensor | None) -> bool:
+    """Whether a weight is of one of bitsandbytes' types; one that is not loaded yet is already."""
     return type(weight).__name__ in {"Params4bit", "Int8Params"}
+
+
+def num_elements(parameter: torch.nn.Parameter) -> int:
+    """Elements of a parameter, of a packed 4-bit one unpacked."""
+    state = getattr(parameter, "quant_state", None)
+    return int(state.shape.numel()) if state is not None else parameter.numel()
 
 
 def _quantization_state(module: torch.nn.Module) -> Iterator[torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,7 +10,7 @@ from accelerate.utils import convert_outputs_to_fp32
 
 from profiler.jobs.choices import Loop, Precision
 from profiler.jobs.job import Inference, JobSpec
-from profiler.measure.components import unowned_bytes
+from profiler.measure.components import num_elements, unowned_bytes
 from profiler.records.schema import Parameters, PhaseName
 from profiler.workload.adapter import add_adapter, prepare_model
 from profiler.workload.batch import make_batch
@@ -22,6 +23,7 @@ from profiler.workload.model import (
     prepare_source,
     text_config,
 )
+from profiler.workload.notes import Notes
 from profiler.workload.optimizer import make_optimizer
 
 if TYPE_CHECKING:
@@ -38,13 +40,14 @@ MAX_GRAD_NORM = 1.0
 """`Trainer`'s default."""
 
 
-def run_phases(
+def run_phases(  # noqa: PLR0913 - what a job is, and who is told of it
     spec: JobSpec,
     source: ModelSource,
     recorder: Recorder,
     *,
     scratch: Path,
     on_parameters: Callable[[Parameters], None],
+    on_notes: Callable[[tuple[str, ...]], None],
 ) -> None:
     """Run the job on the current CUDA device.
 
@@ -54,6 +57,7 @@ def run_phases(
         recorder: reads every phase.
         scratch: a private directory for a checkpoint without data.
         on_parameters: told the parameter counts once adapters are in.
+        on_notes: told what silently does not apply, all of it each time (`profiler.workload.notes`).
 
     Raises:
         ConfigError: what the job names cannot be had or does not fit.
@@ -62,19 +66,23 @@ def run_phases(
     config = load_config(source)
     vocab_size = text_config(config).vocab_size
     location = prepare_source(spec, source, config, scratch)
-    with recorder.phase(PhaseName.CONTEXT):
-        torch.cuda.init()
-        torch.cuda.mem_get_info()  # asks the driver, which makes the context
-    with recorder.phase(PhaseName.LOAD):
-        loaded = recorder.holdings.model = load_model(spec, location, source.revision)
-    check_positions(loaded, spec)
-    if isinstance(spec.method, Inference):
-        on_parameters(_count_parameters(loaded).model_copy(update={"trainable": 0}))
-        generate(loaded, spec, spec.method, recorder, vocab_size=vocab_size)
-        return
-    model = _adapt(loaded, spec, recorder)
-    on_parameters(_count_parameters(model))
-    _train(model, spec, recorder, vocab_size=vocab_size)
+    notes = Notes(spec, recorder, on_notes)
+    with notes.told_at_end():
+        with recorder.phase(PhaseName.CONTEXT):
+            torch.cuda.init()
+            torch.cuda.mem_get_info()  # asks the driver, which makes the context
+        with recorder.phase(PhaseName.LOAD):
+            loaded = recorder.holdings.model = load_model(spec, location, source.revision)
+        check_positions(loaded, spec)
+        if isinstance(spec.method, Inference):
+            on_parameters(_count_parameters(loaded).model_copy(update={"trainable": 0}))
+            with notes.watched():
+                generate(loaded, spec, spec.method, recorder, vocab_size=vocab_size)
+            return
+        model = _adapt(loaded, spec, recorder)
+        on_parameters(_count_parameters(model))
+        notes.tell()
+        _train(model, spec, recorder, notes, vocab_size=vocab_size)
 
 
 def _adapt(loaded: PreTrainedModel, spec: JobSpec, recorder: Recorder) -> PreTrainedModel | PeftModel:
@@ -86,14 +94,17 @@ def _adapt(loaded: PreTrainedModel, spec: JobSpec, recorder: Recorder) -> PreTra
     return model
 
 
-def _train(model: PreTrainedModel | PeftModel, spec: JobSpec, recorder: Recorder, *, vocab_size: int) -> None:
+def _train(
+    model: PreTrainedModel | PeftModel, spec: JobSpec, recorder: Recorder, notes: Notes, *, vocab_size: int
+) -> None:
     with recorder.phase(PhaseName.OPTIMIZER):
         optimizer = recorder.holdings.optimizer = make_optimizer(model, spec.optimizer)
     is_scaled = spec.precision in (Precision.FP16_AMP, Precision.FP16_AUTOCAST)
     scaler = torch.amp.GradScaler("cuda", enabled=is_scaled)
     for step in range(spec.steps):
         batch = make_batch(spec, vocab_size=vocab_size, step=step)
-        _run_step(spec, step, batch, recorder, model=model, optimizer=optimizer, scaler=scaler)
+        with notes.watched() if step == 0 else nullcontext():
+            _run_step(spec, step, batch, recorder, model=model, optimizer=optimizer, scaler=scaler)
 
 
 def _run_step(  # noqa: PLR0913 - the parts of a training step
@@ -148,8 +159,7 @@ def _count_parameters(model: torch.nn.Module) -> Parameters:
     """Parameters of the model that trains, packed 4-bit ones counted unpacked."""
     total = trainable = 0
     for parameter in model.parameters():
-        state = getattr(parameter, "quant_state", None)
-        count = state.shape.numel() if state is not None else parameter.numel()
+        count = num_elements(parameter)
         total += count
         trainable += count if parameter.requires_grad else 0
     return Parameters(total=total, trainable=trainable)

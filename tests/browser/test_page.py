@@ -126,6 +126,18 @@ def test_a_hostile_name_does_nothing_and_is_shown_as_it_is(chromium: Browser, tm
     assert chromium.run("return document.querySelector('#records-table tbody tr[title]').title") == HOSTILE
 
 
+def test_a_jobs_notes_are_shown_where_it_is_looked_at_and_found_by(chromium: Browser, tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "study")
+    for length in (512, 1024):
+        report = a_report(notes=(f"logits of {length} tokens", HOSTILE))
+        store.put(a_record(spec=a_job(seq_len=length), report=report))
+    chromium.open(written(store, tmp_path))
+    assert chromium.texts("#closer-notes li") == ["note: logits of 1024 tokens", f"note: {HOSTILE}"]
+    assert chromium.run("return window.hit") is None
+    titles = "return [...document.querySelectorAll('#records-table tbody tr')].map((row) => row.title)"
+    assert f"logits of 512 tokens\n{HOSTILE}" in chromium.run(titles)
+
+
 def test_headings_sort_by_keyboard_and_say_so(chromium: Browser, page: Path) -> None:
     from selenium.webdriver.common.keys import Keys
 

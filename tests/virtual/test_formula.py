@@ -126,7 +126,14 @@ def requested_peak(spec: str) -> int:
 
     recorder = Recorder(meter=DeviceMeter(), has_time=False, on_reading=note)
     with tempfile.TemporaryDirectory() as scratch, TrueValues():
-        run_phases(job, source, recorder, scratch=Path(scratch), on_parameters=lambda _: None)
+        run_phases(
+            job,
+            source,
+            recorder,
+            scratch=Path(scratch),
+            on_parameters=lambda _: None,
+            on_notes=lambda _: None,
+        )
     return max(peaks)
 
 

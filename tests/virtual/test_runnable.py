@@ -323,7 +323,14 @@ def why_not(spec: str) -> str:
     try:
         _apply_alloc_conf(job.alloc_conf)
         with tempfile.TemporaryDirectory() as scratch, TrueValues():
-            run_phases(job, source, recorder, scratch=Path(scratch), on_parameters=lambda _: None)
+            run_phases(
+                job,
+                source,
+                recorder,
+                scratch=Path(scratch),
+                on_parameters=lambda _: None,
+                on_notes=lambda _: None,
+            )
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""

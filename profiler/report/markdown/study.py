@@ -14,9 +14,9 @@ from profiler.report.base.describe import (
     descriptions_of,
     provenance,
 )
-from profiler.report.base.study_view import describe_fitted_on
+from profiler.report.base.study_view import describe_fitted_on, find_example
 from profiler.report.base.text import UNKNOWN
-from profiler.report.markdown.write import cards_list, code, escape, table
+from profiler.report.markdown.write import cards_list, code, escape, notes_list, table
 from profiler.text import shown
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def report_markdown(view: StudyView, figures: Sequence[Drawn]) -> str:
         "\n".join(cards) + "\n",
         *([f"{VIRTUAL_FIGURES}\n"] if view.has_virtual else []),
         *(part for figure in figures for part in _figure_parts(figure)),
+        *_notes_parts(view),
         *_formula_parts(view),
         _REPORT_FILES,
     ]
@@ -65,6 +66,15 @@ def _figure_parts(figure: Drawn) -> Iterator[str]:
     yield f"## {caption}\n"
     yield f"Figures: {escape(figure.origin)}.\n"
     yield f"![{caption}]({FIGURES_NAME}/{figure.paths[0].name})\n"
+
+
+def _notes_parts(view: StudyView) -> Iterator[str]:
+    """What there is to say besides of the jobs that the figures show closely."""
+    example = find_example(view)
+    notes = notes_list([record for _, _, record in example.records]) if example else ""
+    if notes:
+        yield "## Notes on these jobs\n"
+        yield notes
 
 
 def _formula_parts(view: StudyView) -> Iterator[str]:

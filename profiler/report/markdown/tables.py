@@ -18,7 +18,7 @@ from profiler.report.base.describe import (
     short_job,
 )
 from profiler.report.base.verdict import is_fitting, outcome_label
-from profiler.report.markdown.write import code, escape, table
+from profiler.report.markdown.write import code, escape, notes_list, table
 from profiler.units import GIB
 
 if TYPE_CHECKING:
@@ -129,6 +129,8 @@ def _other_parts(arrangement: Arrangement, *, card: str, source: str) -> Iterato
         yield source
         rows = ([escape(short_job(record.spec)), *_figures(record)] for record in arrangement.others)
         yield table(["job", *_headings()], rows, num_left=1)
+        if notes := notes_list(arrangement.others):
+            yield notes
 
 
 def _headings() -> list[str]:

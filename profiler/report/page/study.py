@@ -40,7 +40,17 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = (
     *("source", "model", "method", "settings", "batch_size", "seq_len", "outcome", "fits"),
-    *("allocated_bytes", "reserved_bytes", "device_bytes", "kind", "parts", "phases", "message", "key"),
+    *(
+        "allocated_bytes",
+        "reserved_bytes",
+        "device_bytes",
+        "kind",
+        "parts",
+        "phases",
+        "message",
+        "notes",
+        "key",
+    ),
 )
 """What each number of a record's row is; texts are numbers into `texts`, 0 bytes are not known."""
 SCRIPTS: Final = (
@@ -145,6 +155,7 @@ def _row(source: int, record: Record, texts: Numbered[str], calculator: BrowserF
         _components(record, texts),
         [_phase(phase, texts) for phase in record.phases],
         texts[record.outcome.message or ""],
+        [texts[note] for note in record.notes],
         record.key,
     ]
 

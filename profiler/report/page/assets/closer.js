@@ -44,6 +44,7 @@ function showCloser() {
     && one.batch_size === closer.batch && one.seq_len === closer.length && one.settings === closer.settings);
   showComponents(cell);
   showPhases(record);
+  show("closer-notes", ...record.notes.map((note) => make("li", {}, `note: ${note}`)));
   showGrowth();
 }
 

@@ -14,7 +14,7 @@ function startRecords() {
   const search = make("input", { type: "search", placeholder: "such as eager, or a key", oninput: (event) => set("text")(event.target.value.toLowerCase()) });
   show("records-controls", choice("Model", options("model"), "", set("model")), choice("Method", options("method"), "", set("method"), "short"),
     choice("Outcome", options("outcome"), "", set("outcome"), "short"), make("label", {}, "Contains", search));
-  for (const record of RECORDS) record.text = [record.model, record.method, record.settings, record.outcome, record.message, record.key].join(" ").toLowerCase();
+  for (const record of RECORDS) record.text = [record.model, record.method, record.settings, record.outcome, record.message, ...record.notes, record.key].join(" ").toLowerCase();
   showRecords();
 }
 
@@ -49,7 +49,7 @@ function inOrder(one, two) {
   return (listing.is_down ? -order : order) || USUAL.reduce((found, name) => found || compare(one[name], two[name]), 0);
 }
 
-const recordRow = (record) => make("tr", { title: record.message || null }, RECORD_COLUMNS.map(([name, , is_text], number) => {
+const recordRow = (record) => make("tr", { title: [record.message, ...record.notes].filter(Boolean).join("\n") || null }, RECORD_COLUMNS.map(([name, , is_text], number) => {
   const text = name === "source" ? provenance(record)
     : name.endsWith("_bytes") ? (record[name] ? (record[name] / GIB).toFixed(2) : "\u2013") : record[name];
   return number === 0 ? make("th", { scope: "row", class: "text" }, text) : make("td", { class: is_text ? "text" : "" }, text);

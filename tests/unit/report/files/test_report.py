@@ -11,7 +11,7 @@ from profiler.records.store import RecordStore
 from profiler.report.base.study_view import view_study
 from profiler.report.files.study import write_report
 from profiler.report.markdown.study import report_markdown
-from tests.builders import a_record, no_room
+from tests.builders import a_job, a_record, a_report, no_room
 from tests.studies import a_study
 
 if TYPE_CHECKING:
@@ -71,6 +71,17 @@ def test_the_markdown_of_a_report(store: RecordStore, snapshot: SnapshotAssertio
     view = view_study(store, factors_path=None, gpu=None)
     text = report_markdown(view, ())
     assert text.split("## Errors")[0] == snapshot  # errors are the formulas' business
+
+
+def test_the_markdown_of_a_report_has_the_notes_of_the_jobs_it_looks_at(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "my-study")
+    for batch in (1, 4):
+        report = a_report(notes=(f"logits of batch {batch}",))
+        store.put(a_record(spec=a_job(batch_size=batch), report=report))
+    text = report_markdown(view_study(store, factors_path=None, gpu=None), ())
+    (line,) = text.split("## Notes on these jobs\n\n")[1].split("\n\n")[0].splitlines()
+    assert line.startswith("- llama-3.1-8b, qlora")
+    assert line.endswith("attention: logits of batch 4")
 
 
 def test_every_figure_is_shown_under_what_its_figures_are(store: RecordStore) -> None:

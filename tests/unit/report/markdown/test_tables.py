@@ -128,6 +128,18 @@ def test_one_changed_setting_is_shown_beside_the_usual_one() -> None:
     assert by_key == {"optimizer": ["adafactor", "adamw_torch", "sgd"], "method.rank": ["8", "16", "128"]}
 
 
+def test_the_notes_of_a_job_stand_below_its_table() -> None:
+    alone = a_cell(model="gpt2", report=a_report(notes=("never fed: *a_tower*", "logits")))
+    text = tables_of([*a_study(), alone])
+    below = text.split("Other jobs")[1]
+    lines = [line for line in below.splitlines() if line.startswith("- ")]
+    assert [line.partition(" attention: ")[2] for line in lines] == [
+        "never fed: \\*a\\_tower\\*",
+        "logits",
+    ]
+    assert all(line.startswith("- gpt2, qlora") for line in lines)
+
+
 def test_inference_stands_apart_and_is_not_said_to_train() -> None:
     def job(length: int, **changes: Any) -> Record:
         return a_record(spec=a_job(seq_len=length, **changes))

@@ -15,7 +15,7 @@ from profiler.report.base.study_view import view_study
 from profiler.report.page.shell import embed_json
 from profiler.report.page.study import study_page
 from profiler.text import shown
-from tests.builders import a_job, a_record
+from tests.builders import a_job, a_record, a_report
 from tests.studies import a_study
 
 if TYPE_CHECKING:
@@ -74,6 +74,17 @@ def test_text_from_a_study_is_escaped(tmp_path: Path) -> None:
     assert page.count("</script>") == 2
     assert "<img" not in page
     assert f"some/{shown(hostile)}" in json.loads(data_in(page))["texts"]
+
+
+def test_the_notes_of_a_job_are_on_the_page(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "study")
+    for length, note in ((512, "never fed: a tower"), (1024, "never fed: a tower"), (2048, "logits")):
+        store.put(a_record(spec=a_job(seq_len=length), report=a_report(notes=(note,))))
+    data = json.loads(data_in(study_page(view_study(store, factors_path=None, gpu=None))))
+    column = data["columns"].index("notes")
+    told = {tuple(data["texts"][number] for number in row[column]) for row in data["records"]}
+    assert told == {("never fed: a tower",), ("logits",)}
+    assert data["texts"].count("never fed: a tower") == 1
 
 
 @given(st.text())
