@@ -68,7 +68,7 @@ def main() -> int:
 
 def _chosen(options: argparse.Namespace) -> Callable[[], dict[str, object]] | None:
     """What is benched instead of the commands, if something is."""
-    benches = {
+    benches: dict[str, Callable[[], dict[str, object]]] = {
         "sweep": cases.bench_sweep,
         "exec": partial(cases.bench_script, repeat=options.repeat),
         "study": bench_study,
