@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PAGE_BYTES = 2 * MIB
-"""What a card's memory is given out by; `cuMemGetAllocationGranularity` says it of every card of the catalogue."""
+"""What memory is given out by: `cuMemGetAllocationGranularity` of the cards of the catalogue."""
 
 
 class DeviceMemory:

@@ -12,9 +12,8 @@ from profiler.allocator.blocks import Segment
 from profiler.allocator.sizes import SMALL_SEGMENT_BYTES, round_up
 
 if TYPE_CHECKING:
-    from profiler.allocator.blocks import Block
+    from profiler.allocator.blocks import Block, FreeBlocks
     from profiler.allocator.device_memory import DeviceMemory
-    from profiler.allocator.free_blocks import FreeBlocks
 
 
 class ExpandableSegments:

@@ -1,7 +1,7 @@
 """What differs between releases of torch in what their caching allocators reserve.
 
-Each was read in c10/cuda/CUDACachingAllocator.cpp and its configuration, and tried on the release itself over a
-virtual card, with events at random.
+Each was read in c10/cuda/CUDACachingAllocator.cpp and its configuration, and tried on the release itself over
+a virtual card, with events at random.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ class Rules:
     Attributes:
         since: the release.
         settings: what may be set that concerns memory, and what does not but is known.
+        expands_with_limits: whether `expandable_segments` goes with `max_split_size_mb` and
+            `garbage_collection_threshold`; where not, torch fails an assertion as memory runs out
+            (`release_block`, pytorch/pytorch#134338).
         private_pools_expand: whether `expandable_segments` holds for private pools (`alloc_block`).
+        pools_keep_cache: whether nothing cached is given back while requests go to a private pool; later only
+            while a graph is captured (`malloc`, `release_cached_blocks`).
         orders_by_address: whether of free blocks of one size the one at the lowest address is taken
             (`BlockComparatorSize`); later of the oldest segment, and there at the lowest address
             (`BlockComparatorSizeCounterAddress`). Where a driver puts a segment, only the driver knows.
@@ -28,7 +33,9 @@ class Rules:
 
     since: str
     settings: tuple[str, ...]
+    expands_with_limits: bool
     private_pools_expand: bool
+    pools_keep_cache: bool
     orders_by_address: bool
     others_begin_at_last: bool
 
@@ -45,7 +52,7 @@ _SETTINGS_2_4 = (
     "pinned_use_hip_host_register",
     "pinned_num_register_threads",
 )
-_SETTINGS_2_14 = (
+_SETTINGS_2_13 = (
     *_SETTINGS_2_4,
     "max_non_split_rounding_mb",
     "large_segment_size_mb",
@@ -59,8 +66,42 @@ _SETTINGS_2_14 = (
     "pinned_max_cached_size_mb",
 )
 RELEASES = (
-    Rules(since="2.4", settings=_SETTINGS_2_4, private_pools_expand=False, orders_by_address=True, others_begin_at_last=True),
-    Rules(since="2.14", settings=_SETTINGS_2_14, private_pools_expand=True, orders_by_address=False, others_begin_at_last=False),
+    Rules(
+        since="2.4",
+        settings=_SETTINGS_2_4,
+        expands_with_limits=False,
+        private_pools_expand=False,
+        pools_keep_cache=True,
+        orders_by_address=True,
+        others_begin_at_last=True,
+    ),
+    Rules(
+        since="2.5",
+        settings=_SETTINGS_2_4,
+        expands_with_limits=True,
+        private_pools_expand=True,
+        pools_keep_cache=True,
+        orders_by_address=True,
+        others_begin_at_last=True,
+    ),
+    Rules(
+        since="2.6",
+        settings=(*_SETTINGS_2_4, "max_non_split_rounding_mb", "pinned_use_background_threads"),
+        expands_with_limits=True,
+        private_pools_expand=True,
+        pools_keep_cache=True,
+        orders_by_address=True,
+        others_begin_at_last=True,
+    ),
+    Rules(
+        since="2.13",
+        settings=_SETTINGS_2_13,
+        expands_with_limits=True,
+        private_pools_expand=True,
+        pools_keep_cache=False,
+        orders_by_address=False,
+        others_begin_at_last=False,
+    ),
 )
 """The oldest first."""
 NEWEST = RELEASES[-1]

@@ -1,10 +1,11 @@
-"""What an allocator configuration (`PYTORCH_ALLOC_CONF`) says, as the replayed allocator goes by it."""
+"""How an allocator behaves: the release of torch, and what a configuration (`PYTORCH_ALLOC_CONF`) says."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from profiler.allocator.rules import NEWEST, Rules
 from profiler.allocator.sizes import LARGE_SEGMENT_BYTES, NUM_DIVISIONS
 from profiler.errors import ConfigError
 from profiler.jobs.alloc_conf import parse_alloc_conf
@@ -13,8 +14,6 @@ from profiler.units import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from profiler.allocator.rules import Rules
 
 _NOT_FOLLOWED = ("throw_on_cudamalloc_oom", "graph_capture_record_stream_reuse")
 """Settings that change what the allocator does, and are not replayed."""
@@ -25,8 +24,9 @@ class AllocatorSettings:
     """The settings that say what device memory is reserved; each has torch's default.
 
     Attributes:
+        rules: of the release of torch.
         expandable_segments: whether segments grow page by page.
-        max_split_bytes: `max_split_size_mb`: blocks of this size and more are not split; None for no such size.
+        max_split_bytes: `max_split_size_mb`: blocks from this size on are not split; None for no such size.
         max_non_split_rounding_bytes: by how much less than this such a block may exceed a request; None for
             the size of a large segment.
         large_segment_bytes: `large_segment_size_mb`: what requests from 1 to 10 MiB share.
@@ -37,6 +37,7 @@ class AllocatorSettings:
         per_process_memory_fraction: what share of the card may be reserved.
     """
 
+    rules: Rules = NEWEST
     expandable_segments: bool = False
     max_split_bytes: int | None = None
     max_non_split_rounding_bytes: int | None = None
@@ -53,7 +54,7 @@ class AllocatorSettings:
         )
 
 
-def read_settings(text: str, rules: Rules) -> AllocatorSettings:
+def read_settings(text: str, rules: Rules = NEWEST) -> AllocatorSettings:
     """Reads a configuration as the torch that has these rules does.
 
     Raises:
@@ -65,7 +66,15 @@ def read_settings(text: str, rules: Rules) -> AllocatorSettings:
     for key in _NOT_FOLLOWED:
         if options.get(key) == "True":
             raise ConfigError(f"alloc_conf: {key} is not replayed", hint="leave it out")
-    return AllocatorSettings(**_values(options, rules))
+    settings = AllocatorSettings(rules=rules, **_values(options, rules))
+    has_limits = settings.max_split_bytes is not None or settings.garbage_collection_threshold
+    if settings.expandable_segments and has_limits and not rules.expands_with_limits:
+        raise ConfigError(
+            "alloc_conf: this torch fails an assertion with expandable_segments and max_split_size_mb or "
+            "garbage_collection_threshold",
+            hint="leave one of them out",
+        )
+    return settings
 
 
 def _values(options: Mapping[str, str], rules: Rules) -> dict[str, Any]:
@@ -74,9 +83,7 @@ def _values(options: Mapping[str, str], rules: Rules) -> dict[str, Any]:
         "max_split_bytes": _mib(options, "max_split_size_mb"),
         "max_non_split_rounding_bytes": _mib(options, "max_non_split_rounding_mb"),
         "large_segment_bytes": _mib(options, "large_segment_size_mb"),
-        "roundup_power2_divisions": _divisions(
-            options.get("roundup_power2_divisions", ""), rules
-        ),
+        "roundup_power2_divisions": _divisions(options.get("roundup_power2_divisions", ""), rules),
         "garbage_collection_threshold": read_decimal(options.get("garbage_collection_threshold", "")),
         "per_process_memory_fraction": read_decimal(options.get("per_process_memory_fraction", "")),
     }
@@ -100,7 +107,7 @@ def _divisions(text: str, rules: Rules) -> tuple[int, ...]:
         limit, _, number = pair.partition(":")
         parts = read_whole(number) or 0
         if limit == ">":
-            start = (last or 0) + (0 if last is None or rules.others_begin_at_last else 1)
+            start = (last or 0) + (not rules.others_begin_at_last)
             divisions[start:] = [parts] * (NUM_DIVISIONS - start)
             continue
         index = min((read_whole(limit) or 1).bit_length() - 1, NUM_DIVISIONS - 1)

@@ -17,7 +17,7 @@ SMALL_BYTES = MIB
 SMALL_SEGMENT_BYTES = 2 * MIB
 """`kSmallBuffer`: a segment of the small pool."""
 LARGE_SEGMENT_BYTES = 20 * MIB
-"""`kLargeBuffer`: a segment that requests below `MIN_LARGE_BYTES` share; `large_segment_size_mb` changes it."""
+"""`kLargeBuffer`: a segment that requests below `MIN_LARGE_BYTES` share, unless `large_segment_size_mb`."""
 MIN_LARGE_BYTES = 10 * MIB
 """`kMinLargeAlloc`: requests of this size and more get a segment of their own."""
 ROUND_LARGE_BYTES = 2 * MIB
