@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NO_LIMIT = 2**63
 """Beyond every size, as torch's `std::numeric_limits<size_t>::max()`."""
 _SHIFT = 60
-"""Blocks are ordered by size, then address. One number says both: addresses lie below 2**60."""
+"""Blocks are sorted by size, then by their order. One number says both: an order is below 2**60."""
 _address_of = attrgetter("address")
 
 
@@ -32,6 +32,7 @@ class Block:
         segment: what it is a part of.
         prev: the block before it in the segment, or None.
         next: the block after it, or None.
+        order: which of free blocks of one size is taken first: the one with the least.
         requested_bytes: what was asked for, while it is in use.
         is_free: whether it is among the free blocks of its stream.
         is_mapped: whether there is memory behind it.
@@ -46,6 +47,7 @@ class Block:
         "is_mapped",
         "key",
         "next",
+        "order",
         "prev",
         "requested_bytes",
         "segment",
@@ -57,7 +59,7 @@ class Block:
     ) -> None:
         """A block between two others, which are told of it."""
         self.segment = segment
-        self.address = address
+        self.address = self.order = address
         self.size_bytes = size_bytes
         self.prev = prev
         self.next = following
@@ -118,7 +120,7 @@ class Segment:
 
 
 class FreeBlocks:
-    """The free blocks of one stream in one pool, by size and then address.
+    """The free blocks of one stream in one pool, by size and then by order.
 
     Attributes:
         pool: the pool.
@@ -140,7 +142,7 @@ class FreeBlocks:
 
     def insert(self, block: Block) -> None:
         """A block is free."""
-        key = block.key = (block.size_bytes << _SHIFT) + block.address
+        key = block.key = (block.size_bytes << _SHIFT) + block.order
         keys = self._keys
         index = bisect_left(keys, key)
         keys.insert(index, key)
@@ -157,7 +159,7 @@ class FreeBlocks:
         block.is_free = False
 
     def take(self, size_bytes: int) -> Block | None:
-        """Take the smallest that is large enough, of several the one at the lowest address."""
+        """Take the smallest that is large enough, of several the first in order."""
         keys = self._keys
         index = bisect_left(keys, size_bytes << _SHIFT)
         if not self._is_plain:

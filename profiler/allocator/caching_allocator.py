@@ -6,12 +6,14 @@ their rules stand. Of memory there are only sizes and places.
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING
 
 from profiler.allocator.blocks import Segment
 from profiler.allocator.device_memory import DeviceMemory
 from profiler.allocator.expandable import ExpandableSegments
 from profiler.allocator.pools import PoolPair
+from profiler.allocator.rules import BlockOrder
 from profiler.allocator.settings import AllocatorSettings
 from profiler.allocator.sizes import SMALL_BYTES, round_request, segment_size
 from profiler.units import TIB
@@ -69,10 +71,14 @@ class CachingAllocator:
         self._device = DeviceMemory(
             capacity_bytes=capacity_bytes,
             allowed_bytes=int(fraction * total_bytes) if fraction < 1 else None,
-            reuses_addresses=settings.rules.orders_by_address,
+            reuses_addresses=settings.rules.order is BlockOrder.ADDRESS,
         )
+        self._ages = count() if settings.rules.order is BlockOrder.BLOCK else None
         self._expandable = ExpandableSegments(
-            self._device, total_bytes=total_bytes, large_page_bytes=settings.large_segment_bytes
+            self._device,
+            total_bytes=total_bytes,
+            large_page_bytes=settings.large_segment_bytes,
+            ages=self._ages,
         )
         self._segments: dict[Segment, None] = {}
         self._own = PoolPair(settings, is_expandable=settings.expandable_segments)
@@ -140,7 +146,10 @@ class CachingAllocator:
             block = self._find_memory(free_blocks, size_bytes, requested_bytes)
         rest_bytes = block.size_bytes - size_bytes
         if rest_bytes >= block_pool.rest_bytes and size_bytes < block_pool.split_below_bytes:
-            free_blocks.insert(block.split(size_bytes))
+            rest = block.split(size_bytes)
+            if self._ages is not None:
+                rest.order, block.order = block.order, next(self._ages)
+            free_blocks.insert(rest)
         else:
             size_bytes = block.size_bytes
         block.requested_bytes = requested_bytes
@@ -239,6 +248,8 @@ class CachingAllocator:
         if before is not None and before.is_free:
             free_blocks.remove(before)
             before.absorb_next()
+            if self._ages is not None:
+                before.order = block.order
             block = before
         free_blocks.insert(block)
 
@@ -268,6 +279,8 @@ class CachingAllocator:
             return None
         segment = Segment(self._device.place(segment_bytes), segment_bytes, free_blocks)
         self._segments[segment] = None
+        if self._ages is not None:
+            segment.head.order = next(self._ages)
         return segment.head
 
     def _release(self, block: Block) -> None:

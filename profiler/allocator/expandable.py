@@ -12,6 +12,8 @@ from profiler.allocator.blocks import Segment
 from profiler.allocator.sizes import SMALL_SEGMENT_BYTES, round_up
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from profiler.allocator.blocks import Block, FreeBlocks
     from profiler.allocator.device_memory import DeviceMemory
 
@@ -23,14 +25,23 @@ class ExpandableSegments:
         segments: those that there are, in the order they were made.
     """
 
-    def __init__(self, device: DeviceMemory, *, total_bytes: int, large_page_bytes: int) -> None:
+    def __init__(
+        self,
+        device: DeviceMemory,
+        *,
+        total_bytes: int,
+        large_page_bytes: int,
+        ages: Iterator[int] | None = None,
+    ) -> None:
         """None yet.
 
         Args:
             device: where memory comes from.
             total_bytes: of the card; a segment has addresses for 1 1/8 of it.
             large_page_bytes: what segments of large blocks are mapped by; of small ones it is 2 MiB.
+            ages: the order of new blocks; None where it is that of their addresses.
         """
+        self._ages = ages
         self.segments: dict[Segment, None] = {}
         self._device = device
         self._range_bytes = total_bytes + total_bytes // 8
@@ -70,17 +81,25 @@ class ExpandableSegments:
         middle = block
         if begin > block.address:
             middle = block.split(begin - block.address)
-            free_blocks.insert(block)
+            if self._ages is not None:
+                middle.order = block.order
+            self._insert_new(block)
         if middle.size_bytes > end - begin:
-            free_blocks.insert(middle.split(end - begin))
+            self._insert_new(middle.split(end - begin))
         middle.is_mapped = False
         self._device.release(end - begin)
-        middle = _merge_unmapped(middle)
+        middle = self._merge_unmapped(middle)
         if middle.is_whole:
             del self.segments[segment]
             self._device.displace(middle.address, segment.size_bytes)
         else:
             free_blocks.insert_unmapped(middle)
+
+    def _insert_new(self, block: Block) -> None:
+        """A free block that is new, as its order says."""
+        if self._ages is not None:
+            block.order = next(self._ages)
+        block.segment.free_blocks.insert(block)
 
     def _find(self, free_blocks: FreeBlocks, size_bytes: int) -> Block:
         """The lowest place with that much room, which may be a free block and what is unmapped after it."""
@@ -94,6 +113,8 @@ class ExpandableSegments:
         address = self._device.place(range_bytes)
         segment = Segment(address, range_bytes, free_blocks, page_bytes)
         self.segments[segment] = None
+        if self._ages is not None:
+            segment.head.order = next(self._ages)
         free_blocks.insert_unmapped(segment.head)
         return segment.head
 
@@ -105,7 +126,10 @@ class ExpandableSegments:
         free_blocks = block.segment.free_blocks
         free_blocks.remove_unmapped(block)
         if mapped_bytes < block.size_bytes:
-            free_blocks.insert_unmapped(block.split(mapped_bytes))
+            rest = block.split(mapped_bytes)
+            if self._ages is not None:
+                rest.order = next(self._ages)
+            free_blocks.insert_unmapped(rest)
         block.is_mapped = True
         before, after = block.prev, block.next
         if after is not None and after.is_free:
@@ -114,8 +138,25 @@ class ExpandableSegments:
         if before is not None and before.is_free:
             free_blocks.remove(before)
             before.absorb_next()
+            if self._ages is not None:
+                before.order = block.order
             block = before
         free_blocks.insert(block)
+        return block
+
+    def _merge_unmapped(self, block: Block) -> Block:
+        """Join a block that lost its memory with what has none beside it."""
+        free_blocks = block.segment.free_blocks
+        before, after = block.prev, block.next
+        if after is not None and not after.is_mapped:
+            free_blocks.remove_unmapped(after)
+            block.absorb_next()
+        if before is not None and not before.is_mapped:
+            free_blocks.remove_unmapped(before)
+            before.absorb_next()
+            if self._ages is not None:
+                before.order = block.order
+            return before
         return block
 
 
@@ -125,17 +166,3 @@ def _has_room(block: Block | None, size_bytes: int) -> bool:
         room_bytes += block.size_bytes
         block = block.next
     return room_bytes >= size_bytes
-
-
-def _merge_unmapped(block: Block) -> Block:
-    """Join a block that lost its memory with what has none beside it."""
-    free_blocks = block.segment.free_blocks
-    before, after = block.prev, block.next
-    if after is not None and not after.is_mapped:
-        free_blocks.remove_unmapped(after)
-        block.absorb_next()
-    if before is not None and not before.is_mapped:
-        free_blocks.remove_unmapped(before)
-        before.absorb_next()
-        return before
-    return block

@@ -6,9 +6,25 @@ a virtual card, with events at random.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
 
 from profiler.process.tested import release
+
+
+class BlockOrder(StrEnum):
+    """Which of several free blocks of one size serves a request.
+
+    `address`: the one at the lowest address (`BlockComparatorSize`); where a driver puts a segment, only the
+    driver knows. `block`: the one whose block was made first (`BlockComparatorRegistrationCounter`,
+    pytorch/pytorch#178362). `segment`: one of the oldest segment, and there at the lowest address
+    (`BlockComparatorSizeCounterAddress`, pytorch/pytorch#183591).
+    """
+
+    ADDRESS = "address"
+    BLOCK = "block"
+    SEGMENT = "segment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +40,7 @@ class Rules:
         private_pools_expand: whether `expandable_segments` holds for private pools (`alloc_block`).
         pools_keep_cache: whether nothing cached is given back while requests go to a private pool; later only
             while a graph is captured (`malloc`, `release_cached_blocks`).
-        orders_by_address: whether of free blocks of one size the one at the lowest address is taken
-            (`BlockComparatorSize`); later of the oldest segment, and there at the lowest address
-            (`BlockComparatorSizeCounterAddress`). Where a driver puts a segment, only the driver knows.
+        order: which of several free blocks of one size is taken.
         others_begin_at_last: whether `>` in a list of `roundup_power2_divisions` overwrites the power of 2
             before it too (`parseRoundUpPower2Divisions`).
     """
@@ -36,75 +50,61 @@ class Rules:
     expands_with_limits: bool
     private_pools_expand: bool
     pools_keep_cache: bool
-    orders_by_address: bool
+    order: BlockOrder
     others_begin_at_last: bool
 
 
-_SETTINGS_2_4 = (
-    "backend",
-    "expandable_segments",
-    "max_split_size_mb",
-    "garbage_collection_threshold",
-    "roundup_power2_divisions",
-    "release_lock_on_cudamalloc",
-    "release_lock_on_hipmalloc",
-    "pinned_use_cuda_host_register",
-    "pinned_use_hip_host_register",
-    "pinned_num_register_threads",
+_OLDEST = Rules(
+    since="2.4",
+    settings=(
+        "backend",
+        "expandable_segments",
+        "max_split_size_mb",
+        "garbage_collection_threshold",
+        "roundup_power2_divisions",
+        "release_lock_on_cudamalloc",
+        "release_lock_on_hipmalloc",
+        "pinned_use_cuda_host_register",
+        "pinned_use_hip_host_register",
+        "pinned_num_register_threads",
+    ),
+    expands_with_limits=False,
+    private_pools_expand=False,
+    pools_keep_cache=True,
+    order=BlockOrder.ADDRESS,
+    others_begin_at_last=True,
 )
-_SETTINGS_2_13 = (
-    *_SETTINGS_2_4,
-    "max_non_split_rounding_mb",
-    "large_segment_size_mb",
-    "per_process_memory_fraction",
+
+
+def _changed(rules: Rules, since: str, *settings: str, **changes: Any) -> Rules:
+    """What a release made of the rules before it: settings that it added, and rules that it changed."""
+    return replace(rules, since=since, settings=(*rules.settings, *settings), **changes)
+
+
+_2_5 = _changed(_OLDEST, "2.5", expands_with_limits=True, private_pools_expand=True)
+_2_6 = _changed(_2_5, "2.6", "max_non_split_rounding_mb", "pinned_use_background_threads")
+_2_9 = _changed(_2_6, "2.9", "graph_capture_record_stream_reuse")
+_2_10 = _changed(
+    _2_9, "2.10", "per_process_memory_fraction", "pinned_reserve_segment_size_mb", others_begin_at_last=False
+)
+_2_11 = _changed(_2_10, "2.11", "large_segment_size_mb")
+_2_12 = _changed(
+    _2_11,
+    "2.12",
     "throw_on_cudamalloc_oom",
-    "graph_capture_record_stream_reuse",
-    "pinned_use_background_threads",
     "pinned_free_catch_all",
-    "pinned_reserve_segment_size_mb",
+    order=BlockOrder.BLOCK,
+)
+NEWEST = _changed(
+    _2_12,
+    "2.13",
     "pinned_max_round_threshold_mb",
     "pinned_max_cached_size_mb",
+    pools_keep_cache=False,
+    order=BlockOrder.SEGMENT,
 )
-RELEASES = (
-    Rules(
-        since="2.4",
-        settings=_SETTINGS_2_4,
-        expands_with_limits=False,
-        private_pools_expand=False,
-        pools_keep_cache=True,
-        orders_by_address=True,
-        others_begin_at_last=True,
-    ),
-    Rules(
-        since="2.5",
-        settings=_SETTINGS_2_4,
-        expands_with_limits=True,
-        private_pools_expand=True,
-        pools_keep_cache=True,
-        orders_by_address=True,
-        others_begin_at_last=True,
-    ),
-    Rules(
-        since="2.6",
-        settings=(*_SETTINGS_2_4, "max_non_split_rounding_mb", "pinned_use_background_threads"),
-        expands_with_limits=True,
-        private_pools_expand=True,
-        pools_keep_cache=True,
-        orders_by_address=True,
-        others_begin_at_last=True,
-    ),
-    Rules(
-        since="2.13",
-        settings=_SETTINGS_2_13,
-        expands_with_limits=True,
-        private_pools_expand=True,
-        pools_keep_cache=False,
-        orders_by_address=False,
-        others_begin_at_last=False,
-    ),
-)
+RELEASES = (_OLDEST, _2_5, _2_6, _2_9, _2_10, _2_11, _2_12, NEWEST)
 """The oldest first."""
-NEWEST = RELEASES[-1]
 
 
 def rules_of(version: str) -> Rules:

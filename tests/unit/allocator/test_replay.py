@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -144,7 +146,7 @@ def test_segments_hold_what_is_reserved_and_allocated_and_nothing_is_left_at_the
     for segment in done.segments:
         assert sum(block.size_bytes for block in segment.blocks) == segment.size_bytes
         states = [block.state for block in segment.blocks]
-        assert (BlockState.INACTIVE, BlockState.INACTIVE) not in zip(states, states[1:], strict=False)
+        assert (BlockState.INACTIVE, BlockState.INACTIVE) not in pairwise(states)
     rest = replay([*events, *map(free, live), EMPTY_CACHE], settings=settings)
     assert (rest.allocated_bytes, rest.requested_bytes, rest.reserved_bytes) == (0, 0, 0)
     assert rest.segments == ()

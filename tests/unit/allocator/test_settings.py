@@ -35,7 +35,7 @@ def test_a_list_of_divisions_speaks_of_powers_of_2_in_mib() -> None:
     assert read.roundup_power2_divisions == (*[1] * 9, 2, 4, *[8] * 5)
 
 
-def test_before_2_13_the_rest_of_a_list_began_at_its_last_power_of_2() -> None:
+def test_before_2_10_the_rest_of_a_list_began_at_its_last_power_of_2() -> None:
     read = read_settings("roundup_power2_divisions:[256:1,512:2,1024:4,>:8]", OLDEST)
     assert read.roundup_power2_divisions == (*[1] * 9, 2, *[8] * 6)
 
@@ -58,7 +58,15 @@ def test_what_is_not_replayed_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "since"), [("2.4.1", "2.4"), ("2.5.1+cu121", "2.5"), ("2.9.1", "2.6"), ("2.3.0", "2.4")]
+    ("version", "since"),
+    [
+        ("2.4.1", "2.4"),
+        ("2.5.1+cu121", "2.5"),
+        ("2.8.0", "2.6"),
+        ("2.12.1", "2.12"),
+        ("2.14.1", "2.13"),
+        ("2.3.0", "2.4"),
+    ],
 )
 def test_a_release_has_the_rules_of_the_last_change_before_it(version: str, since: str) -> None:
     assert rules_of(version).since == since
