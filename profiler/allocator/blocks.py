@@ -53,6 +53,9 @@ class Block:
         "segment",
         "size_bytes",
     )
+    birth: int
+    key: int
+    requested_bytes: int
 
     def __init__(
         self, segment: Segment, address: int, size_bytes: int, prev: Block | None, following: Block | None

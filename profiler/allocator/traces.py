@@ -38,22 +38,14 @@ class Recorded(NamedTuple):
     pool: int = 0
 
 
-def events_of_history(history: History, *, capacity_bytes: int | None = None) -> tuple[ReplayEvent, ...]:
-    """The events of a recorded history, which says nothing of streams and pools.
-
-    Args:
-        history: from the process's first request on.
-        capacity_bytes: what the card had free for the process; see `to_events`.
-    """
+def recorded_history(history: History) -> list[Recorded]:
+    """The events of a history of ours, which says nothing of streams and pools."""
     events = chain.from_iterable(phase.events for phase in history.phases)
-    return to_events(
-        [Recorded(event.kind, event.number, event.size_bytes) for event in events],
-        capacity_bytes=capacity_bytes,
-    )
+    return [Recorded(event.kind, event.number, event.size_bytes) for event in events]
 
 
-def events_of_trace(trace: Trace, *, capacity_bytes: int | None = None) -> tuple[ReplayEvent, ...]:
-    """The events of an explained run, as `events_of_history`.
+def recorded_trace(trace: Trace) -> list[Recorded]:
+    """The events of an explained run, as `recorded_history`.
 
     An allocation of such a trace has the size of its block, which is what was asked for and the rest of a
     free block that was not split; a free has what was asked for. So a block that is never freed asks for all
@@ -61,10 +53,7 @@ def events_of_trace(trace: Trace, *, capacity_bytes: int | None = None) -> tuple
     """
     events = list(chain.from_iterable(phase.events for phase in trace.phases))
     asked = {event.number: event.size_bytes for event in events if event.kind is EventKind.FREE}
-    return to_events(
-        [Recorded(event.kind, event.number, _asked(event, asked)) for event in events],
-        capacity_bytes=capacity_bytes,
-    )
+    return [Recorded(event.kind, event.number, _asked(event, asked)) for event in events]
 
 
 def _asked(event: TraceEvent, asked: Mapping[int | None, int]) -> int:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from profiler.allocator.replay import Replay, replay
 from profiler.allocator.rules import rules_of
 from profiler.allocator.settings import read_settings
-from profiler.allocator.traces import events_of_history, events_of_trace, read_device_trace, to_events
+from profiler.allocator.traces import read_device_trace, recorded_history, recorded_trace, to_events
 from profiler.jobs.job import JobSpec
 from profiler.records.history import read_history
 from profiler.records.schema import PhaseName
@@ -191,7 +191,7 @@ def test_a_recorded_history_replayed_has_the_peaks_of_the_run(
 ) -> None:
     path = tmp_path / "history.jsonl"
     peaks = virtual_gpu("rtx-4090", _record_history, str(path))
-    done = replay(events_of_history(read_history(path)), settings=_settings(""))
+    done = replay(to_events(recorded_history(read_history(path))), settings=_settings(""))
     assert [done.allocated_peak_bytes, done.reserved_peak_bytes] == peaks
 
 
@@ -236,7 +236,7 @@ def _replay_explained(text: str) -> tuple[list[int], list[int]]:
 
     def read(path: Path) -> Any:
         trace = read_trace(path)
-        traces.append(replay(events_of_trace(trace), settings=_settings(spec.alloc_conf)))
+        traces.append(replay(to_events(recorded_trace(trace)), settings=_settings(spec.alloc_conf)))
         return trace
 
     parts = SimpleNamespace(Popen=ForkedWorker, DEVNULL=subprocess.DEVNULL)
