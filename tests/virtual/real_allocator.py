@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NUM_STREAMS = 3
 FREE_BYTES = GIB
-CARD = {"total_bytes": 24 * GIB, "context_bytes": 24 * GIB - FREE_BYTES}
+CARD: dict[str, Any] = {"total_bytes": 24 * GIB, "context_bytes": 24 * GIB - FREE_BYTES}
 """Little is free, so that memory runs out; the addresses of an expandable segment go by the total."""
 _BORDERS = (1, 512, MIB, 2 * MIB, 10 * MIB, 20 * MIB, 32 * MIB)
 _FIGURES = ("allocated_bytes", "reserved_bytes", "active_bytes", "requested_bytes")
@@ -191,8 +191,8 @@ def run_at_random(conf: str, seed: int, num_events: int, with_pools: bool) -> di
         real, ours = twins.figures()
         if real != ours:
             return {"difference": f"{conf!r}, seed {seed}, event {index} ({step}): torch {real}, ours {ours}"}
-    ours = twins.replayed
-    return {"difference": "", "retries": ours.num_alloc_retries, "failures": ours.num_ooms}
+    replayed = twins.replayed
+    return {"difference": "", "retries": replayed.num_alloc_retries, "failures": replayed.num_ooms}
 
 
 def _step(twins: Twins, rng: random.Random, share: float, with_pools: bool) -> str:
