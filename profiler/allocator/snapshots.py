@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,15 +55,28 @@ def read_recorded(path: Path, *, device: int | None = None) -> RecordedFile:
         device: of a snapshot; None for the one that most happened on.
 
     Raises:
-        ConfigError: it holds no trace.
-        OSError: it cannot be read.
+        ConfigError: it cannot be read, or holds no trace.
     """
-    if path.name.endswith(_LINES):
+    try:
+        return _read_lines(path) if path.name.endswith(_LINES) else _read_pickle(path, device)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _read_lines(path: Path) -> RecordedFile:
+    """A history or trace of ours."""
+    try:
         history = read_history(path)
-        recorded = recorded_history(history) if history.phases else recorded_trace(read_trace(path))
-        if not recorded:
-            raise ConfigError(f"{path} holds no events of the allocator")
-        return RecordedFile(recorded=recorded)
+    except (EOFError, zlib.error):
+        raise ConfigError(f"{path} is not complete") from None
+    recorded = recorded_history(history) if history.phases else recorded_trace(read_trace(path))
+    if not recorded:
+        raise ConfigError(f"{path} holds no events of the allocator")
+    return RecordedFile(recorded=recorded)
+
+
+def _read_pickle(path: Path, device: int | None) -> RecordedFile:
+    """A snapshot of torch's."""
     snapshot = _unpickle(path)
     try:
         return _read_snapshot(snapshot, path, device)
