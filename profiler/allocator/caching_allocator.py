@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from profiler.allocator.blocks import Segment
-from profiler.allocator.device_memory import DeviceMemory
+from profiler.allocator.device_memory import DeviceMemory, OutOfMemory
 from profiler.allocator.expandable import ExpandableSegments
 from profiler.allocator.pools import PoolPair
 from profiler.allocator.rules import BlockOrder
@@ -22,21 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from profiler.allocator.blocks import Block, FreeBlocks
-
-
-class OutOfMemory(Exception):  # noqa: N818 - torch's own word, OutOfMemoryError, is another class
-    """A request found no memory, on the card or among what is cached.
-
-    Attributes:
-        requested_bytes: what was asked for.
-        segment_bytes: the segment that could not be made, which torch's message names.
-    """
-
-    def __init__(self, requested_bytes: int, segment_bytes: int) -> None:
-        """A request that failed."""
-        super().__init__(requested_bytes, segment_bytes)
-        self.requested_bytes = requested_bytes
-        self.segment_bytes = segment_bytes
 
 
 class CachingAllocator:
@@ -227,7 +212,9 @@ class CachingAllocator:
             pool: a private pool that nothing uses, for its segments alone; 0 for all that may be given back.
         """
         if not pool:
-            if not self._underway:
+            if self._underway:
+                self._release_unused_pools()
+            else:
                 self._release_cached()
             return
         if self._pools[pool].use_count == 0:
@@ -294,6 +281,10 @@ class CachingAllocator:
         """`release_cached_blocks`: all that waits is awaited, and all that may be is given back."""
         self.process_events()
         self._release_blocks(self._own)
+        self._release_unused_pools()
+
+    def _release_unused_pools(self) -> None:
+        """What private pools have that nothing uses any more (`graph_pools_freeable`)."""
         for pool in self._pools.values():
             if pool.use_count == 0:
                 self._release_blocks(pool)

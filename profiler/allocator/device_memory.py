@@ -14,6 +14,21 @@ PAGE_BYTES = 2 * MIB
 """What memory is given out by: `cuMemGetAllocationGranularity` of the cards of the catalogue."""
 
 
+class OutOfMemory(Exception):  # noqa: N818 - torch's own word, OutOfMemoryError, is another class
+    """A request found no memory, on the card or among what is cached.
+
+    Attributes:
+        requested_bytes: what was asked for.
+        segment_bytes: the segment that could not be made, which torch's message names.
+    """
+
+    def __init__(self, requested_bytes: int, segment_bytes: int) -> None:
+        """A request that failed."""
+        super().__init__(requested_bytes, segment_bytes)
+        self.requested_bytes = requested_bytes
+        self.segment_bytes = segment_bytes
+
+
 class DeviceMemory:
     """The memory of a card as one process may have it, and where it lies.
 

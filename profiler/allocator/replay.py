@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from profiler.allocator.caching_allocator import CachingAllocator, OutOfMemory
+from profiler.allocator.caching_allocator import CachingAllocator
+from profiler.allocator.device_memory import OutOfMemory
 from profiler.allocator.events import Action
 from profiler.allocator.segments import SegmentView, view_segments
 

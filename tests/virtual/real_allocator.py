@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from profiler.allocator.caching_allocator import CachingAllocator, OutOfMemory
+from profiler.allocator.caching_allocator import CachingAllocator
+from profiler.allocator.device_memory import OutOfMemory
 from profiler.allocator.rules import rules_of
 from profiler.allocator.settings import read_settings
 from profiler.units import GIB, MIB
@@ -179,6 +180,7 @@ def run_at_random(conf: str, seed: int, num_events: int, with_pools: bool) -> di
     """
     rng = random.Random(seed)
     torch.cuda.init()
+    with_pools = with_pools and hasattr(torch._C, "_cuda_endAllocateToPool")  # since 2.9
     twins = Twins(conf)
     share = 0.5
     for index in range(num_events):

@@ -14,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from profiler.allocator.caching_allocator import CachingAllocator
 from profiler.allocator.replay import Replay, replay
 from profiler.allocator.rules import rules_of
 from profiler.allocator.settings import read_settings
@@ -22,6 +23,7 @@ from profiler.jobs.job import JobSpec
 from profiler.records.history import read_history
 from profiler.records.schema import PhaseName
 from profiler.units import MIB
+from tests.versions import needs
 from tests.virtual.jobs import ForkedWorker, a_job, a_model
 from tests.virtual.real_allocator import CARD, NUM_STREAMS, Twins, draw_conf, run_at_random
 
@@ -248,3 +250,24 @@ def _replay_explained(text: str) -> tuple[list[int], list[int]]:
         [peak.allocated_bytes, peak.reserved_bytes],
         [done.allocated_peak_bytes, done.reserved_peak_bytes],
     )
+
+
+@needs(torch="2.10")  # `no_split`
+def test_a_pool_that_does_not_split_gives_whole_segments(virtual_gpu: WarmMachines) -> None:
+    allocator = CachingAllocator()
+    allocator.use_pool(1, is_split=False)
+    for size_bytes in UNSPLIT:
+        allocator.malloc(size_bytes, pool=1)
+    seen = virtual_gpu("rtx-4090", _allocate_unsplit)
+    assert seen == [allocator.allocated_bytes, allocator.reserved_bytes] == [44 * MIB, 44 * MIB]
+
+
+UNSPLIT = (3 * MIB, 3 * MIB, 512, 512)
+
+
+def _allocate_unsplit() -> list[int]:
+    pool = torch.cuda.MemPool(no_split=True)
+    with torch.cuda.use_mem_pool(pool):
+        tensors = [torch.empty(size_bytes, dtype=torch.uint8, device="cuda") for size_bytes in UNSPLIT]
+    assert len(tensors) == len(UNSPLIT)
+    return [torch.cuda.memory_allocated(), torch.cuda.memory_reserved()]

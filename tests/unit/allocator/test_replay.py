@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.allocator.caching_allocator import CachingAllocator, OutOfMemory
+from profiler.allocator.caching_allocator import CachingAllocator
+from profiler.allocator.device_memory import OutOfMemory
 from profiler.allocator.events import Action, ReplayEvent
 from profiler.allocator.replay import Failure, replay
 from profiler.allocator.segments import BlockState, BlockView
