@@ -1,4 +1,4 @@
-"""What a file with a trace says: one of ours, or the pickle of `torch.cuda.memory._dump_snapshot`."""
+"""What a file with a trace says: one of ours, or the pickle of a memory snapshot of torch's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LINES = (".jsonl", ".jsonl.gz")
-_HINT = "torch.cuda.memory._record_memory_history() before the work, and _dump_snapshot(FILE) after it"
+_HINT = "docs/replay.md says how a script records one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Recorded traces as events to replay: ours, and those of `torch.cuda.memory._snapshot`."""
+"""Recorded traces as events to replay: ours, and those of torch's memory snapshots."""
 
 from __future__ import annotations
 

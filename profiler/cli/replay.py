@@ -21,7 +21,7 @@ Snapshot = Annotated[
     Path,
     typer.Argument(
         metavar="SNAPSHOT",
-        help="A pickle of torch.cuda.memory._dump_snapshot, or a history or trace of peakvram (.jsonl).",
+        help="A memory snapshot of torch's (a pickle), or a history or trace of peakvram's (.jsonl).",
         show_default=False,
     ),
 ]
