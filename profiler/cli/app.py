@@ -33,6 +33,7 @@ COMMANDS = (
     "exec",
     "report",
     "compare",
+    "replay",
     "fit",
     "verify",
     "validate",

@@ -18,7 +18,7 @@ from profiler.jobs.alloc_conf import parse_alloc_conf
 from profiler.jobs.problems import nearest_hint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 _WHOLE = re.compile(r"[+-]?(\d+)", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -34,11 +34,18 @@ def check_alloc_conf(text: str) -> None:
     Raises:
         ConfigError: the installed torch has no such setting, or does not take such a value.
     """
-    options = parse_alloc_conf(text)
-    segment_mb = _whole(options.get("large_segment_size_mb", str(_SEGMENT_MB)))
+    check_options(parse_alloc_conf(text), [name for name in _RULES if _is_in_torch(name)])
+
+
+def check_options(options: Mapping[str, str], known: Sequence[str]) -> None:
+    """Makes sure that a torch which knows some settings takes these.
+
+    Raises:
+        ConfigError: it has no such setting, or does not take such a value.
+    """
+    segment_mb = read_whole(options.get("large_segment_size_mb", str(_SEGMENT_MB)))
     for key, value in options.items():
-        if key not in _RULES or not _is_in_torch(key):
-            known = [name for name in _RULES if _is_in_torch(name)]
+        if key not in known:
             raise ConfigError(f"alloc_conf: torch has no setting {key!r}", hint=nearest_hint(key, known))
         expected, takes = _RULES[key]
         if not takes(value, _SEGMENT_MB if segment_mb is None else segment_mb):
@@ -46,7 +53,7 @@ def check_alloc_conf(text: str) -> None:
             raise ConfigError(f"alloc_conf: {key} does not take {value!r}", hint=f"it takes {shown}")
 
 
-def _whole(text: str) -> int | None:
+def read_whole(text: str) -> int | None:
     """A whole number as C reads it: what follows the digits does not count; one below 0 is beyond all."""
     match = _WHOLE.match(text)
     if match is None or len(match[1]) > 18:
@@ -54,13 +61,14 @@ def _whole(text: str) -> int | None:
     return 2**64 - int(match[1]) if text.startswith("-") and int(match[1]) else int(match[1])
 
 
-def _decimal(text: str) -> float | None:
+def read_decimal(text: str) -> float | None:
+    """A decimal number as C reads it: what follows it does not count."""
     match = _DECIMAL.match(text)
     return float(match[0]) if match else None
 
 
 def _is_power_of_2(text: str) -> bool:
-    number = _whole(text)
+    number = read_whole(text)
     return number is not None and number > 0 and number & (number - 1) == 0
 
 
@@ -69,35 +77,35 @@ def _is_truth_value(text: str, _: int) -> bool:
 
 
 def _is_segment(text: str, _: int) -> bool:
-    number = _whole(text)
+    number = read_whole(text)
     return number is not None and number > 10
 
 
 def _is_block(text: str, segment_mb: int) -> bool:
-    number = _whole(text)
+    number = read_whole(text)
     return number is not None and number >= segment_mb
 
 
 def _is_count(text: str, _: int) -> bool:
-    number = _whole(text)
+    number = read_whole(text)
     return number is not None and number > 0
 
 
 def _is_size(text: str, _: int) -> bool:
-    return _whole(text) is not None
+    return read_whole(text) is not None
 
 
 def _is_thread_count(text: str, _: int) -> bool:
-    return _is_power_of_2(text) and (_whole(text) or 0) <= _MAX_THREADS
+    return _is_power_of_2(text) and (read_whole(text) or 0) <= _MAX_THREADS
 
 
 def _is_threshold(text: str, _: int) -> bool:
-    share = _decimal(text)
+    share = read_decimal(text)
     return share is not None and 0 < share < 1
 
 
 def _is_fraction(text: str, _: int) -> bool:
-    share = _decimal(text)
+    share = read_decimal(text)
     return share is not None and 0 <= share <= 1
 
 
@@ -111,7 +119,7 @@ def _are_divisions(text: str, _: int) -> bool:
 def _is_division(text: str) -> bool:
     limit, _, number = text.partition(":")
     is_limit = limit == ">" or _is_power_of_2(limit)
-    return is_limit and ":" not in number and (_whole(number) == 0 or _is_power_of_2(number))
+    return is_limit and ":" not in number and (read_whole(number) == 0 or _is_power_of_2(number))
 
 
 _TRUTH_VALUE = ("True or False", _is_truth_value)

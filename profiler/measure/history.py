@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from profiler.records.history import Event, EventKind, PhaseEvents, Stack, append_phase
+from profiler.records.history import KINDS, Event, EventKind, PhaseEvents, Stack, append_phase
 from profiler.resources import PACKAGE_ROOT
 from profiler.virtual.torch_private import HISTORY, RECORD_HISTORY
 
@@ -29,18 +29,6 @@ while its phase lasts; a whole run of three steps of an 8B model
 makes some tens of thousands."""
 
 _MAX_FRAMES = 10
-KINDS = {
-    "alloc": EventKind.ALLOC,
-    "free_requested": EventKind.FREE,
-    "free_completed": EventKind.FREE_COMPLETED,
-    "segment_alloc": EventKind.SEGMENT_ALLOC,
-    "segment_free": EventKind.SEGMENT_FREE,
-    "segment_map": EventKind.SEGMENT_MAP,
-    "segment_unmap": EventKind.SEGMENT_UNMAP,
-    "oom": EventKind.OOM,
-}
-"""torch's names of what the allocator did."""
-
 _OF_SEGMENTS = frozenset(
     {EventKind.SEGMENT_ALLOC, EventKind.SEGMENT_FREE, EventKind.SEGMENT_MAP, EventKind.SEGMENT_UNMAP}
 )

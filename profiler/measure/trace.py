@@ -14,9 +14,9 @@ import torch
 from profiler.measure.allocator import live_blocks
 from profiler.measure.block_sizes import BlockSizes
 from profiler.measure.components import owned_tensors, workspace_size
-from profiler.measure.history import KINDS, MAX_ENTRIES, Names, Ring, short_name
+from profiler.measure.history import MAX_ENTRIES, Names, Ring, short_name
 from profiler.measure.marks import ModuleMarks, read_mark
-from profiler.records.history import EventKind, Stack, append_phase
+from profiler.records.history import KINDS, EventKind, Stack, append_phase
 from profiler.records.trace import LOOP, Mark, Owned, PhaseTrace, TraceEvent
 from profiler.virtual.torch_private import DUMP_SNAPSHOT
 

@@ -40,6 +40,19 @@ class EventKind(StrEnum):
     OOM = "oom"
 
 
+KINDS = {
+    "alloc": EventKind.ALLOC,
+    "free_requested": EventKind.FREE,
+    "free_completed": EventKind.FREE_COMPLETED,
+    "segment_alloc": EventKind.SEGMENT_ALLOC,
+    "segment_free": EventKind.SEGMENT_FREE,
+    "segment_map": EventKind.SEGMENT_MAP,
+    "segment_unmap": EventKind.SEGMENT_UNMAP,
+    "oom": EventKind.OOM,
+}
+"""torch's names of what the allocator did."""
+
+
 class Event(NamedTuple):
     """One event.
 

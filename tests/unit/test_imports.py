@@ -36,6 +36,7 @@ FLOORS = [
     ("virtual",),
     ("formula",),
     ("process",),
+    ("allocator",),
     ("measure",),
     ("workload",),
     ("execute",),
@@ -55,7 +56,7 @@ INNER_FLOORS = {
 """The same within a room."""
 WITHOUT_TORCH = {
     *("units", "errors", "resources", "text", "values", "files", "jobs", "hardware", "records", "formula"),
-    *("estimate", "fit", "report", "evidence", "cli"),
+    *("allocator", "estimate", "fit", "report", "evidence", "cli"),
 }
 
 
