@@ -1,0 +1,71 @@
+"""The saboteur: `python -m tests.faults`; see `scripts/faults`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.builders import ROOT
+from tests.faults.kinds import KINDS
+
+_UNFIT = 3
+_PRIVATE = ("--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+def main() -> int:
+    """Read the options, and go on in namespaces of our own."""
+    options = _read_options()
+    unshare = _find_unshare()
+    if unshare is None:
+        sys.stderr.write(
+            "error: /tmp and /dev/shm cannot be made private here\n"
+            "hint: it takes Linux with `unshare`, and root or user namespaces\n"
+        )
+        return _UNFIT
+    home = Path(tempfile.mkdtemp(prefix="faults-"))
+    try:
+        order = json.dumps(vars(options) | {"home": str(home)})
+        # Ctrl-C reaches both of us; it is for the saboteur to say how far it came.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        command = [*unshare, sys.executable, "-m", "tests.faults.enter", order]
+        return subprocess.run(command, cwd=ROOT, check=False).returncode
+    finally:
+        if not options.keep or not any((home / "kept").glob("*")):
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def _read_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
+    parser.add_argument("--count", type=int, default=1000, metavar="N", help="so many faults (1000)")
+    parser.add_argument(
+        "--seed", type=int, default=int(time.time()), help="of what is left to chance; printed"
+    )
+    parser.add_argument(
+        "--kind", action="append", choices=tuple(KINDS), help="only of this kind; may be repeated"
+    )
+    parser.add_argument(
+        "--cold", type=float, default=0.05, metavar="SHARE", help="of commands started as a user does"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the folders of what went wrong")
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    return parser.parse_args()
+
+
+def _find_unshare() -> list[str] | None:
+    for own_user in ([], ["--map-root-user"]):
+        command = ["unshare", *own_user, *_PRIVATE]
+        trial = [*command, "mount", "-t", "tmpfs", "none", "/tmp"]
+        if shutil.which("unshare") and not subprocess.run(trial, check=False, capture_output=True).returncode:
+            return command
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
