@@ -76,9 +76,13 @@ def _leave_with_parent(parent: int, directories: Sequence[str]) -> None:
 
 
 def _stay(parent: int) -> None:
-    """From now on stdin tells of the parent's end; jobs get signals handled as in any fresh process."""
+    """From now on stdin tells of the parent's end; jobs end by signals as any program does.
+
+    Python's own answer to SIGINT is an exception, which would pass for an error of the job.
+    """
     signal_at_end_of(parent, 0)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _import_libraries() -> None:

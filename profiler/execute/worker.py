@@ -255,6 +255,7 @@ def run_process(directory: str, *, parent: int | None = None) -> NoReturn:
         directory: what parent and worker share.
         parent: the process not to outlive; None where whoever forked this one has seen to that.
     """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a KeyboardInterrupt would pass for an error of the job
     # A job nobody waits for would hold a GPU.
     if parent is not None and not signal_at_end_of(parent, signal.SIGKILL):
         os._exit(1)

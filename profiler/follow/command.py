@@ -14,6 +14,7 @@ from profiler.errors import ConfigError
 from profiler.execute.prepare import describe_device
 from profiler.files import reason_of
 from profiler.follow.gather import gather
+from profiler.follow.guard import Guard
 from profiler.follow.processes import end_processes, wait_for_processes
 from profiler.follow.seen import CommandEnd, Sampled
 from profiler.follow.surroundings import lay_out
@@ -81,6 +82,7 @@ def _follow(command: Sequence[str], leased: LeasedDevice, options: FollowOptions
         around = lay_out(
             directory, choice, base=os.environ, stop_after=options.stop_after, routing=options.routing
         )
+        opening.enter_context(Guard(directory))
         sampler = (
             None if isinstance(choice.gpu, Gpu) else opening.enter_context(UsedMemorySampler(choice.gpu))
         )

@@ -17,6 +17,7 @@ from pathlib import Path
 
 PREFIX = "peakvram-"
 _OWNER = ".owner"
+_OWNER_TO_BE = ".owner.new"
 _YOUNG_S = 10.0
 """So long a directory may be there before its owner has locked it."""
 
@@ -46,9 +47,10 @@ class ScratchDirectory(ExitStack):
         self.callback(shutil.rmtree, self.path, ignore_errors=True)
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(self.path / _OWNER, flags, 0o600)
+            descriptor = os.open(self.path / _OWNER_TO_BE, flags, 0o600)
             self.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            (self.path / _OWNER_TO_BE).rename(self.path / _OWNER)  # so that whoever finds it, finds it locked
         except BaseException:
             self.close()
             raise
@@ -65,13 +67,13 @@ def clear_leftovers(place: Path) -> None:
 
 def _is_left(path: Path) -> bool:
     status = path.lstat()
-    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
-    if not is_ours or time.time() - status.st_mtime < _YOUNG_S:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         return False
     try:
         descriptor = os.open(path / _OWNER, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return not any(path.iterdir())  # killed before it could lock it; no directory of ours without
+    except FileNotFoundError:  # killed before it could lock it, or about to; else no directory of ours
+        is_old = time.time() - status.st_mtime >= _YOUNG_S
+        return is_old and {entry.name for entry in path.iterdir()} <= {_OWNER_TO_BE}
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,8 +1,8 @@
-"""Commands that are started to be hurt: as a user starts them, or as forks of a process that has all imported.
+"""Commands that are started to be hurt: as a user starts them, or as forks of a process that imported all.
 
-A fork goes through the same `main` and the same code as the command proper; but what it would import is there, and
-so are the processes that it starts: the fork server and the workers, too, are forked and not executed. That takes
-half a second in place of ten, and is what makes many faults possible.
+A fork goes through the same `main` and the same code as the command proper, but what it would import is there;
+and the processes of peakvram that it starts, the fork server and the workers, are forked in turn and not executed.
+That takes half a second in place of ten, and is what makes many faults possible.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def import_all() -> None:
 def variables() -> dict[str, str]:
     """The environment of a command, with nothing of what this process is preloaded with."""
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "LC_ALL"}}
-    return kept | {"HOME": str(HOME / "home"), "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
+    # torch makes a directory for compiled code as soon as there is an optimizer: it is not ours.
+    torchs = {"TORCHINDUCTOR_CACHE_DIR": str(HOME / "home" / "inductor")}
+    return kept | torchs | {"HOME": str(HOME / "home"), "HF_HUB_OFFLINE": "1"}
 
 
 def _become(arguments: Sequence[str], output: Path, *, is_warm: bool) -> NoReturn:

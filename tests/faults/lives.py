@@ -107,7 +107,7 @@ def hurt(
     life: Life, kind: Kind, scene: Scene, commands: Sequence[Command], victims: Callable[[], Victims]
 ) -> None:
     """Do what the kind says, once or several times, and wait until all commands have ended."""
-    for _ in range(scene.rng.randint(1, kind.most)):
+    for _ in range(scene.rng.randint((kind.most + 1) // 2, kind.most)):
         found = wait_for_moment(scene, commands, victims, num_before=len(life.faults))
         if found is None:
             break
@@ -160,7 +160,7 @@ def check_leftovers(life: Life, scene: Scene) -> None:
 def play_sweep(kind: Kind, scene: Scene, stage: Stage) -> Life:
     """A sweep that is hurt, and resumed."""
     life = Life(command="sweep")
-    num_jobs = scene.rng.randint(3, 5) * (2 if kind.most > 1 else 1)
+    num_jobs = scene.rng.randint(3, 4) + (3 if kind.most > 1 else 0)
     study = new_study(f"study-{stage.num_lives}", scene.rng.sample(stage.jobs, num_jobs), stage.ledger)
     names = ("first", "second") if kind.name == "two-commands" else ("first",)
     commands = [start(study.arguments(), stage.output(name), is_warm=stage.is_warm) for name in names]

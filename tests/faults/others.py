@@ -27,38 +27,42 @@ if TYPE_CHECKING:
 
 SCRIPT = disks.HOME / "train.py"
 _TRAINING = """
-import os, torch
+import os, sys
+# What the script itself says when it is interrupted is not ours.
+said = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.dup2(said, 1), os.dup2(said, 2)
+import torch
 
 def train():
     model = torch.nn.Linear(64, 64, device="cuda")
-    optimizer = torch.optim.AdamW(model.parameters())
-    for step in range(30):
-        model(torch.ones(8, 64, device="cuda")).square().mean().backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    for step in range(20):
+        loss = model(torch.ones(8, 64, device="cuda")).square().mean()
+        loss.backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.01 * parameter.grad
 
-for number in range(6):
+for number in range(8):
     child = os.fork()
     if child == 0:
         train()
         raise SystemExit
     os.waitpid(child, 0)
 """
-# What the script itself says when it is interrupted is not ours.
-_SHELL = 'exec "$0" "$1" > "$2" 2>&1'
-_NUM_PACKED = 8
+_NUM_PACKED = 5
 
 
-def learn_others(stage: Stage) -> None:
-    """What `exec` and `explain` say where nothing is hurt."""
+def _learn(name: str, arguments: Callable[[Path, Stage], list[str]], stage: Stage) -> None:
+    """What `exec` or `explain` say where nothing is hurt."""
+    if name in stage.ledger.others:
+        return
     SCRIPT.write_text(_TRAINING)
-    for name, arguments in (("exec", _exec), ("explain", _explain)):
-        out = disks.DISK / name
-        out.mkdir()
-        life = Life(command=name)
-        run_again(life, stage, arguments(out, stage), f"reference-{name}")
-        assert not life.wrong, f"{life.wrong}: {life.told}"
-        stage.ledger.others[name] = _RESULTS[name](out)
+    out = disks.DISK / name
+    out.mkdir()
+    life = Life(command=name)
+    run_again(life, stage, arguments(out, stage), f"reference-{name}")
+    assert not life.wrong, f"{life.wrong}: {life.told}"
+    stage.ledger.others[name] = _RESULTS[name](out)
 
 
 def play_exec(kind: Kind, scene: Scene, stage: Stage) -> Life:
@@ -119,6 +123,7 @@ def _play(
     arguments: Callable[[Path, Stage], list[str]],
     next_run: Callable[[Path, Stage], list[str]],
 ) -> Life:
+    _learn(name, arguments, stage)
     life = Life(command=name)
     out = disks.DISK / f"{name}-{stage.num_lives}"
     out.mkdir()
@@ -159,8 +164,7 @@ def _agree(figures: Any, right: Any) -> bool:
 
 
 def _exec(out: Path, stage: Stage) -> list[str]:
-    said = stage.output("script")
-    command = ["sh", "-c", _SHELL, sys.executable, str(SCRIPT), str(said)]
+    command = [sys.executable, str(SCRIPT), str(stage.output("script"))]
     return ["exec", "--gpu", "rtx-4090", "--out", str(out / "result.json"), "--", *command]
 
 

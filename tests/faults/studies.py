@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "vocab_size": 512}
 MODEL = HOME / "model"
-NUM_JOBS = 12
+NUM_JOBS = 8
 
 
 def write_model() -> None:
