@@ -159,7 +159,7 @@ class Pool(ExitStack):
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_LIMIT_S)
         code = self._process.returncode
-        words = log.read_text(errors="replace").strip().splitlines()
+        words = _words(log)
         if code is not None and code < 0:
             return ForkServerDiedError(
                 f"the workers cannot start: {signal.Signals(-code).name} ended them",
@@ -189,6 +189,12 @@ class Pool(ExitStack):
         while self._selector.select(max(0.0, deadline_s - time.monotonic())):
             if not os.read(self._answers.fileno(), 1 << 16):
                 return
+
+
+def _words(log: Path) -> list[str]:
+    with suppress(OSError):  # what has ended the fork server may have taken its words as well
+        return log.read_text(errors="replace").strip().splitlines()
+    return []
 
 
 def _start(gpu: Gpu | RealGpu, families: Iterable[str], rooms: Rooms, log: Path) -> subprocess.Popen[bytes]:

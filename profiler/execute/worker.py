@@ -100,7 +100,7 @@ class Worker:
             except PeakvramError:
                 raise
             except Exception as error:  # whatever else the libraries raise is this job's outcome
-                _refuse_fault(error)
+                _refuse_fault(error, self._state)
                 outcome = self._outcome_of(error)
         self._write(outcome=outcome)
 
@@ -143,9 +143,15 @@ class Worker:
         replace_file(self._directory / REPORT, self._report.model_dump_json(), is_durable=False)
 
 
-def _refuse_fault(error: Exception) -> None:
+def _refuse_fault(error: Exception, state: StateLayout | None) -> None:
     """Raises what is wrong with this machine, where that is what an error of the libraries comes from."""
-    if not is_out_of_memory(error) and (fault := machine_fault(error)):
+    if not is_out_of_memory(error):
+        fault = machine_fault(error)
+    elif state is not None and state.num_host_refusals:  # its memory stands behind a virtual card's
+        fault = machine_fault(MemoryError())
+    else:
+        return
+    if fault is not None:
         raise MachineFaultError(f"the job could not be run: {fault[0]}", hint=fault[1]) from error
 
 

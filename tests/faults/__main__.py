@@ -48,10 +48,14 @@ def _read_options() -> argparse.Namespace:
         "--seed", type=int, default=int(time.time()), help="of what is left to chance; printed"
     )
     parser.add_argument(
-        "--kind", action="append", choices=tuple(KINDS), help="only of this kind; may be repeated"
+        "--kind", action="append", choices=tuple(KINDS), help="only of this kind; may be given again"
     )
     parser.add_argument(
-        "--cold", type=float, default=0.05, metavar="SHARE", help="of commands started as a user does"
+        "--cold",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="of commands that are started as a user does",
     )
     parser.add_argument("--keep", action="store_true", help="keep the folders of what went wrong")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")

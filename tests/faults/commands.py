@@ -1,8 +1,8 @@
 """Commands that are started to be hurt: as a user starts them, or as forks of a process that imported all.
 
-A fork goes through the same `main` and the same code as the command proper, but what it would import is there;
-and the processes of peakvram that it starts, the fork server and the workers, are forked in turn and not executed.
-That takes half a second in place of ten, and is what makes many faults possible.
+A fork goes through the same `main` and the same code as the command proper, but its imports are there already.
+The processes of peakvram that it starts, the fork server and the workers, are forked in turn, not executed. Half
+a second in place of ten: that is what makes many faults possible.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -97,6 +98,12 @@ def import_all() -> None:
         importlib.import_module(f"profiler.execute.{name}")
     for name in ("follow.command", "explain.run", "explain.effects", "report.terminal.exec"):
         importlib.import_module(f"profiler.{name}")
+    for name in ("peft.tuners.lora.bnb", "peft.utils.transformers_weight_conversion"):
+        importlib.import_module(name)
+    with suppress(ImportError, AttributeError):  # what every job of these transformers works out for itself
+        from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+        get_checkpoint_conversion_mapping("llama")
 
 
 def variables() -> dict[str, str]:
@@ -169,6 +176,9 @@ class ForkedProcess(subprocess.Popen[bytes]):
             try:
                 os.setsid()
                 self._be_program(args, given["env"], stdin, stdout, stderr)
+            except KeyboardInterrupt:  # as Python ends a program
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                signal.raise_signal(signal.SIGINT)
             except BaseException:
                 traceback.print_exc()
             _leave(1)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import errno
-import random
 import resource
 import signal
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from tests.faults import disks, processes
 from tests.faults.plants import plant_leftovers, plant_links, tear_a_record
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
@@ -25,7 +25,7 @@ _ERRORS = (errno.EIO, errno.EIO, errno.EDQUOT, errno.ENOSPC, errno.EROFS)
 _MAX_CALLS = 40  # so many calls on files go before the one that fails, at most
 _CALL_LIMIT_S = 2.0
 _WINDOW_S = (0.05, 0.6)  # for how long a disk is full
-_ROOMS = (0, 4096, 8192, 65536)  # and how many bytes there are then
+_ROOMS = (0, 0, 4096, 16384)  # and how many bytes there are then
 _PAGE = 4096
 
 
@@ -76,6 +76,9 @@ class Scene:
         return self.rng.uniform(*_WINDOW_S)
 
 
+_Inject: TypeAlias = "Callable[[Scene, Victims], str | None]"
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of faults.
@@ -91,11 +94,11 @@ class Kind:
     name: str
     share: int
     commands: tuple[str, ...]
-    inject: Callable[[Scene, Victims], str | None]
+    inject: _Inject
     most: int = 1
 
 
-def _signal_to(role: str, number: signal.Signals) -> Callable[[Scene, Victims], str | None]:
+def _signal_to(role: str, number: signal.Signals) -> _Inject:
     def inject(scene: Scene, victims: Victims) -> str | None:
         pids: list[int] = getattr(victims, role)
         if not pids:
@@ -103,6 +106,8 @@ def _signal_to(role: str, number: signal.Signals) -> Callable[[Scene, Victims], 
         pid = scene.rng.choice(pids)
         if role == "workers":
             scene.signals.add(number)
+        if role == "servers":  # a job that two of them have died with is taken for the cause
+            scene.signals.add(signal.SIGKILL)
         if number == signal.SIGKILL and scene.rng.random() < 0.3:
             return _at_a_call(scene, -number, pid=pid)
         return f"{number.name} to {pid}" if processes.send([pid], number) else None
@@ -119,8 +124,8 @@ def _several(scene: Scene, victims: Victims) -> str | None:
     sent = []
     for pid in chosen:
         number = scene.rng.choice(KILLS)
-        if pid in victims.workers:
-            scene.signals.add(number)
+        if pid in victims.workers or pid in victims.servers:
+            scene.signals.add(number if pid in victims.workers else signal.SIGKILL)
         if processes.send([pid], number):
             sent.append(f"{number.name} to {pid}")
     return ", ".join(sent) or None
@@ -143,7 +148,7 @@ def _failing_call(scene: Scene, victims: Victims) -> str | None:
     return _at_a_call(scene, scene.rng.choice(_ERRORS), pid=scene.rng.choice(pids))
 
 
-def _full(place: Path) -> Callable[[Scene, Victims], str | None]:
+def _full(place: Path) -> _Inject:
     def inject(scene: Scene, _victims: Victims) -> str | None:
         room_bytes = scene.rng.choice(_ROOMS)
         if not disks.fill(place, room_bytes=room_bytes):
@@ -162,16 +167,12 @@ def _read_only(scene: Scene, victims: Victims) -> str | None:
     return f"{victims.folder} is read-only"
 
 
-def _limit(
-    which: int, limit_of: Callable[[random.Random, int], int]
-) -> Callable[[Scene, Victims], str | None]:
+def _limit(which: int, limit_of: Callable[[random.Random, int], int]) -> _Inject:
     def inject(scene: Scene, victims: Victims) -> str | None:
         if not victims.all:
             return None
-        role = scene.rng.choice(
-            [pids for pids in (victims.commands, victims.servers, victims.workers) if pids]
-        )
-        pid = scene.rng.choice(role)
+        roles = (victims.commands, victims.servers, victims.workers)
+        pid = scene.rng.choice(scene.rng.choice([pids for pids in roles if pids]))
         limit = limit_of(scene.rng, pid)
         with suppress(ProcessLookupError, PermissionError):
             _, most = resource.prlimit(pid, which)
@@ -208,6 +209,21 @@ def _torn(scene: Scene, victims: Victims) -> str | None:
     return f"{torn[0].name}: {torn[1]}"
 
 
+_FILE_SIZES = (0, 100, 1000, 8000)
+
+
+def _file_size(rng: random.Random, _pid: int) -> int:
+    return rng.choice(_FILE_SIZES)
+
+
+def _num_files(rng: random.Random, pid: int) -> int:
+    return processes.num_files(pid) + rng.randrange(4)
+
+
+def _memory(rng: random.Random, pid: int) -> int:
+    return processes.memory_bytes(pid) + rng.randrange(1 << 13) * _PAGE
+
+
 _ALL, _RUNS = ("sweep", "exec", "explain"), ("sweep", "explain")
 
 KINDS: Mapping[str, Kind] = {
@@ -228,27 +244,9 @@ KINDS: Mapping[str, Kind] = {
         Kind("study-full", 30, ("sweep",), _full(disks.DISK)),
         Kind("study-read-only", 30, ("sweep",), _read_only),
         Kind("failing-call", 80, _RUNS, _failing_call, most=3),
-        Kind(
-            "file-size",
-            40,
-            _ALL,
-            _limit(resource.RLIMIT_FSIZE, lambda rng, _: rng.choice((0, 100, 1000, 8000))),
-        ),
-        Kind(
-            "open-files",
-            40,
-            _ALL,
-            _limit(resource.RLIMIT_NOFILE, lambda rng, pid: processes.num_files(pid) + rng.randrange(4)),
-        ),
-        Kind(
-            "memory",
-            40,
-            _ALL,
-            _limit(
-                resource.RLIMIT_AS,
-                lambda rng, pid: processes.memory_bytes(pid) + rng.randrange(1 << 13) * _PAGE,
-            ),
-        ),
+        Kind("file-size", 40, _ALL, _limit(resource.RLIMIT_FSIZE, _file_size)),
+        Kind("open-files", 40, _ALL, _limit(resource.RLIMIT_NOFILE, _num_files)),
+        Kind("memory", 40, _ALL, _limit(resource.RLIMIT_AS, _memory)),
         Kind("two-commands", 40, ("sweep",), _beside),
         Kind("two-packs", 30, ("pack",), lambda _scene, _victims: "two at once"),
         Kind("pack-kill", 40, ("pack",), lambda scene, _victims: _at_a_call(scene, -signal.SIGKILL)),

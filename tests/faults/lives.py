@@ -1,4 +1,4 @@
-"""One command, from its start past what is done to it to the next run, which must find all as if nothing had been."""
+"""One command, from its start past what is done to it to the next run, which must find all in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may lie about: leftovers of killed runs, links that somebody has laid, a record of which a part is missing."""
+"""What may lie about: leftovers of killed runs, links that somebody has laid, records that are torn."""
 
 from __future__ import annotations
 

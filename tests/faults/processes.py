@@ -78,7 +78,7 @@ def memory_bytes(pid: int) -> int:
 def num_files(pid: int) -> int:
     """How many files a process has open; 0 if it is gone."""
     with suppress(OSError):
-        return len(os.listdir(f"/proc/{pid}/fd"))
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
     return 0
 
 

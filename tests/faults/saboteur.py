@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import sys
+import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -46,18 +47,25 @@ def main(options: dict[str, Any]) -> int:
             scene = Scene(rng=random.Random(own_seed), calls=calls)
             command = tally.next_command(kind, _SHARES)
             stage.is_warm = scene.rng.random() >= options["cold"]
-            life = _PLAYS[command](kind, scene, stage)
+            life = _play(kind, command, scene, stage)
             tally.add(kind, life, is_warm=stage.is_warm)
             if life.wrong:
                 _tell_wrong(life, kind, own_seed, stage)
             stage.num_lives += 1
-            _say(
-                f"{tally.num_faults}/{options['count']} {kind.name} {command} {life.faults} {life.exit_codes}"
-            )
+            counted = f"{tally.num_faults}/{options['count']}, broken {tally.num_wrong}"
+            _say(f"{counted}: {kind.name} of {command}: {'; '.join(life.faults)}: {life.exit_codes}")
             for path in stage.folder.iterdir():
                 path.unlink()
     print(tally.to_json() if options["json"] else tally.to_text())
     return _BROKEN if tally.num_wrong else 0
+
+
+def _play(kind: Kind, command: str, scene: Scene, stage: Stage) -> Life:
+    try:
+        return _PLAYS[command](kind, scene, stage)
+    except Exception:
+        processes.end_orphans(0)
+        return Life(command=command, wrong=[f"the saboteur failed: {traceback.format_exc()}"])
 
 
 def prepare() -> Stage:

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "vocab_size": 512}
+_SMALL = {"hidden_size": 64, "intermediate_size": 128, "vocab_size": 512}
 MODEL = HOME / "model"
 NUM_JOBS = 8
 
 
 def write_model() -> None:
-    """A Llama of four layers, 64 wide."""
+    """A Llama of two layers, 64 wide."""
     MODEL.mkdir(exist_ok=True)
     (MODEL / "config.json").write_text(json.dumps({**TINY_LLAMA, **_SMALL}))
 

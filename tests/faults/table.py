@@ -74,7 +74,8 @@ class Tally:
         sums = ["all", *(str(sum(int(row[i]) for row in rows)) for i in range(1, len(header)))]
         lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows, sums]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"{table}\n\nseed {self.seed}, {self.num_lives} commands, {self.num_cold} of them started as a user does"
+        started = f"{self.num_lives} commands, {self.num_cold} of them started as a user does"
+        return f"{table}\n\nseed {self.seed}, {started}"
 
     def to_json(self) -> str:
         """The same as JSON."""
