@@ -14,8 +14,10 @@ from pathlib import Path
 
 from tests.builders import ROOT
 from tests.faults.kinds import KINDS
+from tests.faults.table import Tally
 
-_UNFIT = 3
+_UNFIT, _BROKEN = 3, 4
+_SEEDS_APART = 1_000_000
 _PRIVATE = ("--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
@@ -30,15 +32,34 @@ def main() -> int:
         )
         return _UNFIT
     home = Path(tempfile.mkdtemp(prefix="faults-"))
+    # Ctrl-C reaches all of us; it is for the saboteurs to say how far they came.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        order = json.dumps(vars(options) | {"home": str(home)})
-        # Ctrl-C reaches both of us; it is for the saboteur to say how far it came.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        command = [*unshare, sys.executable, "-m", "tests.faults.enter", order]
-        return subprocess.run(command, cwd=ROOT, check=False).returncode
+        saboteurs = [_start(unshare, options, home / str(i), i) for i in range(options.at_once)]
+        told = [saboteur.communicate()[0] for saboteur in saboteurs]
+        codes = {saboteur.returncode for saboteur in saboteurs}
     finally:
-        if not options.keep or not any((home / "kept").glob("*")):
+        kept = [path for path in home.glob("*/kept/*") if options.keep]
+        if kept:
+            sys.stderr.write(f"kept in {home}: {len(kept)}\n")
+        else:
             shutil.rmtree(home, ignore_errors=True)
+    if not codes <= {0, _BROKEN}:
+        sys.stderr.write("error: the saboteur itself failed\n")
+        return 1
+    tally = Tally.of(told)
+    sys.stdout.write(f"{tally.to_json() if options.json else tally.to_text()}\n")
+    sys.stderr.write(f"seed {options.seed}\n")
+    return max(codes)
+
+
+def _start(unshare: list[str], options: argparse.Namespace, home: Path, number: int) -> subprocess.Popen[str]:
+    home.mkdir()
+    count = (options.count + number) // options.at_once
+    own = {"home": str(home), "seed": options.seed + number * _SEEDS_APART, "count": count}
+    order = json.dumps(vars(options) | own)
+    command = [*unshare, sys.executable, "-m", "tests.faults.enter", order]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def _read_options() -> argparse.Namespace:
@@ -56,6 +77,9 @@ def _read_options() -> argparse.Namespace:
         default=0.05,
         metavar="SHARE",
         help="of commands that are started as a user does",
+    )
+    parser.add_argument(
+        "--at-once", type=int, default=1, metavar="N", help="so many saboteurs, each in a place of its own"
     )
     parser.add_argument("--keep", action="store_true", help="keep the folders of what went wrong")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")

@@ -1,8 +1,8 @@
 """Commands that are started to be hurt: as a user starts them, or as forks of a process that imported all.
 
-A fork goes through the same `main` and the same code as the command proper, but its imports are there already.
-The processes of peakvram that it starts, the fork server and the workers, are forked in turn, not executed. Half
-a second in place of ten: that is what makes many faults possible.
+A fork goes through the same `main` and the same code as the command proper, but its imports are there. What
+peakvram starts then, the fork server and the workers, is forked in turn and not executed. Half a second in
+place of ten: that is what makes many faults possible.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def _check_result(name: str, out: Path, stage: Stage, *, signals: set[int]) -> l
 
 def _agree(figures: Any, right: Any) -> bool:
     """Of a script's processes each is to be as one of an undisturbed run, whatever became of the others."""
-    return figures <= right if isinstance(figures, set) else figures == right
+    return bool(figures <= right) if isinstance(figures, set) else bool(figures == right)
 
 
 def _exec(out: Path, stage: Stage) -> list[str]:

@@ -16,7 +16,7 @@ from tests.faults.lives import Life, Stage, play_sweep, run_again
 from tests.faults.others import play_exec, play_explain, play_pack
 from tests.faults.plants import make_victim
 from tests.faults.shim import Calls
-from tests.faults.studies import DISK, Ledger, all_jobs, new_study, write_model
+from tests.faults.studies import Ledger, all_jobs, new_study, write_model
 from tests.faults.table import Tally
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def main(options: dict[str, Any]) -> int:
     seed = options["seed"]
     _say(f"seed {seed}: importing what commands need ...")
     commands.import_all()
-    stage, tally, calls = prepare(), Tally(seed=seed), Calls()
+    stage, tally, calls = prepare(), Tally(), Calls()
     kinds = [KINDS[name] for name in options["kind"] or KINDS]
     with suppress(KeyboardInterrupt):
         while tally.num_faults < options["count"]:
@@ -56,7 +56,7 @@ def main(options: dict[str, Any]) -> int:
             _say(f"{counted}: {kind.name} of {command}: {'; '.join(life.faults)}: {life.exit_codes}")
             for path in stage.folder.iterdir():
                 path.unlink()
-    print(tally.to_json() if options["json"] else tally.to_text())
+    sys.stdout.write(tally.to_json() + "\n")
     return _BROKEN if tally.num_wrong else 0
 
 
@@ -89,7 +89,7 @@ def _tell_wrong(life: Life, kind: Kind, seed: int, stage: Stage) -> None:
     folder = disks.HOME / "kept" / f"{stage.num_lives}-{kind.name}"
     folder.mkdir()
     (folder / "told.txt").write_text("\n".join([*life.faults, str(life.exit_codes), *life.wrong, life.told]))
-    place = DISK / f"study-{stage.num_lives}"
+    place = disks.DISK / f"study-{stage.num_lives}"
     if place.is_dir():
         shutil.copytree(place, folder / "study", symlinks=True)
     for wrong in life.wrong:
