@@ -17,8 +17,8 @@ import importlib
 import json
 import os
 import selectors
-import shutil
 import signal
+import tempfile
 import traceback
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.process.children import kill_group, signal_at_end_of
 from profiler.process.protocol import STDERR
+from profiler.process.scratch import remove
 from profiler.virtual.state import STATE_VARIABLE
 from profiler.virtual.torch_private import IN_BAD_FORK
 
@@ -163,6 +164,7 @@ def _run(directory: Path, variables: Mapping[str, str], *, parent: int) -> None:
     os.dup2(nothing, 0)
     os.environ.clear()
     os.environ.update(variables)
+    tempfile.tempdir = None  # it is kept from before the fork
     if STATE_VARIABLE in variables:
         attach = ctypes.CDLL(None).vgpu_attach
         attach.argtypes = (ctypes.c_char_p,)
@@ -180,7 +182,7 @@ def _end(children: _Children) -> None:
 
 def _remove(directories: Sequence[str]) -> None:
     for directory in directories:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove(Path(directory))
 
 
 def _tell(answers: Any, **event: object) -> None:

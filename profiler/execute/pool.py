@@ -202,7 +202,10 @@ def _start(gpu: Gpu | RealGpu, families: Iterable[str], rooms: Rooms, log: Path)
     variables = worker_variables(os.environ, alloc_conf="", is_virtual=is_virtual)
     if isinstance(gpu, Gpu):
         variables = launch_machine(rooms.directory / "machine", gpu).environment(variables)
+    temporary = rooms.directory / "tmp"
+    temporary.mkdir()
     variables |= {
+        "TMPDIR": str(temporary),  # what libraries make when they are imported goes with the rest
         CAPABILITY_VARIABLE: ".".join(map(str, gpu.compute_capability)),
         FAMILIES_VARIABLE: ",".join(families),
         # Asking the runtime for its devices would make children unfit for CUDA: NVML is asked instead.

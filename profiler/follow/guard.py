@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
 from profiler.follow.processes import end_processes
 from profiler.process.children import call_in_new_python
+from profiler.process.scratch import remove
 
 _GRACE_S = 10.0
 
@@ -44,4 +44,4 @@ def keep_watch(directory: str, *, parent: int) -> None:
     while os.read(0, 1):
         pass
     end_processes(Path(directory), grace_s=_GRACE_S)
-    shutil.rmtree(directory, ignore_errors=True)
+    remove(Path(directory))

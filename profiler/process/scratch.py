@@ -44,7 +44,7 @@ class ScratchDirectory(ExitStack):
         clear_leftovers(place)
         prefix = f"{PREFIX}{kind}-" if kind else PREFIX
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
-        self.callback(shutil.rmtree, self.path, ignore_errors=True)
+        self.callback(remove, self.path)
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             descriptor = os.open(self.path / _OWNER_TO_BE, flags, 0o600)
@@ -62,7 +62,29 @@ def clear_leftovers(place: Path) -> None:
         for path in place.glob(f"{PREFIX}*"):
             with suppress(OSError):  # another run removes it at the same time, or its owner does
                 if _is_left(path):
-                    shutil.rmtree(path, ignore_errors=True)
+                    remove(path)
+
+
+def remove(directory: Path) -> None:
+    """Removes such a directory, what says whose it is last.
+
+    So what cannot be removed now, or is left as this process is killed, goes with the next run.
+    """
+    with suppress(OSError):  # it is gone
+        for entry in list(directory.iterdir()):
+            if entry.name != _OWNER:
+                _remove_all(entry)
+        if [entry.name for entry in directory.iterdir()] == [_OWNER]:
+            (directory / _OWNER).unlink(missing_ok=True)
+        directory.rmdir()
+
+
+def _remove_all(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):  # told of by the directory that is left
+            path.unlink()
 
 
 def _is_left(path: Path) -> bool:

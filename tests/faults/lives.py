@@ -166,6 +166,7 @@ def play_sweep(kind: Kind, scene: Scene, stage: Stage) -> Life:
     commands = [start(study.arguments(), stage.output(name), is_warm=stage.is_warm) for name in names]
 
     def victims() -> Victims:
+        study.note_stored()
         running = [command.pid for command in commands if command.poll() is None]
         servers = [child for pid in running for child in processes.children_of(pid)]
         workers = [child for pid in servers for child in processes.children_of(pid)]
@@ -175,7 +176,7 @@ def play_sweep(kind: Kind, scene: Scene, stage: Stage) -> Life:
         hurt(life, kind, scene, commands, victims)
     signals, spoilt = frozenset(scene.signals), frozenset(scene.spoilt)
     life.wrong += study.check(signals=signals, spoilt=spoilt)
-    life.wrong += _told_too_much(study, commands)
+    life.wrong += _told_too_much(study, commands, num_spoilt=len(spoilt))
     run_again(life, stage, study.arguments("--rerun", "failed"))
     life.wrong += study.check(spoilt=spoilt) + study.check_complete()
     if disks.leftovers() and scene.planted == []:
@@ -185,10 +186,10 @@ def play_sweep(kind: Kind, scene: Scene, stage: Stage) -> Life:
     return life
 
 
-def _told_too_much(study: StudyOnTrial, commands: Sequence[Command]) -> list[str]:
+def _told_too_much(study: StudyOnTrial, commands: Sequence[Command], *, num_spoilt: int) -> list[str]:
     """What a sweep has told of is stored: it says so after it has stored it."""
     told = [int(ok) for command in commands for ok in re.findall(r"done, (\d+) ok", command.told)]
-    num_ok = study.num_stored("ok")
+    num_ok = study.num_stored("ok") + num_spoilt
     return [f"lost: {max(told)} were told of, {num_ok} are there"] if told and max(told) > num_ok else []
 
 

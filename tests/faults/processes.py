@@ -15,8 +15,8 @@ _OTHERS = {"git", "mount", "umount"}
 def children_of(pid: int) -> list[int]:
     """Its living children, whichever of its threads started them, but for programs that are only asked."""
     found: list[int] = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
+    with suppress(OSError):  # it has ended
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
             found += map(int, children.read_text().split())
     return [child for child in found if _is_alive(child) and _read(child, "comm").strip() not in _OTHERS]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
 import sys
 import traceback
 from contextlib import suppress
@@ -35,6 +36,7 @@ _STEPS = 1
 
 def main(options: dict[str, Any]) -> int:
     """Play until there were enough faults. 0 where all has held."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started us ignores it
     seed = options["seed"]
     _say(f"seed {seed}: importing what commands need ...")
     commands.import_all()

@@ -98,6 +98,13 @@ class StudyOnTrial:
         for job in jobs:
             RecordStore(self.place).put(self.ledger.records[job_key(job)])
 
+    def note_stored(self) -> None:
+        """From now on what is stored is lost if it is not found any more."""
+        names = [path.name for path in self.records.glob("[!.]*.json")]
+        for key in map(job_key, self.jobs):
+            if any(key in name for name in names):
+                self._known.setdefault(key, "seen")
+
     def num_stored(self, status: str) -> int:
         """How many jobs had a record of that status at the last check."""
         return sum(each == status for each in self._known.values())
