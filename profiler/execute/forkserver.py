@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler.process.children import kill_group, signal_at_end_of
+from profiler.process.faults import FAULT_EXIT_CODE, machine_fault
 from profiler.process.protocol import STDERR
 from profiler.process.scratch import remove
 from profiler.virtual.state import STATE_VARIABLE
@@ -143,12 +144,14 @@ def _start(job: dict[str, Any]) -> tuple[int, int]:
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
+        code = 1
         try:
             _run(Path(job["directory"]), job["variables"], parent=parent)
-        except BaseException:  # it must not go on as a second fork server
+        except BaseException as error:  # it must not go on as a second fork server
             traceback.print_exc()
+            code = FAULT_EXIT_CODE if machine_fault(error) else code
         finally:
-            os._exit(1)
+            os._exit(code)
     with suppress(OSError):  # done here and there: whoever is told of the job can kill it with all it starts
         os.setpgid(pid, pid)
     return os.pidfd_open(pid), pid

@@ -77,7 +77,7 @@ def worker_result(
 def _refuse_fault(directory: Path, exit_code: int, *, num_kills: int | None) -> None:
     """Raises what is wrong with this machine, as far as the end of a worker without a report tells of it."""
     if exit_code == FAULT_EXIT_CODE:
-        told = "there was no room for its report", "free some room in shared memory, or set TMPDIR"
+        told = "there was no room for its files", "free some room in shared memory, or set TMPDIR"
     elif exit_code == -signal.SIGBUS:
         told = "SIGBUS ended it: no room in shared memory, or a disk failed", "`df /dev/shm` shows the room"
     elif exit_code == -signal.SIGKILL and num_kills is not None and (num_kills_for_memory() or 0) > num_kills:

@@ -13,7 +13,7 @@ from pathlib import Path
 from profiler.process.out_of_memory import with_causes
 
 FAULT_EXIT_CODE = 74
-"""A worker's, where it could not even write what was wrong; `EX_IOERR` of sysexits.h."""
+"""A worker's, where it could not write what was wrong, or not even begin; `EX_IOERR` of sysexits.h."""
 
 _ROOM = "free some room there, or set TMPDIR to another place"
 _FILES = "raise the limit: ulimit -n"

@@ -182,7 +182,11 @@ def _read_exec(out: Path) -> set[tuple[int | None, int]]:
     result = CommandResult.model_validate_json((out / "result.json").read_text())
     if result.status is CommandStatus.OOM:
         raise ValueError("a fault is told as a full card")
-    ended = [report for report in result.processes if report.ending is not None and not report.exit_status]
+    ended = [
+        report
+        for report in result.processes
+        if report.ending is not None and report.ending.error is None and report.exit_status == 0
+    ]
     return {(report.allocated_peak_bytes, report.reserved_peak_bytes) for report in ended}
 
 

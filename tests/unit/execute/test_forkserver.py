@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from profiler.execute import forkserver
 from profiler.execute.pool import ForkServerDiedError, Pool
 from profiler.hardware.catalogue import find_gpu
+from profiler.process.faults import FAULT_EXIT_CODE
 from tests.builders import ROOT
 
 if TYPE_CHECKING:
@@ -37,6 +41,21 @@ def test_a_signal_while_it_imports_ends_it_and_leaves_its_parents_directories(tm
         server.terminate()
         assert server.wait() == -signal.SIGTERM
     assert (tmp_path / "room").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"), [(OSError(errno.ENOSPC, "full"), FAULT_EXIT_CODE), (ValueError("else"), 1)]
+)
+def test_a_worker_that_finds_no_room_to_begin_ends_as_one_that_the_machine_failed(
+    error: Exception, exit_code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object, **_options: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(forkserver, "_run", fail)
+    pidfd, pid = forkserver._start({"directory": "x", "variables": {}})
+    os.close(pidfd)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == exit_code
 
 
 def test_one_that_is_ended_while_it_starts_is_told_so_though_its_words_are_gone(

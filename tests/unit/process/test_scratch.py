@@ -83,6 +83,20 @@ def test_a_directory_whose_owner_was_killed_before_it_could_say_so_is_removed_on
     assert [path.name for path in tmp_path.iterdir()] == ["peakvram-b"]
 
 
+def test_what_was_half_removed_goes_with_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ScratchDirectory(parent=tmp_path)
+    (made.path / "machine").mkdir()
+    (made.path / "request.json").touch()
+    with monkeypatch.context() as broken:
+        broken.setattr("profiler.process.scratch.shutil.rmtree", lambda *_args, **_options: None)
+        made.close()
+    assert sorted(path.name for path in made.path.iterdir()) == [".owner", "machine"]
+    clear_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_directory_of_our_own_is_not_a_leftover(tmp_path: Path) -> None:
     with ScratchDirectory(parent=tmp_path) as made:
         age(made.path)
