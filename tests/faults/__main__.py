@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.builders import ROOT
 from tests.faults.kinds import KINDS
-from tests.faults.table import Tally
+from tests.faults.table import COMMANDS, Tally
 
 _UNFIT, _BROKEN = 3, 4
 _SEEDS_APART = 1_000_000
@@ -45,7 +45,7 @@ def main() -> int:
         else:
             shutil.rmtree(home, ignore_errors=True)
     if not codes <= {0, _BROKEN}:
-        sys.stderr.write("error: the saboteur itself failed\n")
+        sys.stderr.write(f"error: the saboteur itself failed: {codes}\n")
         return 1
     tally = Tally.of(told)
     sys.stdout.write(f"{tally.to_json() if options.json else tally.to_text()}\n")
@@ -71,6 +71,7 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument(
         "--kind", action="append", choices=tuple(KINDS), help="only of this kind; may be given again"
     )
+    parser.add_argument("--command", action="append", choices=COMMANDS, help="only to this command")
     parser.add_argument(
         "--cold",
         type=float,

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from contextlib import suppress
@@ -152,6 +153,7 @@ def _take_over(environ: Mapping[str, str], stdin: int, stdout: int, stderr: int)
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.unraisablehook = sys.__unraisablehook__
+    tempfile.tempdir = None
 
 
 def _start_forked_processes() -> None:

@@ -182,7 +182,8 @@ def play_sweep(kind: Kind, scene: Scene, stage: Stage) -> Life:
     if disks.leftovers() and scene.planted == []:
         run_again(life, stage, study.arguments("--rerun", "all", "--limit", "1"), "clearing")
     check_leftovers(life, scene)
-    _discard(study)
+    if not life.wrong:
+        _discard(study)
     return life
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -42,12 +43,14 @@ def main(options: dict[str, Any]) -> int:
     commands.import_all()
     stage, tally, calls = prepare(), Tally(), Calls()
     kinds = [KINDS[name] for name in options["kind"] or KINDS]
+    shares = {name: _SHARES[name] for name in options["command"] or _SHARES}
+    kinds = [kind for kind in kinds if any(name in shares for name in kind.commands)]
     with suppress(KeyboardInterrupt):
         while tally.num_faults < options["count"]:
             kind = tally.next_of(kinds)
             own_seed = seed + stage.num_lives
             scene = Scene(rng=random.Random(own_seed), calls=calls)
-            command = tally.next_command(kind, _SHARES)
+            command = tally.next_command(kind, shares)
             stage.is_warm = scene.rng.random() >= options["cold"]
             life = _play(kind, command, scene, stage)
             tally.add(kind, life, is_warm=stage.is_warm)
@@ -97,7 +100,8 @@ def _tell_wrong(life: Life, kind: Kind, seed: int, stage: Stage) -> None:
     for wrong in life.wrong:
         _say(f"BROKEN: {kind.name} of {life.command}: {wrong}")
     _say(f"  after: {'; '.join(life.faults)}; exit codes {life.exit_codes}")
-    _say(f"  again: scripts/faults --seed {seed} --kind {kind.name} --count 1; kept in {folder.name}")
+    again = f"--seed {seed} --kind {kind.name} --command {life.command} --count 1"
+    _say(f"  again: scripts/faults {again}; kept in {folder.name}")
 
 
 def _say(text: str) -> None:
@@ -109,4 +113,4 @@ if __name__ == "__main__":
     code = main(json.loads(sys.argv[1]))
     sys.stdout.flush()
     processes.end_orphans(0)
-    sys.exit(code)
+    os._exit(code)  # the preloaded calls look at a page that goes with the interpreter

@@ -58,7 +58,8 @@ class Tally:
 
     def next_command(self, kind: Kind, shares: Mapping[str, int]) -> str:
         """The command that this kind has been done to least, for its share."""
-        return min(kind.commands, key=lambda name: self._lives[kind.name][name] / shares[name])
+        names = [name for name in kind.commands if name in shares]
+        return min(names, key=lambda name: self._lives[kind.name][name] / shares[name])
 
     def add(self, kind: Kind, life: Life, *, is_warm: bool) -> None:
         """One more life."""
