@@ -11,6 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+_kept: list[mmap.mmap] = []
+"""What preloaded calls look at, to the end of the process."""
+
 SOURCE = Path(__file__).with_name("shim.c")
 
 
@@ -48,6 +51,7 @@ class Calls:
         self._page = mmap.mmap(-1, mmap.PAGESIZE)
         self._plan = _Plan.from_buffer(self._page)
         self._plan.saboteur = os.getpid()
+        _kept.append(self._page)
         ctypes.CDLL(None).faults_use(ctypes.byref(self._plan))
 
     def fail(self, error: int, *, after: int, pid: int = 0) -> None:
