@@ -17,15 +17,17 @@ import importlib
 import json
 import os
 import selectors
-import shutil
 import signal
+import tempfile
 import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler.process.children import kill_group, signal_at_end_of
+from profiler.process.faults import FAULT_EXIT_CODE, machine_fault
 from profiler.process.protocol import STDERR
+from profiler.process.scratch import remove
 from profiler.virtual.state import STATE_VARIABLE
 from profiler.virtual.torch_private import IN_BAD_FORK
 
@@ -66,7 +68,12 @@ def main(*directories: str, parent: int) -> None:
 def _leave_with_parent(parent: int, directories: Sequence[str]) -> None:
     """Until `_stay`: end when the parent does. Imports take seconds, in which stdin is not looked at."""
 
-    def leave(_number: int, _frame: object) -> None:
+    def leave(number: int, _frame: object) -> None:
+        if (
+            os.getppid() == parent
+        ):  # it lives, and the directories are its own: this signal is somebody else's
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         _remove(directories)
         os._exit(1)
 
@@ -76,9 +83,13 @@ def _leave_with_parent(parent: int, directories: Sequence[str]) -> None:
 
 
 def _stay(parent: int) -> None:
-    """From now on stdin tells of the parent's end; jobs get signals handled as in any fresh process."""
+    """From now on stdin tells of the parent's end; jobs end by signals as any program does.
+
+    Python's own answer to SIGINT is an exception, which would pass for an error of the job.
+    """
     signal_at_end_of(parent, 0)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _import_libraries() -> None:
@@ -133,12 +144,14 @@ def _start(job: dict[str, Any]) -> tuple[int, int]:
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
+        code = 1
         try:
             _run(Path(job["directory"]), job["variables"], parent=parent)
-        except BaseException:  # it must not go on as a second fork server
+        except BaseException as error:  # it must not go on as a second fork server
             traceback.print_exc()
+            code = FAULT_EXIT_CODE if machine_fault(error) else code
         finally:
-            os._exit(1)
+            os._exit(code)
     with suppress(OSError):  # done here and there: whoever is told of the job can kill it with all it starts
         os.setpgid(pid, pid)
     return os.pidfd_open(pid), pid
@@ -154,6 +167,7 @@ def _run(directory: Path, variables: Mapping[str, str], *, parent: int) -> None:
     os.dup2(nothing, 0)
     os.environ.clear()
     os.environ.update(variables)
+    tempfile.tempdir = None  # it is kept from before the fork
     if STATE_VARIABLE in variables:
         attach = ctypes.CDLL(None).vgpu_attach
         attach.argtypes = (ctypes.c_char_p,)
@@ -171,7 +185,7 @@ def _end(children: _Children) -> None:
 
 def _remove(directories: Sequence[str]) -> None:
     for directory in directories:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove(Path(directory))
 
 
 def _tell(answers: Any, **event: object) -> None:

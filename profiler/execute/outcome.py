@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from profiler.errors import MachineFaultError
 from profiler.jobs.job import Inference
 from profiler.process.environment import read_environment, worker_variables
-from profiler.process.faults import FAULT_EXIT_CODE, num_kills_for_memory
+from profiler.process.faults import FAULT_EXIT_CODE, fault_in_words, num_kills_for_memory
 from profiler.process.protocol import REFUSAL, REPORT, STDERR, Request, WorkerRefusal
 from profiler.records.schema import GENERATION_PHASES, Outcome, OutcomeStatus, PhaseName, WorkerReport
 
@@ -69,19 +69,21 @@ def worker_result(
     if report.outcome is not None:
         return WorkerResult(report=report, outcome=report.outcome)
     if time_limit_s is None:
-        _refuse_fault(exit_code, num_kills=num_kills)
+        _refuse_fault(directory, exit_code, num_kills=num_kills)
     interrupted = _interrupted_phase(report.phases, is_inference=isinstance(request.spec.method, Inference))
     return WorkerResult(report=report, outcome=_guess(directory, interrupted, exit_code, time_limit_s))
 
 
-def _refuse_fault(exit_code: int, *, num_kills: int | None) -> None:
-    """Raises what is wrong with this machine, as far as the end of a worker without a word tells of it."""
+def _refuse_fault(directory: Path, exit_code: int, *, num_kills: int | None) -> None:
+    """Raises what is wrong with this machine, as far as the end of a worker without a report tells of it."""
     if exit_code == FAULT_EXIT_CODE:
-        told = "there was no room for its report", "free some room in shared memory, or set TMPDIR"
+        told = "there was no room for its files", "free some room in shared memory, or set TMPDIR"
     elif exit_code == -signal.SIGBUS:
         told = "SIGBUS ended it: no room in shared memory, or a disk failed", "`df /dev/shm` shows the room"
     elif exit_code == -signal.SIGKILL and num_kills is not None and (num_kills_for_memory() or 0) > num_kills:
         told = "the kernel killed it for the host's memory", "end other processes, or run fewer --workers"
+    elif exit_code == -signal.SIGABRT and (fault := fault_in_words(_words(directory / STDERR))):
+        told = fault  # what C++ throws and nobody catches
     else:
         return
     raise MachineFaultError(f"the job could not be run: {told[0]}", hint=told[1])
@@ -134,10 +136,12 @@ def _interrupted_phase(completed: tuple[PhaseReading, ...], *, is_inference: boo
     return _STEP_PHASES[_STEP_PHASES.index(last.name) + 1], last.step
 
 
+def _words(path: Path) -> str:
+    return path.read_text(errors="replace") if path.is_file() else ""
+
+
 def _last_words(path: Path) -> str:
     """What the worker said last: where it was when it crashed, or else the end of what it wrote."""
-    if not path.is_file():
-        return ""
-    lines = path.read_text(errors="replace").strip().splitlines()
+    lines = _words(path).strip().splitlines()
     crashes = [number for number, line in enumerate(lines) if line.startswith("Fatal Python error")]
     return "\n".join(lines[crashes[-1] :][:_STDERR_LINES] if crashes else lines[-_STDERR_LINES:])

@@ -159,7 +159,7 @@ class Pool(ExitStack):
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_LIMIT_S)
         code = self._process.returncode
-        words = log.read_text(errors="replace").strip().splitlines()
+        words = _words(log)
         if code is not None and code < 0:
             return ForkServerDiedError(
                 f"the workers cannot start: {signal.Signals(-code).name} ended them",
@@ -191,12 +191,21 @@ class Pool(ExitStack):
                 return
 
 
+def _words(log: Path) -> list[str]:
+    with suppress(OSError):  # what has ended the fork server may have taken its words as well
+        return log.read_text(errors="replace").strip().splitlines()
+    return []
+
+
 def _start(gpu: Gpu | RealGpu, families: Iterable[str], rooms: Rooms, log: Path) -> subprocess.Popen[bytes]:
     is_virtual = isinstance(gpu, Gpu)
     variables = worker_variables(os.environ, alloc_conf="", is_virtual=is_virtual)
     if isinstance(gpu, Gpu):
         variables = launch_machine(rooms.directory / "machine", gpu).environment(variables)
+    temporary = rooms.directory / "tmp"
+    temporary.mkdir()
     variables |= {
+        "TMPDIR": str(temporary),  # what libraries make when they are imported goes with the rest
         CAPABILITY_VARIABLE: ".".join(map(str, gpu.compute_capability)),
         FAMILIES_VARIABLE: ",".join(families),
         # Asking the runtime for its devices would make children unfit for CUDA: NVML is asked instead.

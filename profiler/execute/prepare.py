@@ -186,6 +186,9 @@ class Workplace(ExitStack):
         gpu = job.choice.gpu
         is_virtual = isinstance(gpu, Gpu)
         variables = worker_variables(os.environ, alloc_conf=job.spec.alloc_conf, is_virtual=is_virtual)
+        temporary = self.directory / "tmp"  # of libraries: it goes with the rest, however the worker ends
+        temporary.mkdir()
+        variables["TMPDIR"] = str(temporary)
         if isinstance(gpu, Gpu):
             return launch_machine(self.directory / "machine", gpu).environment(variables)
         return variables | {"CUDA_VISIBLE_DEVICES": gpu.uuid}

@@ -104,7 +104,7 @@ class Worker:
             except PeakvramError:
                 raise
             except Exception as error:  # whatever else the libraries raise is this job's outcome
-                _refuse_fault(error)
+                _refuse_fault(error, self._state)
                 outcome = self._outcome_of(error)
         self._write(outcome=outcome)
 
@@ -156,9 +156,15 @@ class Worker:
         replace_file(self._directory / REPORT, self._report.model_dump_json(), is_durable=False)
 
 
-def _refuse_fault(error: Exception) -> None:
+def _refuse_fault(error: Exception, state: StateLayout | None) -> None:
     """Raises what is wrong with this machine, where that is what an error of the libraries comes from."""
-    if not is_out_of_memory(error) and (fault := machine_fault(error)):
+    if not is_out_of_memory(error):
+        fault = machine_fault(error)
+    elif state is not None and state.num_host_refusals:  # its memory stands behind a virtual card's
+        fault = machine_fault(MemoryError())
+    else:
+        return
+    if fault is not None:
         raise MachineFaultError(f"the job could not be run: {fault[0]}", hint=fault[1]) from error
 
 
@@ -268,6 +274,7 @@ def run_process(directory: str, *, parent: int | None = None) -> NoReturn:
         directory: what parent and worker share.
         parent: the process not to outlive; None where whoever forked this one has seen to that.
     """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a KeyboardInterrupt would pass for an error of the job
     # A job nobody waits for would hold a GPU.
     if parent is not None and not signal_at_end_of(parent, signal.SIGKILL):
         os._exit(1)

@@ -14,6 +14,7 @@ from profiler.errors import ConfigError
 from profiler.execute.prepare import describe_device
 from profiler.files import reason_of
 from profiler.follow.gather import gather
+from profiler.follow.guard import Guard
 from profiler.follow.processes import end_processes, wait_for_processes
 from profiler.follow.seen import CommandEnd, Sampled
 from profiler.follow.surroundings import lay_out
@@ -81,10 +82,14 @@ def _follow(command: Sequence[str], leased: LeasedDevice, options: FollowOptions
         around = lay_out(
             directory, choice, base=os.environ, stop_after=options.stop_after, routing=options.routing
         )
+        opening.enter_context(Guard(directory))
+        interrupts = opening.enter_context(Interrupts())
+        # Whatever happens from now on, a signal while the command is only just there included.
+        opening.callback(_end_all, directory, interrupts)
         sampler = (
             None if isinstance(choice.gpu, Gpu) else opening.enter_context(UsedMemorySampler(choice.gpu))
         )
-        end = _run(command, directory, around, timeout_s=options.timeout_s)
+        end = _run(command, directory, around, interrupts, timeout_s=options.timeout_s)
         sampled = Sampled()
         if sampler is not None:
             sampled = Sampled(used_peak_bytes=sampler.peak_bytes, process_peaks=sampler.process_peaks)
@@ -100,7 +105,12 @@ def _follow(command: Sequence[str], leased: LeasedDevice, options: FollowOptions
 
 
 def _run(
-    command: Sequence[str], directory: Path, around: Surroundings, *, timeout_s: float | None
+    command: Sequence[str],
+    directory: Path,
+    around: Surroundings,
+    interrupts: Interrupts,
+    *,
+    timeout_s: float | None,
 ) -> CommandEnd:
     try:
         process = subprocess.Popen(list(command), env=around.variables)
@@ -110,7 +120,7 @@ def _run(
             hint="write the command as in a terminal: peakvram exec -- python train.py",
         ) from error
     is_late, asked_by, left = False, None, []
-    with Interrupts() as interrupts, ProcessTree(process.pid, around.wanted) as tree:
+    with ProcessTree(process.pid, around.wanted) as tree:
         try:
             process.wait(timeout_s)
             left = wait_for_processes(directory, grace_s=_GRACE_S)
@@ -120,8 +130,7 @@ def _run(
             asked_by = _signal_of(asked)
             _pass_on(asked_by, process)
         finally:
-            interrupts.ignore()
-            end_processes(directory, grace_s=_GRACE_S)
+            _end_all(directory, interrupts)
             process.wait()
     code = process.returncode
     killed_by = -code if code < 0 and not is_late else None
@@ -133,6 +142,11 @@ def _run(
         num_left=len(left),
         started=tree.started,
     )
+
+
+def _end_all(directory: Path, interrupts: Interrupts) -> None:
+    interrupts.ignore()  # nothing may keep us from ending what we started
+    end_processes(directory, grace_s=_GRACE_S)
 
 
 def _signal_of(asked: KeyboardInterrupt | SystemExit) -> signal.Signals:

@@ -94,6 +94,8 @@ def gather(around: Surroundings, end: CommandEnd, *, sampled: Sampled) -> Gather
     state = None if around.machine is None else open_state(around.machine.state_path)
     sampled = sampled if state is None else _counted(state)
     told = [_completed(report, end, sampled) for report in read_reports(around.reports)]
+    if state is not None and state.num_host_refusals:
+        told = [_without_full_card(report) for report in told]
     untold = list(find_untold(told, end, sampled, is_shared=state is None))
     processes = in_order([*told, *untold])
     blind_pids = find_blind(end, processes)
@@ -116,6 +118,11 @@ def gather(around: Surroundings, end: CommandEnd, *, sampled: Sampled) -> Gather
         notes.append(
             f"NCCL ran (communicators: {state.num_communicators}): what each takes of the card's memory, "
             "often hundreds of MiB, is not known and left out"
+        )
+    if state.num_host_refusals:
+        notes.append(
+            "this machine had no memory left for what was asked of the virtual card: the card was not full, "
+            "whatever the command says; end other processes, or raise the limit (ulimit -v)"
         )
     notes += workspaces_left_out(state)
     return Gathered(
@@ -187,6 +194,12 @@ def _completed(report: ProcessReport, end: CommandEnd, sampled: Sampled) -> Proc
         known["device_used_bytes"] = max(sampled.process_peaks[report.pid], report.device_used_bytes or 0)
         known |= figures_after_the_last(report, sampled)
     return report.model_copy(update=known)
+
+
+def _without_full_card(report: ProcessReport) -> ProcessReport:
+    """A process's own account, where what it took for a full card was this machine."""
+    ending = None if report.ending is None else report.ending.model_copy(update={"is_out_of_memory": False})
+    return report.model_copy(update={"ending": ending, "num_ooms": 0, "out_of_memory": None})
 
 
 def _notes_on_cards(around: Surroundings, processes: Sequence[ProcessReport]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from profiler.process.out_of_memory import with_causes
 
 FAULT_EXIT_CODE = 74
-"""A worker's, where it could not even write what was wrong; `EX_IOERR` of sysexits.h."""
+"""A worker's, where it could not write what was wrong, or not even begin; `EX_IOERR` of sysexits.h."""
 
 _ROOM = "free some room there, or set TMPDIR to another place"
 _FILES = "raise the limit: ulimit -n"
@@ -30,6 +30,7 @@ _HINTS = {
     errno.EROFS: _DISK,
 }
 _NO_THREAD = "can't start new thread"
+_NO_MEMORY = "std::bad_alloc"
 _KILLS = Path("/proc/vmstat")
 
 
@@ -45,8 +46,22 @@ def machine_fault(error: BaseException | None) -> tuple[str, str] | None:
             where = f"{each.filename}: " if each.filename else ""
             return f"{where}{os.strerror(each.errno).lower()}", _HINTS[each.errno]
         may_tell = isinstance(each, OSError | RuntimeError) or type(each).__name__ == "SafetensorError"
-        if may_tell and (found := _told_in_words(str(each))):
+        if may_tell and (found := fault_in_words(str(each))):
             return found
+    return None
+
+
+def fault_in_words(text: str) -> tuple[str, str] | None:
+    """What of this machine somebody's words tell of, and a hint; else None."""
+    if _NO_THREAD in text:
+        return "no further thread can be started", "raise the limit: ulimit -u"
+    if _NO_MEMORY in text:
+        return "the host has no memory left", _MEMORY
+    if "No usable temporary directory" in text:
+        return "no temporary directory can be written to", _ROOM
+    for number, hint in _HINTS.items():
+        if os.strerror(number) in text:
+            return os.strerror(number).lower(), hint
     return None
 
 
@@ -55,15 +70,4 @@ def num_kills_for_memory() -> int | None:
     with suppress(OSError, ValueError):
         lines = (line.split() for line in _KILLS.read_text().splitlines())
         return next((int(words[1]) for words in lines if words[0] == "oom_kill"), None)
-    return None
-
-
-def _told_in_words(text: str) -> tuple[str, str] | None:
-    if _NO_THREAD in text:
-        return "no further thread can be started", "raise the limit: ulimit -u"
-    if "No usable temporary directory" in text:
-        return "no temporary directory can be written to", _ROOM
-    for number, hint in _HINTS.items():
-        if os.strerror(number) in text:
-            return os.strerror(number).lower(), hint
     return None

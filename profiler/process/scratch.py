@@ -17,6 +17,7 @@ from pathlib import Path
 
 PREFIX = "peakvram-"
 _OWNER = ".owner"
+_OWNER_TO_BE = ".owner.new"
 _YOUNG_S = 10.0
 """So long a directory may be there before its owner has locked it."""
 
@@ -43,12 +44,13 @@ class ScratchDirectory(ExitStack):
         clear_leftovers(place)
         prefix = f"{PREFIX}{kind}-" if kind else PREFIX
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
-        self.callback(shutil.rmtree, self.path, ignore_errors=True)
+        self.callback(remove, self.path)
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(self.path / _OWNER, flags, 0o600)
+            descriptor = os.open(self.path / _OWNER_TO_BE, flags, 0o600)
             self.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+            (self.path / _OWNER_TO_BE).rename(self.path / _OWNER)  # so that whoever finds it, finds it locked
         except BaseException:
             self.close()
             raise
@@ -60,18 +62,40 @@ def clear_leftovers(place: Path) -> None:
         for path in place.glob(f"{PREFIX}*"):
             with suppress(OSError):  # another run removes it at the same time, or its owner does
                 if _is_left(path):
-                    shutil.rmtree(path, ignore_errors=True)
+                    remove(path)
+
+
+def remove(directory: Path) -> None:
+    """Removes such a directory, what says whose it is last.
+
+    So what cannot be removed now, or is left as this process is killed, goes with the next run.
+    """
+    with suppress(OSError):  # it is gone
+        for entry in list(directory.iterdir()):
+            if entry.name != _OWNER:
+                _remove_all(entry)
+        if [entry.name for entry in directory.iterdir()] == [_OWNER]:
+            (directory / _OWNER).unlink(missing_ok=True)
+        directory.rmdir()
+
+
+def _remove_all(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):  # told of by the directory that is left
+            path.unlink()
 
 
 def _is_left(path: Path) -> bool:
     status = path.lstat()
-    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
-    if not is_ours or time.time() - status.st_mtime < _YOUNG_S:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         return False
     try:
         descriptor = os.open(path / _OWNER, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return not any(path.iterdir())  # killed before it could lock it; no directory of ours without
+    except FileNotFoundError:  # killed before it could lock it, or about to; else no directory of ours
+        is_old = time.time() - status.st_mtime >= _YOUNG_S
+        return is_old and {entry.name for entry in path.iterdir()} <= {_OWNER_TO_BE}
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -125,6 +125,8 @@ class StateLayout(ctypes.Structure):
         ("num_communicators", ctypes.c_uint32),
         ("cusolver_calls", ctypes.c_uint32),
         ("cufft_calls", ctypes.c_uint32),
+        ("num_host_refusals", ctypes.c_uint32),
+        ("padding", ctypes.c_uint32),
         ("devices", _Device * MAX_DEVICES),
         ("lock_owner", ctypes.c_uint64),
         ("num_slots", ctypes.c_uint32),

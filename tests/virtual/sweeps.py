@@ -162,11 +162,14 @@ def rooms_of(forkserver: int) -> list[Path]:
 
 
 def processes_with(temporary: Path) -> set[int]:
-    """All processes that were given this directory for their files; a dead one has no environment."""
+    """All processes that were given this directory for their files, or a part of it.
+
+    A dead one has no environment.
+    """
     return {
         int(process.name)
         for process in Path("/proc").glob("[0-9]*")
-        if f"TMPDIR={temporary}\0" in _read(process / "environ")
+        if any(f"TMPDIR={temporary}{end}" in _read(process / "environ") for end in ("\0", "/"))
     }
 
 

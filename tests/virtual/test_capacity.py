@@ -5,14 +5,17 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from profiler.errors import MachineFaultError
 from profiler.hardware.catalogue import find_gpu
 from profiler.units import GIB, MIB
 from tests.virtual.harness import WarmMachines, live_state
@@ -86,6 +89,27 @@ def _fill_to_the_brim() -> tuple[list[int], int, int]:
     assert library.cudaGetLastError() == 2
     assert library.cudaGetLastError() == 0  # reading it clears it
     return codes, torch.cuda.mem_get_info()[0], live_state().devices[0].num_refusals
+
+
+def test_this_machine_without_memory_is_no_full_card(virtual_gpu: WarmMachines) -> None:
+    said, num_refusals = virtual_gpu("rtx-4090", _ask_without_memory_of_the_host)
+    assert said == "the job could not be run: the host has no memory left"
+    assert num_refusals == 0
+
+
+def _ask_without_memory_of_the_host() -> tuple[str, int]:
+    from profiler.execute.worker import _refuse_fault
+
+    taken_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken_bytes + 64 * MIB, resource.RLIM_INFINITY))
+    state = live_state()
+    try:
+        torch.empty(GIB, dtype=torch.uint8, device="cuda")
+    except torch.OutOfMemoryError as error:
+        with pytest.raises(MachineFaultError) as refused:
+            _refuse_fault(error, state)
+        return refused.value.message, state.devices[0].num_refusals
+    return "it could", state.devices[0].num_refusals
 
 
 def test_cuda_nvml_and_the_shared_state_agree_on_free_and_used(virtual_gpu: WarmMachines) -> None:

@@ -11,12 +11,13 @@ import tempfile
 import textwrap
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from profiler.cli.app import run_command
 from profiler.errors import ConfigError, EnvironmentUnfitError
+from profiler.follow.processes import VARIABLE, find_processes
 from profiler.follow.result import CommandStatus
 from profiler.units import GIB, MIB
 from tests.virtual.following import TRAINING, follow, follow_text, needs_the_library, only
@@ -150,6 +151,18 @@ def test_out_of_memory_is_told_with_torchs_message_and_the_line(tmp_path: Path) 
     assert "Tried to allocate 9.00 GiB" in str(report.ending.error)
 
 
+def test_where_it_was_this_machine_that_had_no_memory_the_card_was_not_full(tmp_path: Path) -> None:
+    text = """
+        import resource, torch
+        taken = 4096 * int(open("/proc/self/statm").read().split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (taken + (256 << 20), -1))
+        torch.empty(1 << 28, device="cuda")
+    """
+    result = follow_text(tmp_path, text)
+    assert result.status is CommandStatus.ERROR
+    assert "this machine had no memory left" in " ".join(result.notes)
+
+
 def test_a_script_that_catches_out_of_memory_and_goes_on_has_run(tmp_path: Path) -> None:
     text = """
         import torch
@@ -225,6 +238,23 @@ def is_running(pid: int) -> bool:
     """Whether it runs; one that has ended may be listed until its parent asks for it, without a command."""
     command = Path(f"/proc/{pid}/cmdline")
     return command.exists() and command.read_bytes() != b""
+
+
+def test_a_signal_while_the_command_is_only_just_there_ends_it_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def terminated(pid: int, wanted: dict[str, str]) -> NoReturn:
+        started.append((pid, wanted[VARIABLE]))
+        raise SystemExit(143)
+
+    started: list[tuple[int, str]] = []
+    monkeypatch.setattr("profiler.follow.command.ProcessTree", terminated)
+    with pytest.raises(SystemExit):
+        follow("sleep", "60")
+    ((pid, directory),) = started
+    assert not is_running(pid)
+    assert find_processes(Path(directory)) == []
+    assert not Path(directory).exists()
 
 
 def test_a_command_that_never_uses_cuda_says_so() -> None:

@@ -48,6 +48,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not library_path().is_file(), reason="the virtual GPU's library is not built")
 
 A100 = find_gpu("a100-80gb")
+# In a worker alone: as soon as it has made a temporary directory, it is killed.
+LEAVES_A_DIRECTORY = """
+import os, signal, tempfile
+make, server = tempfile.mkdtemp, os.getpid()
+def mkdtemp(*args, **kwargs):
+    made = make(*args, **kwargs)
+    if os.getpid() != server:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return made
+tempfile.mkdtemp = mkdtemp
+"""
 TO_BE_KILLED, TO_CRASH = 255, 254  # lengths that no other job here has
 
 
@@ -167,6 +178,19 @@ def test_in_another_order_side_by_side_and_after_the_forkserver_was_killed_jobs_
         assert without_times(stored.record) == without_times(swept[name]), name
     assert list((tmp_path / "temporary").glob("peakvram-*")) == []
     assert not (tmp_path / "study" / ".locks").exists()
+
+
+def test_what_libraries_leave_in_a_temporary_directory_goes_with_a_worker_that_is_killed(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = tmp_path / "hook" / "sitecustomize.py"
+    hook.parent.mkdir()
+    hook.write_text(LEAVES_A_DIRECTORY)
+    monkeypatch.setenv("PYTHONPATH", str(hook.parent))
+    with temporary_files(tmp_path / "temporary"):
+        summary = run_sweep([a_job(model=model)], RecordStore(tmp_path / "study"), SweepOptions(), Told())
+    assert summary.num_failed == 1
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_what_is_stored_is_not_pending_whatever_came_of_it(swept: Swept) -> None:

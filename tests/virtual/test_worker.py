@@ -129,6 +129,15 @@ def test_a_worker_that_crashes_tells_where(virtual_gpu: WarmMachines, model: str
     assert_interrupted(record, after=PhaseName.OPTIMIZER)
 
 
+def test_a_worker_that_is_interrupted_was_killed_and_did_not_fail(
+    virtual_gpu: WarmMachines, model: str
+) -> None:
+    job = a_job(model=model, method="lora", steps=1000)
+    record = run_warm(virtual_gpu, job, signals={PhaseName.ADAPT: signal.SIGINT})
+    assert record.outcome.status is OutcomeStatus.KILLED
+    assert record.outcome.signal == signal.SIGINT
+
+
 def test_a_worker_that_hangs_is_ended_at_the_time_limit(virtual_gpu: WarmMachines, model: str) -> None:
     started_s = time.monotonic()
     record = run_warm(

@@ -183,6 +183,13 @@ int vgpu_take(int device, uint64_t bytes)
     return failed ? -1 : 0;
 }
 
+void vgpu_note_host_refusal(void)
+{
+    vgpu_state *state = vgpu_get();
+    if (state)
+        __atomic_add_fetch(&state->num_host_refusals, 1, __ATOMIC_RELAXED);
+}
+
 void vgpu_give(int device, uint64_t bytes)
 {
     vgpu_state *state = vgpu_get();

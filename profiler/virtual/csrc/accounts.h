@@ -10,6 +10,8 @@ void vgpu_give(int device, uint64_t bytes);
 /* The same of managed memory, which is no card's: it is full only where there is no card. */
 int vgpu_take_managed(uint64_t bytes);
 void vgpu_give_managed(uint64_t bytes);
+/* Remembers that this machine, and not the card, had no memory for what was asked. */
+void vgpu_note_host_refusal(void);
 /* What the card can still give, the dead taken off. */
 uint64_t vgpu_free_bytes(int device);
 /* Notes that this process now has a context on the device. -1 if it does not fit. */

@@ -114,6 +114,7 @@ void *vgpu_allocate(int device, size_t bytes)
     if (failed) {
         free(b);
         vgpu_give(device, length);
+        vgpu_note_host_refusal();
         return NULL;
     }
     return (void *)start;
@@ -123,8 +124,11 @@ void *vgpu_allocate_host(int kind, size_t bytes)
 {
     size_t length = vgpu_round_up(bytes ? bytes : 1, 4096);
     void *p = length ? mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) : MAP_FAILED;
-    if (p == MAP_FAILED)
+    if (p == MAP_FAILED) {
+        if (length)
+            vgpu_note_host_refusal();
         return NULL;
+    }
     block *b = new_block((uintptr_t)p, length);
     if (!b || (kind == VGPU_MANAGED && vgpu_take_managed(length))) {
         free(b);

@@ -29,6 +29,7 @@ void *vgpu_reserve_range(size_t bytes, size_t alignment)
     char *start = range ? vgpu_reserve_pages(bytes, alignment > VGPU_PAGE_BYTES ? alignment : VGPU_PAGE_BYTES) : NULL;
     if (!start) {
         free(range);
+        vgpu_note_host_refusal();
         return NULL;
     }
     range->start = (uintptr_t)start;

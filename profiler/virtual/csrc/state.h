@@ -83,6 +83,8 @@ typedef struct {
     uint32_t num_communicators; /* of NCCL: what they take of the card is not known */
     uint32_t cusolver_calls; /* decompositions and transforms whose workspace is not known either */
     uint32_t cufft_calls;
+    uint32_t num_host_refusals; /* times that not a card but this machine had no memory for what was asked of a card */
+    uint32_t padding;
     vgpu_device devices[VGPU_MAX_DEVICES];
     uint64_t lock_owner; /* thread id, and above it when that started; 0 when free. A dead owner's lock is taken over */
     uint32_t num_slots;  /* of `processes`: as many as were ever in use, from the first on */

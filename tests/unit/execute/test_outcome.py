@@ -10,7 +10,7 @@ from profiler.execute import outcome
 from profiler.execute.outcome import worker_result
 from profiler.jobs.models import ModelSource
 from profiler.process.faults import FAULT_EXIT_CODE
-from profiler.process.protocol import Request, WorkerRefusal
+from profiler.process.protocol import STDERR, Request, WorkerRefusal
 from profiler.records.schema import OutcomeStatus
 from tests.builders import a_device, a_job
 
@@ -31,6 +31,28 @@ def test_a_worker_that_the_machine_failed_has_no_outcome(exit_code: int, tmp_pat
         worker_result(tmp_path, a_request(), exit_code)
     assert caught.value.exit_code == 3
     assert caught.value.hint
+
+
+ABORTED = "Fatal Python error: Aborted\n\nThread 0x1 (most recent call first):\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n",
+        "terminate called after throwing an instance of 'std::system_error'\nCannot allocate memory\n",
+    ],
+)
+def test_a_worker_that_aborts_as_the_machine_has_no_memory_has_no_outcome(words: str, tmp_path: Path) -> None:
+    (tmp_path / STDERR).write_text(words + ABORTED)
+    with pytest.raises(MachineFaultError, match="memory"):
+        worker_result(tmp_path, a_request(), -signal.SIGABRT)
+
+
+def test_a_worker_that_aborts_for_a_reason_of_its_own_has_one(tmp_path: Path) -> None:
+    (tmp_path / STDERR).write_text(ABORTED)
+    result = worker_result(tmp_path, a_request(), -signal.SIGABRT)
+    assert result.outcome.status is OutcomeStatus.KILLED
 
 
 @pytest.mark.parametrize(("before", "after"), [(3, 4), (0, 2)])

@@ -63,6 +63,40 @@ def test_what_a_killed_run_left_is_removed_by_the_next_and_what_a_live_one_has_i
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_run_left_that_was_killed_just_now_is_removed_by_the_next(tmp_path: Path) -> None:
+    holder, held = start_holder(tmp_path)
+    age(held, by_s=0)
+    holder.kill()
+    holder.communicate()
+    clear_leftovers(tmp_path)
+    assert not held.exists()
+
+
+def test_a_directory_whose_owner_was_killed_before_it_could_say_so_is_removed_once_it_is_old(
+    tmp_path: Path,
+) -> None:
+    for name, content in (("peakvram-a", ".owner.new"), ("peakvram-b", "of-somebody-else")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / content).touch()
+        age(tmp_path / name)
+    clear_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["peakvram-b"]
+
+
+def test_what_was_half_removed_goes_with_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ScratchDirectory(parent=tmp_path)
+    (made.path / "machine").mkdir()
+    (made.path / "request.json").touch()
+    with monkeypatch.context() as broken:
+        broken.setattr("profiler.process.scratch.shutil.rmtree", lambda *_args, **_options: None)
+        made.close()
+    assert sorted(path.name for path in made.path.iterdir()) == [".owner", "machine"]
+    clear_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_directory_of_our_own_is_not_a_leftover(tmp_path: Path) -> None:
     with ScratchDirectory(parent=tmp_path) as made:
         age(made.path)
