@@ -12,6 +12,11 @@ following it costs, of the whole command and of its training steps.
 
 With --sweep: a sweep of 210 jobs as one command, against one cold process a job, told from three of its jobs;
 its host memory is what all its processes hold at once (the sum of their PSS, sampled).
+
+With --study: a study of 100,000 records planned, exported, compared and reported, each in a process of its
+own, and jobs looked up in it.
+
+With --intervals: 1,000 random jobs, each run, and how often its estimate's interval holds what the run gave.
 """
 
 from __future__ import annotations
@@ -19,18 +24,23 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from profiler.bench import cases
+from profiler.bench.intervals import bench_intervals
+from profiler.bench.study import bench_study
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _SWITCHES = {
     "--json": "print JSON",
     "--estimate": "time estimates alone",
     "--exec": "time a followed script instead",
     "--sweep": "time a sweep instead",
+    "--study": "time what reads a very large study instead",
+    "--intervals": "count how often intervals hold instead",
 }
 
 
@@ -43,8 +53,8 @@ def main() -> int:
     for flag, text in _SWITCHES.items():
         parser.add_argument(flag, action="store_true", help=text)
     options = parser.parse_args()
-    if options.sweep or options.exec:
-        result = cases.bench_sweep() if options.sweep else cases.bench_script(repeat=options.repeat)
+    if (bench := _chosen(options)) is not None:
+        result = bench()
         text, holds = show_result(result), result["holds"]
     else:
         rows = cases.bench_commands(cases.ESTIMATES, repeat=options.repeat)
@@ -54,6 +64,17 @@ def main() -> int:
         text, holds = show_cases(rows) + show_result(table), all(row["holds"] for row in (*rows, table))
     sys.stdout.write(json.dumps(result, indent=2) + "\n" if options.json else text)
     return 0 if holds else 1
+
+
+def _chosen(options: argparse.Namespace) -> Callable[[], dict[str, object]] | None:
+    """What is benched instead of the commands, if something is."""
+    benches = {
+        "sweep": cases.bench_sweep,
+        "exec": partial(cases.bench_script, repeat=options.repeat),
+        "study": bench_study,
+        "intervals": partial(bench_intervals, num_jobs=1000),
+    }
+    return next((bench for name, bench in benches.items() if getattr(options, name)), None)
 
 
 def show_cases(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from profiler.cli import options as o
 from profiler.cli.job import JobFlags, takes_job
+from profiler.cli.miss import tell_miss_of_estimate
 from profiler.errors import ConfigError
 from profiler.estimate.card import card_of
 from profiler.estimate.estimate import DEFAULT_FORMULA, Refusal, estimate_job
@@ -89,9 +90,10 @@ def _estimate_one(spec: JobSpec, *, formula_id: str | None, factors: FactorFile 
         )
     if as_json:
         print_json_value(estimate_tree(estimated, factors=factors))
-        return 0
-    with data_output() as console:
-        show_estimate(console, estimated, factors=factors)
+    else:
+        with data_output() as console:
+            show_estimate(console, estimated, factors=factors)
+    tell_miss_of_estimate(estimated)
     return 0
 
 

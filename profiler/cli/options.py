@@ -13,6 +13,8 @@ def switch(name: str, text: str) -> Any:
     return typer.Option(name, metavar="", help=text, show_default=False)
 
 
+ADHOC = Path("results/adhoc")
+"""Where the records of single jobs go."""
 Out: TypeAlias = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Where results go; records in DIR/records.")
 ]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
-from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
+from profiler.cli import options as o
 from profiler.cli.dry_run import say_whether_it_can_run
 from profiler.cli.job import JobFlags, takes_job
 from profiler.errors import ConfigError, PeakvramError
@@ -16,7 +15,8 @@ from profiler.records.store import check_directory, write_record
 from profiler.report.terminal.output import data_output, notice, print_json, progress
 from profiler.report.terminal.record import show_record
 
-DEFAULT_OUT = Path("results/adhoc")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @takes_job()
@@ -26,7 +26,7 @@ def run(  # noqa: PLR0913 - one parameter a flag
     allow_busy: o.AllowBusy = False,
     timeout: o.Timeout = None,
     dry_run: o.DryRun = False,
-    out: o.Out = DEFAULT_OUT,
+    out: o.Out = o.ADHOC,
     json: o.Json = False,
 ) -> int:
     """Run one job and show its GPU memory, phase by phase.
@@ -85,13 +85,16 @@ def _deliver(record: Record, *, directory: Path, as_json: bool) -> None:
 
 
 def _show(record: Record, *, path: Path | None, as_json: bool) -> None:
-    if not as_json:
+    from profiler.cli.miss import tell_miss_of_run  # noqa: PLC0415 - nor this
+
+    if as_json:
+        print_json(record.model_dump_json(indent=2))
+        if path is not None:
+            notice(f"Wrote {path}")
+    else:
         with data_output() as console:
             show_record(console, record, path=path)
-        return
-    print_json(record.model_dump_json(indent=2))
-    if path is not None:
-        notice(f"Wrote {path}")
+    tell_miss_of_run(record)
 
 
 def exit_code_of(status: OutcomeStatus) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, Fits, estimate_jobs, without_terms
+from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, estimate_jobs, without_terms
 from profiler.estimate.factors import default_factors
+from profiler.estimate.miss import Miss, miss_of
 from profiler.execute.pending import pending_jobs
 from profiler.formula.catalogue import find_formula
-from profiler.records.schema import OutcomeStatus, device_peak_bytes
 
 if TYPE_CHECKING:
     from profiler.estimate.estimate import Estimated
@@ -33,17 +33,7 @@ class PlannedJob:
         """Whether the record says that the job fits where its estimate says it does not, or the reverse."""
         if self.record is None or not isinstance(self.estimate, Estimate):
             return False
-        is_estimated_to_fit = self.estimate.verdict.fits in (Fits.YES, Fits.LIKELY)
-        match self.record.outcome.status:
-            case OutcomeStatus.OK:
-                used_bytes = device_peak_bytes(self.record)
-                return used_bytes is not None and (
-                    is_estimated_to_fit != (used_bytes <= self.estimate.card.total_bytes)
-                )
-            case OutcomeStatus.OOM:
-                return is_estimated_to_fit
-            case _:
-                return False
+        return miss_of(self.estimate, self.record) is Miss.VERDICT
 
 
 def plan_jobs(study: Study) -> list[PlannedJob]:

@@ -154,6 +154,16 @@ def is_worth_keeping(values: torch.Tensor) -> bool:
     return not sample.is_complex() and len(sample.float().unique()) <= _MASK_VALUES
 
 
+def is_foreign(values: torch.Tensor) -> bool:
+    """Whether many floating-point values on the host are of a file that is mapped, or of another library.
+
+    They are not looked at: they are weights, and of a checkpoint without data every page that is looked at
+    begins to take memory (`safetensors` gives such storages, which torch can give no other size).
+    """
+    is_large = values.dtype not in INTEGRAL and values.nbytes > SMALL_FLOATS_BYTES
+    return is_large and not values.untyped_storage().resizable()
+
+
 def fills_storage(tensor: torch.Tensor) -> bool:
     """Whether it is all of its storage, each place once."""
     is_whole = tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()

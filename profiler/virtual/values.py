@@ -16,12 +16,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 
-from profiler.virtual.assumptions import assumed_choice, finite_answer
 from profiler.virtual.backward import unwatched_engine
 from profiler.virtual.checks import passing_answer
 from profiler.virtual.collectives import passed_on
 from profiler.virtual.compiling import guards_with
-from profiler.virtual.draws import draw
 from profiler.virtual.kernels import watched_kernels
 from profiler.virtual.operations import (
     COMPARISONS,
@@ -37,6 +35,7 @@ from profiler.virtual.operations import (
     tensors_in,
     wraps_tensors,
 )
+from profiler.virtual.propagation import Propagation
 from profiler.virtual.reads import UnknownReads, accepting_answer, asking_frame, caller, can_decide
 from profiler.virtual.sized import PlantedAnswers, answers, count_of, deciding, result_on_cpu
 from profiler.virtual.table import (
@@ -50,7 +49,7 @@ from profiler.virtual.table import (
     on_host,
     to_host,
 )
-from profiler.virtual.torch_private import FAKE_KIND, MODE_OF_KIND, TorchDispatchMode, num_writes
+from profiler.virtual.torch_private import FAKE_KIND, MODE_OF_KIND, TorchDispatchMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +90,7 @@ class TrueValues(TorchDispatchMode):
         self.unknown_reads = UnknownReads()
         self.assumed: Counter[str] = Counter()
         self.inexact: Counter[str] = Counter()
-        self._routing = routing
+        self._propagation = Propagation(self.known, self.assumed, routing)
         self._plans: dict[int, Plan] = {}
         self._planted = PlantedAnswers()
         self._indexes_by_masks = False
@@ -152,7 +151,7 @@ class TrueValues(TorchDispatchMode):
             or not (args and isinstance(first := args[0], torch.Tensor))
             or not (first.requires_grad or (not operation.is_shaped and not self.known.has(first)))
         ):
-            self._follow(operation, args, kwargs, out)
+            self._propagation.follow(operation, args, kwargs, out)
         return out
 
     def _plan(self, func: OpOverload) -> Plan:
@@ -175,7 +174,7 @@ class TrueValues(TorchDispatchMode):
 
     def _run_followed(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
         out = operation.run(*args, **kwargs)
-        self._follow(operation, args, kwargs, out)
+        self._propagation.follow(operation, args, kwargs, out)
         return out
 
     def _run_collective(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
@@ -188,7 +187,7 @@ class TrueValues(TorchDispatchMode):
             if taken is None or not is_kept or not is_told:
                 self.known.drop([filled])
             else:
-                self._keep(filled, on_host(taken).reshape(filled.shape), is_written=True)
+                self._propagation.keep(filled, on_host(taken).reshape(filled.shape), is_written=True)
         return out
 
     def _run_lift(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
@@ -201,7 +200,7 @@ class TrueValues(TorchDispatchMode):
     def _run_finite(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
         """An operation that first asks whether all is finite, where the rest of this table is not asked."""
         out, _ = self._planted.run(partial(operation.run, *args, **kwargs), FINITE[operation.func])
-        self._follow(operation, args, kwargs, out)
+        self._propagation.follow(operation, args, kwargs, out)
         return out
 
     def _run_moving(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
@@ -211,7 +210,7 @@ class TrueValues(TorchDispatchMode):
         for tensor, address in before:
             if address_of(tensor) != address:
                 self.known.drop_at(address)
-        self._follow(operation, args, kwargs, out)
+        self._propagation.follow(operation, args, kwargs, out)
         return out
 
     def _run_showing(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
@@ -297,7 +296,7 @@ class TrueValues(TorchDispatchMode):
         if all(map(self.known.has, sources)):
             for tensor, values in zip(made, true, strict=True):
                 if can_keep(tensor):
-                    self._keep(tensor, values)
+                    self._propagation.keep(tensor, values)
         return out
 
     def _run_indexing(self, operation: Operation, args: Arguments, kwargs: Named) -> Any:
@@ -313,95 +312,3 @@ class TrueValues(TorchDispatchMode):
         if not is_exact:
             self.inexact[str(operation.func)] += 1
         return out
-
-    # ---- what follows of an operation ----
-
-    def _follow(self, operation: Operation, args: Arguments, kwargs: Named, out: Any) -> None:
-        """Bring the table up to date after an operation: compute what is computable, forget what is not."""
-        written = operation.written
-        targets = arguments_at(written, args, kwargs) if written else cuda_tensors(out)
-        if not targets:
-            return
-        is_float = any(t.dtype not in INTEGRAL for t in targets)
-        is_kept = all(map(can_keep, targets))
-        is_followed = is_kept and (not is_float or self._follows_floats(operation, args, kwargs))
-        if is_followed and self._can_compute(operation, args, kwargs):
-            self._compute(operation, args, kwargs, targets)
-        elif is_kept and not is_float and operation.is_draw and self._can_draw(operation, args, targets[0]):
-            drawn = draw(operation.func, to_host(args), kwargs, targets[0])
-            self._keep(targets[0], drawn, is_written=bool(operation.written))
-        elif is_kept and (answer := finite_answer(operation.func, args)) is not None:
-            for target in targets:
-                self._keep(target, torch.tensor(answer), is_written=bool(operation.written))
-        else:
-            self.known.drop(targets)
-            if self._routing is not None:
-                self._route(operation.func, args, out, self._routing)
-
-    def _route(self, func: OpOverload, args: Arguments, out: Any, routing: Routing) -> None:
-        choice = assumed_choice(func, args, out, routing)
-        if choice is not None and can_keep(choice[0]) and self._keep(*choice):
-            self.assumed[caller()] += 1
-
-    def _keep(self, tensor: torch.Tensor, values: torch.Tensor, *, is_written: bool = False) -> bool:
-        """From now on a tensor holds these values; False where that cannot be, or costs more than it serves.
-
-        Args:
-            tensor: on the card.
-            values: on the host.
-            is_written: the operation wrote to it in place.
-        """
-        if not is_worth_keeping(values):
-            self.known.drop([tensor])
-            return False
-        if not is_written and not is_small(tensor) and fills_storage(tensor) and not values.any():
-            self.known.add_zeros(tensor)
-            return True
-        if not self.known.add(tensor, is_written=is_written):
-            return False
-        on_host(tensor).copy_(values)
-        return True
-
-    def _follows_floats(self, operation: Operation, args: Arguments, kwargs: Named) -> bool:
-        """Whether floating-point results are to be known: not of weights, of much data or of long work.
-
-        A gradient that is zeroed is not: the engine will add to it, again and again.
-        """
-        if operation.is_costly:
-            return False
-        found = tensors_in((args, kwargs))
-        if not operation.is_copy and any(t.requires_grad or isinstance(t, torch.nn.Parameter) for t in found):
-            return False
-        if not all(t.is_cuda or is_worth_keeping(t) for t in found):
-            return False
-        written = arguments_at(operation.written, args, kwargs)
-        is_told = operation.is_copy and all(map(is_small, written))
-        return is_told or all(num_writes(t) <= 0 or self.known.has(t) for t in written)
-
-    def _can_compute(self, operation: Operation, args: Arguments, kwargs: Named) -> bool:
-        if operation.is_random:
-            return False
-        replaced = {id(t) for t in arguments_at(operation.overwritten, args, kwargs) if fills_storage(t)}
-        if operation.is_shaped:
-            replaced.add(id(args[0]))
-        read = (t for t in tensors_in((args, kwargs)) if t.is_cuda)
-        return all(id(t) in replaced or self.known.has(t) for t in read)
-
-    def _can_draw(self, operation: Operation, args: Arguments, target: torch.Tensor) -> bool:
-        """Whether all of the storage is drawn, or the rest of it known, within bounds that are known."""
-        is_whole = not operation.written or fills_storage(target) or self.known.has(target)
-        return is_whole and all(map(self.known.has, cuda_tensors(args[1:])))
-
-    def _compute(
-        self, operation: Operation, args: Arguments, kwargs: Named, targets: list[torch.Tensor]
-    ) -> None:
-        if operation.written and not all(self.known.add(t, is_written=True) for t in targets):
-            return
-        try:
-            results = operation.run(*to_host(args), **to_host(kwargs))
-        except (NotImplementedError, RuntimeError):  # an operation the CPU lacks: its values stay unknown
-            self.known.drop(targets)
-            return
-        if not operation.written:  # otherwise it wrote the very bytes
-            for target, result in zip(targets, tensors_in(results), strict=True):
-                self._keep(target, result)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 
 from profiler.virtual.values import TrueValues
 
@@ -161,3 +165,30 @@ def _normalize_a_batch() -> list[Any]:
         first = [norm.running_var.tolist(), values.unknown_reads.total]
         norm(torch.randn(4, 2, device="cuda"))
         return [*first, norm.running_var.tolist(), values.unknown_reads.total]
+
+
+def test_weights_of_a_file_are_not_looked_at(virtual_gpu: WarmMachines) -> None:
+    """In shared memory a page of a file without data takes room from when it is first read."""
+    assert virtual_gpu("rtx-4090", _load_weights) == {"pages": 0, "is known": False, "mask": [1.0]}
+
+
+def _load_weights() -> Any:
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file, TrueValues() as values:
+        _make_hollow(Path(file.name))
+        with safe_open(file.name, "pt") as weights:
+            loaded = weights.get_tensor("weight").to("cuda")
+        mask = torch.ones(200, 200).to("cuda")
+        return {
+            "pages": Path(file.name).stat().st_blocks - 8,  # the first one, of the header
+            "is known": values.known.has(loaded),
+            "mask": mask.unique().tolist(),
+        }
+
+
+def _make_hollow(path: Path) -> None:
+    """Makes a file a checkpoint of one tensor of 4 MiB that holds no data."""
+    weight = {"dtype": "F32", "shape": [1024, 1024], "data_offsets": [0, 4 << 20]}
+    header = json.dumps({"weight": weight}).encode()
+    with path.open("r+b") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + (4 << 20))

@@ -8,6 +8,8 @@ from rich.text import Text
 
 from profiler.estimate.estimate import Estimate, Fits, Refusal, room_text, single
 from profiler.estimate.factors import conditions_of, most_specific
+from profiler.estimate.miss import Miss, miss_of
+from profiler.records.schema import Peak
 from profiler.report.base.describe import describe_job
 from profiler.report.base.text import (
     UNKNOWN,
@@ -20,6 +22,7 @@ from profiler.report.base.text import (
     titled,
     titled_table,
 )
+from profiler.report.base.verdict import verdict_line as record_verdict
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from profiler.estimate.estimate import Estimated, Verdict
     from profiler.estimate.factors import Factor, FactorFile, FittedOn
     from profiler.jobs.job import JobSpec
+    from profiler.records.schema import Record
 
 _STYLES = {Fits.YES: "bold green", Fits.LIKELY: "green", Fits.UNLIKELY: "yellow", Fits.NO: "bold yellow"}
 _SAYS = {
@@ -146,6 +150,24 @@ def verdict_line(estimate: Estimate) -> str:
 def fits_text(verdict: Verdict) -> str:
     """Whether a job fits, by how much, and what that rests on."""
     return f"{_SAYS[verdict.fits]}, {room_text(verdict.room_bytes)} ({verdict.reason})"
+
+
+def miss_text(estimate: Estimate, record: Record) -> str | None:
+    """Where a run says otherwise than its job's estimate, and which of them counts; None if it does not."""
+    match miss_of(estimate, record), record.peak:
+        case Miss.VERDICT, _:
+            return (
+                "the estimate of this job missed, the run counts. "
+                f"Estimate: {fits_text(estimate.verdict)}. Run: {record_verdict(record)}"
+            )
+        case Miss.PEAK, Peak(allocated_bytes=run_bytes):
+            band = interval(estimate.corrected.allocated)
+            return (
+                f"the estimate of this job, {band} allocated, missed; the run counts: "
+                f"{format_bytes(run_bytes)}. Such an interval is meant to hold 9 jobs of 10"
+            )
+        case _:
+            return None
 
 
 def interval(band: Band) -> str:

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Values are only ever known in storages up to this size (profiler/virtual/values.py): larger reads are zeros. */
+/* Values are only ever known in storages up to this size (profiler/virtual/table.py): larger reads are zeros. */
 #define KNOWN_LIMIT_BYTES (16ull << 20)
 /* Of what the host copies to the device, as much can be recalled: larger lists are rarely written as literals. */
 #define RECALL_LIMIT_BYTES (1ull << 20)

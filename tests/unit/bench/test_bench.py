@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,9 +16,23 @@ from profiler.bench.cases import (
     compare_sweep,
     compare_training,
 )
+from profiler.bench.intervals import compare_intervals, random_jobs
+from profiler.bench.study import compare_study, fill_study, find_ms
 from profiler.bench.timing import Timing, pss_bytes, time_python, tree_of
 from profiler.errors import PeakvramError
+from profiler.estimate.card import card_of
+from profiler.estimate.estimate import Estimate, estimate_job
+from profiler.estimate.factors import default_factors
+from profiler.formula.catalogue import find_formula
+from profiler.jobs.expansion import expand
+from profiler.jobs.sweep import Sweep
+from profiler.records.schema import Outcome, OutcomeStatus, PhaseName
+from profiler.records.store import RecordStore
 from profiler.units import GIB, MIB
+from tests.builders import a_job, a_phase, a_record, a_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BASE = TimedCommand(name="base", arguments=())
 BOUND = TimedCommand(name="bound", arguments=(), max_ratio=2.5, max_host_bytes=GIB)
@@ -60,6 +75,51 @@ def test_a_sweep_is_told_against_one_process_a_job(elapsed_s: float, tree_bytes:
     result = compare_sweep(took(elapsed_s, tree_bytes=tree_bytes), num_jobs=100, cold_s=2.0)
     assert result["ratio"] == round(200 / elapsed_s, 1)
     assert result["holds"] is holds
+
+
+@pytest.mark.parametrize(
+    ("process_bytes", "missing_ms", "holds"), [(GIB, 1.0, True), (GIB + 1, 1.0, False), (GIB, 1.01, False)]
+)
+def test_a_large_study_is_told_by_its_largest_command_and_its_slower_lookup(
+    process_bytes: int, missing_ms: float, *, holds: bool
+) -> None:
+    timings = {"plan": took(1.0, process_bytes=MIB), "report": took(2.0, process_bytes=process_bytes)}
+    result = compare_study(timings, num_records=7, lookup_ms=(0.1, missing_ms))
+    assert (result["num_records"], result["report_bytes"]) == (7, process_bytes)
+    assert result["holds"] is holds
+
+
+def test_a_study_to_time_has_a_record_for_every_job(tmp_path: Path) -> None:
+    jobs = [a_job(seq_len=seq_len) for seq_len in (128, 256, 512)]
+    fill_study(tmp_path / "study", a_record(), jobs)
+    stored = RecordStore(tmp_path / "study").scan()
+    assert {record.record.spec for record in stored.records} == set(jobs)
+    assert not stored.problems
+    assert all(taken_ms > 0 for taken_ms in find_ms(tmp_path / "study", a_record(), jobs))
+
+
+def test_random_jobs_are_the_same_for_a_seed_and_all_are_jobs_or_told_not_to_be() -> None:
+    jobs = random_jobs(50, seed=1)
+    assert jobs == random_jobs(50, seed=1) != random_jobs(50, seed=2)
+    expansion = expand(Sweep(name="random", base={"gpu": "l4"}, include=tuple(jobs)))
+    assert len(expansion.jobs) > 30
+    assert len({job.model for job in expansion.jobs}) > 5
+
+
+def test_intervals_are_told_by_the_runs_within_them() -> None:
+    spec = a_job(seq_len=1024)
+    card, formula = card_of(spec), find_formula("peakvram")
+    estimated = estimate_job(spec, formula=formula, factors=default_factors(), card=card)
+    assert isinstance(estimated, Estimate)
+    within_bytes = int(str(estimated.corrected.allocated.value_bytes))
+    records = [
+        a_record(spec=spec, report=a_report((a_phase(PhaseName.BACKWARD, 1, end=0, peak=peak_bytes),)))
+        for peak_bytes in (within_bytes, within_bytes // 2, 2 * within_bytes)
+    ]
+    result = compare_intervals([*records, a_record(spec=spec, outcome=Outcome(status=OutcomeStatus.OOM))])
+    assert (result["num_jobs"], result["num_run"], result["num_estimated"]) == (4, 3, 3)
+    assert (result["allocated_below"], result["allocated_above"]) == (1, 1)
+    assert (result["allocated_share"], result["worst_allocated"], result["holds"]) == (0.333, 1.0, False)
 
 
 def test_a_process_is_timed_with_its_memory_and_its_output() -> None:
