@@ -69,9 +69,8 @@ def _leave_with_parent(parent: int, directories: Sequence[str]) -> None:
     """Until `_stay`: end when the parent does. Imports take seconds, in which stdin is not looked at."""
 
     def leave(number: int, _frame: object) -> None:
-        if (
-            os.getppid() == parent
-        ):  # it lives, and the directories are its own: this signal is somebody else's
+        is_parent_there = os.getppid() == parent
+        if is_parent_there:  # the directories are its own, and this signal is somebody else's
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         _remove(directories)

@@ -143,10 +143,9 @@ def _quantization_state(module: torch.nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _cached(cache: object | None) -> Iterator[torch.Tensor]:
-    """The tensors of a cache of transformers: each layer has its own; in version 4 the cache has lists."""
-    if cache is not None:
-        layers = getattr(cache, "layers", [])
-        yield from _tensors_in([vars(cache), [vars(layer) for layer in layers]])
+    """The tensors of a cache of transformers: each layer has its own; version 4 has lists or just tuples."""
+    held = getattr(cache, "__dict__", cache)
+    yield from _tensors_in([held, [vars(layer) for layer in getattr(cache, "layers", [])]])
 
 
 def _tensors_in(value: Any) -> Iterator[torch.Tensor]:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 _INCOMPLETE_HINT = "it takes a complete safetensors checkpoint of a causal language model"
 
+# What is said of a tensor whose shape is not the config's: by transformers, and by accelerate, which sets
+# tensors for transformers 4.48.
+_OTHER_SHAPES = ("ignore_mismatched_sizes", "Trying to set a tensor of shape")
+
 # What transformers' models call an embedding with one row a position.
 _POSITION_TABLES = {"wpe", "embed_positions", "position_embeddings"}
 
@@ -189,8 +193,7 @@ def _explain(error: Exception, spec: JobSpec) -> ConfigError | None:
             f"{spec.model} has no {spec.attention} attention in transformers {transformers.__version__}",
             hint="choose another, such as --attention eager",
         )
-    # How transformers 4 and 5 both tell of a tensor whose shape is not the config's.
-    if isinstance(error, RuntimeError) and "ignore_mismatched_sizes" in str(error):
+    if any(told in str(error) for told in _OTHER_SHAPES):
         return ConfigError(
             f"the tensors of {spec.model!r} are of other shapes than its config gives", hint=_INCOMPLETE_HINT
         )

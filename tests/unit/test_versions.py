@@ -17,3 +17,7 @@ def test_an_expectation_changes_with_the_version_that_it_names(
     assert since(transformers="5.24") is is_since
     assert since(transformers="5.24", torch="2.14") is is_since
     assert not since(transformers="5", torch="2.15")
+
+
+def test_a_library_that_is_not_installed_is_older_than_all() -> None:
+    assert not since(**{"a-library-of-nobody": "0"})

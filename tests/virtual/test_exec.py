@@ -195,10 +195,11 @@ def test_a_script_that_ends_itself_at_once_is_told_to_the_end(tmp_path: Path) ->
 
 def test_a_script_that_hangs_is_ended_with_all_it_has_started(tmp_path: Path) -> None:
     text = """
-        import pathlib, subprocess, sys, time, torch
+        import pathlib, subprocess, sys, time
         command = [sys.executable, "-c", "import time; time.sleep(600)"]
         child = subprocess.Popen(command, start_new_session=True)
         pathlib.Path(sys.argv[1]).write_text(str(child.pid))
+        import torch
         torch.ones(4, device="cuda")
         time.sleep(600)
     """

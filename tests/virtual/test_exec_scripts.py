@@ -125,7 +125,7 @@ def test_accelerate_trains_in_fp16_with_a_scaler_and_pinned_batches_of_workers(
 
 
 @needs_trl
-@pytest.mark.parametrize("kind", ["padding", "packing", "completion"])
+@pytest.mark.parametrize("kind", ["padding", "packing", pytest.param("completion", marks=needs(trl="0.17"))])
 def test_trl_trains_on_padded_packed_and_completion_rows(kind: str, tmp_path: Path) -> None:
     check(follow_script("supervised", str(tmp_path), kind), num_steps=2)
 
@@ -142,6 +142,7 @@ def test_a_compiled_model_trains(
     assert [m.part for m in only(result).marks[:5]] == ["setup", "forward", "backward", "clip", "step"]
 
 
+@needs(torch="2.14")  # 2.4 does not look at what it is told to leave as it is
 def test_what_was_to_be_compiled_and_was_not_is_told(tmp_path: Path) -> None:
     text = """
         import torch
@@ -184,7 +185,12 @@ def test_a_mixture_of_experts_trains_with_an_assumed_routing(family: str, implem
 def test_the_routing_that_is_asked_for_decides_what_experts_take() -> None:
     even, worst = (follow_script("experts", "mixtral", "eager", routing=how) for how in Routing)
     assert (even.routing, worst.routing) == (Routing.EVEN, Routing.WORST)
-    assert only(even).allocated_peak_bytes != only(worst).allocated_peak_bytes
+    # The peak of all can be the optimizer's, which keeps states of every expert.
+    even_bytes, worst_bytes = (
+        next(mark.allocated_peak_bytes for mark in only(result).marks if mark.part == "backward")
+        for result in (even, worst)
+    )
+    assert even_bytes != worst_bytes
 
 
 @needs(transformers="5")

@@ -12,7 +12,7 @@ import pytest
 
 from profiler.execute.local import run_job
 from profiler.records.schema import OutcomeStatus, PhaseName, Record
-from profiler.units import GIB, TIB
+from profiler.units import GIB, MIB, TIB
 from tests.builders import ROOT
 from tests.versions import since
 from tests.virtual.jobs import a_job, a_model, run_warm
@@ -54,16 +54,19 @@ def test_full_fine_tuning_of_mistral_7b_takes_what_a_real_a100_reported(virtual_
 def test_lora_of_mistral_7b_takes_what_a_real_a100_reported(virtual_gpu: WarmMachines) -> None:
     # The same file as above. It was run with transformers 4.48's Trainer: that dropped the logits before the
     # backward pass, but its loss kept a contiguous float32 copy of them, which transformers 5's no longer
-    # makes. The plain loop keeps the logits themselves instead, and so comes out alike.
+    # makes. The plain loop keeps the logits themselves instead, and so comes out alike. Under 4.48 both peak
+    # in the loss, and there is a mask besides: here the length reaches the model's window, there was none.
+    has_copy = not since(transformers="5")
+    mask_bytes = 4 * 4096 * 4096 * 2 if has_copy else 0
     plain = mistral(virtual_gpu, method=QKVO_RANK_16, loop="plain")
     peak_bytes, end_bytes = peak_and_end(plain)
-    assert peak_bytes == pytest.approx(26_704_571_904, rel=5e-3)
+    assert peak_bytes == pytest.approx(26_704_571_904 + mask_bytes, rel=1e-4 if has_copy else 5e-3)
     assert end_bytes + GIVEN_BACK_BYTES == pytest.approx(14_664_493_056, rel=1e-4)
 
     trainer_peak_bytes, trainer_end_bytes = peak_and_end(
         mistral(virtual_gpu, method=QKVO_RANK_16, loop="trainer")
     )
-    logits_bytes = 4 * 4096 * 32_000 * 2
+    logits_bytes = 0 if has_copy else 4 * 4096 * 32_000 * 2
     assert peak_bytes - trainer_peak_bytes == pytest.approx(logits_bytes, rel=0.01)
     assert trainer_end_bytes == end_bytes
 
@@ -76,7 +79,10 @@ def test_expandable_segments_change_what_is_reserved_and_not_what_is_allocated()
         [(p.allocated_start_bytes, p.allocated_end_bytes, p.allocated_peak_bytes) for p in record.phases]
         for record in (fixed, expandable)
     ]
-    assert allocated[0] == allocated[1]
+    # A block of a fixed segment is not split where less than 1 MiB would be left: transformers 4 has such.
+    tolerance_bytes = 0 if since(transformers="5") else 2 * MIB
+    for of_fixed, of_expandable in zip(*allocated, strict=True):
+        assert of_fixed == pytest.approx(of_expandable, rel=0, abs=tolerance_bytes)
     assert fixed.peak is not None
     assert expandable.peak is not None
     assert expandable.peak.reserved_bytes < fixed.peak.reserved_bytes
@@ -93,9 +99,13 @@ def test_full_fine_tuning_of_8b_on_a_4090_runs_out_of_memory_which_is_a_result(
     assert outcome.status is OutcomeStatus.OOM
     assert outcome.phase is last.name is PhaseName.BACKWARD
     assert outcome.step == last.step == 0
-    assert outcome.requested_bytes == 2048 * 14_336 * 2, "the MLP's inner width, for the batch"
+    # The MLP's inner width, for the batch. transformers 4 leaves 126 MiB more reserved when it has
+    # loaded: there it is the gradient of one of its matrices that first finds no room.
+    rows = 2048 if since(transformers="5") else 4096
+    assert outcome.requested_bytes == rows * 14_336 * 2
     assert outcome.message is not None
-    assert outcome.message.startswith("CUDA out of memory. Tried to allocate 56.00 MiB. GPU 0 has a total")
+    asked = f"{rows * 14_336 * 2 // MIB}.00 MiB"
+    assert outcome.message.startswith(f"CUDA out of memory. Tried to allocate {asked}. GPU 0 has a total")
     assert [p.is_complete for p in record.phases] == [True] * (len(record.phases) - 1) + [False]
     assert last.num_ooms == 1
     assert last.components is None

@@ -109,7 +109,8 @@ def test_it_runs_forward_and_backward_with_the_buffers_torch_takes(
     assert seen["shapes"] == [list(shape) for shape in case.shapes]
     assert not Counter(case.buffers) - Counter(seen["allocated"])
     assert seen["gradient"] == list(case.shape)
-    assert (seen["has cusolver run"], seen["has cufft run"]) == (name in DECOMPOSITIONS, name in TRANSFORMS)
+    is_on_card = name in DECOMPOSITIONS and (name != "eig" or since(torch="2.10"))
+    assert (seen["has cusolver run"], seen["has cufft run"]) == (is_on_card, name in TRANSFORMS)
     assert (seen["unknown functions"], seen["decisions"]) == ([], {})
 
 

@@ -10,6 +10,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from profiler.jobs.models import list_presets
 from profiler.jobs.presets import Preset, read_config_file
+from tests.versions import since
 
 PRESETS = list_presets()
 
@@ -39,7 +40,7 @@ def a_meta_model(config: Any) -> torch.nn.Module:
 def read_field(config: Any, name: str) -> object:
     """The value as published; transformers 5 gathers what concerns rotary positions in one place."""
     rope = getattr(config, "rope_parameters", None) or {}
-    if name == "rope_scaling":
+    if name == "rope_scaling" and since(transformers="5"):
         scaling = {
             key: value for key, value in rope.items() if key not in {"rope_theta", "partial_rotary_factor"}
         }

@@ -20,6 +20,7 @@ from profiler.jobs.causal_models import find_causal_model
 from profiler.jobs.choices import Attention
 from profiler.jobs.job import JobSpec
 from profiler.jobs.targets import is_targeted
+from tests.versions import needs, since
 from tests.virtual.jobs import a_job
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ FAMILIES: Mapping[str, Mapping[str, object]] = {
         "linear_conv_kernel_dim": 4,
     },
 }
+JUDGED_SINCE = {"qwen3": "4.51", "mixtral": "5", "qwen3_moe": "5", "qwen3_5_text": "5"}
+"""The transformers that the judge speaks for, by family: before 5 each expert has modules of its own."""
+JUDGED = tuple(
+    pytest.param(family, marks=needs(transformers=JUDGED_SINCE.get(family, "4"))) for family in FAMILIES
+)
 TARGETS = (
     *(
         "all-linear",
@@ -116,7 +122,7 @@ def real_modules(config: dict[str, Any]) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", JUDGED)
 def test_modules_are_those_that_transformers_makes(family: str, virtual_gpu: WarmMachines) -> None:
     found = virtual_gpu("a100-80gb", real_modules, dict(FAMILIES[family]))
     assert {
@@ -163,8 +169,8 @@ def test_families_have_what_their_classes_say(virtual_gpu: WarmMachines) -> None
     attributes = ["_supports_sdpa", "supports_gradient_checkpointing"]
     found = virtual_gpu("a100-80gb", real_classes, attributes)
     own = {family: model for family in found if (model := find_causal_model(family)) is not None}
-    assert len(own) > 0.9 * len(found)
-    assert own.keys() >= FAMILIES.keys()
+    assert len(own) > 0.85 * len(found)
+    assert own.keys() >= FAMILIES.keys() & found.keys()
     for family, model in own.items():
         assert [Attention.SDPA in model.attentions, model.has_checkpointing] == found[family], family
 
@@ -245,6 +251,7 @@ VALUES = (
 )
 
 
+@needs(torch="2.14")  # 2.4 cannot be asked but through the environment of a process
 def test_allocator_settings_are_taken_where_torch_takes_them(virtual_gpu: WarmMachines) -> None:
     draw = random.Random(2)
     confs = [f"{key}:{value}" for key in KEYS for value in VALUES]
@@ -283,7 +290,7 @@ def peft_takes(model: str, methods: list[dict[str, Any]]) -> list[str]:
     return [refusal(method) for method in methods]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", JUDGED)
 def test_targets_are_refused_where_peft_refuses_or_drops_them(
     family: str, virtual_gpu: WarmMachines, tmp_path: Path
 ) -> None:
@@ -336,9 +343,12 @@ def why_not(spec: str) -> str:
     return ""
 
 
+WRONG_ALLOC_CONFS = ("max_split_size_mb:8", "garbage:1")
+
+
 def random_job(draw: random.Random, directory: Path) -> JobSpec:
     """A job that may run or not; the last of its parts is where it may go wrong."""
-    family = draw.choice(list(FAMILIES))
+    family = draw.choice([name for name in FAMILIES if since(transformers=JUDGED_SINCE.get(name, "4"))])
     kind = draw.choice(["full", "lora", "qlora", "int8-lora", "inference"])
     method: dict[str, Any] = {"kind": kind}
     changes: dict[str, Any] = {}
@@ -357,7 +367,9 @@ def random_job(draw: random.Random, directory: Path) -> JobSpec:
         attention=draw.choice(["sdpa", "eager"]),
         seq_len=draw.choice([32, 64, 96, 97, 600]),
         batch_size=1,
-        alloc_conf=draw.choice(["", "", "max_split_size_mb:64", "max_split_size_mb:8", "garbage:1"]),
+        alloc_conf=draw.choice(
+            ["", "", "max_split_size_mb:64", *(WRONG_ALLOC_CONFS if since(torch="2.14") else ())]
+        ),
         **changes,
     )
 

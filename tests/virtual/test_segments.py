@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from profiler.units import GIB, KIB, MIB
+from tests.versions import needs, since
 from tests.virtual.harness import FreshMachines, WarmMachines, live_state
+
+BLACKWELL_BYTES = 32 * MIB if since(torch="2.12") else 8_519_680
+"""cuBLAS's workspace from compute capability 10 on: of older cards until PyTorch's pull request 175344."""
 
 
 @pytest.mark.parametrize(
@@ -114,8 +118,8 @@ def _train_and_look() -> dict[str, Any]:
         ("a100-80gb", 8_519_680),
         ("rtx-4090", 8_519_680),
         ("h100-80gb", 32 * MIB),
-        ("b200", 32 * MIB),
-        ("rtx-5090", 32 * MIB),
+        ("b200", BLACKWELL_BYTES),
+        ("rtx-5090", BLACKWELL_BYTES),
     ],
 )
 def test_every_thread_that_multiplies_has_a_cublas_workspace(
@@ -144,6 +148,7 @@ def _multiply() -> list[int]:
     return [*seen, torch.cuda.memory_allocated() - before - product.nbytes]
 
 
+@needs(torch="2.11")
 def test_a_large_segment_size_that_was_set_is_the_allocators(virtual_gpu: WarmMachines) -> None:
     seen = virtual_gpu("rtx-4090", _allocate, 3 * MIB, alloc_conf="large_segment_size_mb:32")
     assert (seen["allocated"], seen["held"]) == (3 * MIB, 32 * MIB)

@@ -6,8 +6,12 @@ import sys
 import torch
 import torch.distributed as dist
 from small import Rows, a_model
-from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
+
+try:
+    from torch.distributed.fsdp import fully_shard
+except ImportError:  # before torch 2.6
+    from torch.distributed._composable.fsdp import fully_shard
 
 
 def train(kind: str) -> None:

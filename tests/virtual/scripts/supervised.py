@@ -24,6 +24,9 @@ def text(start: int, count: int) -> str:
     return " ".join(f"w{3 + (start + place) % (VOCAB_SIZE - 3)}" for place in range(count))
 
 
+# Called `max_length` from trl 0.16 on.
+LENGTH = "max_length" if hasattr(SFTConfig, "max_length") else "max_seq_length"
+
 lengths = [40 + 37 * index % 150 for index in range(24)]
 if kind == "completion":
     rows = [{"prompt": text(n, n // 2), "completion": " " + text(2 * n, n)} for n in lengths]
@@ -32,7 +35,7 @@ else:
 arguments = SFTConfig(
     output_dir=directory,
     packing=kind == "packing",
-    max_length=256,
+    **{LENGTH: 256},
     per_device_train_batch_size=2,
     bf16=True,
     max_steps=2,
