@@ -10,6 +10,7 @@ from profiler.estimate.card import card_of
 from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, estimate_job
 from profiler.estimate.factors import default_factors
 from profiler.formula.catalogue import find_formula
+from profiler.formula.configs import config_of
 from profiler.hardware.catalogue import load_catalogue
 from profiler.jobs.identity import job_key
 from profiler.records.schema import OutcomeStatus
@@ -24,11 +25,16 @@ if TYPE_CHECKING:
 
 
 def tell_miss_of_run(record: Record) -> None:
-    """Says on stderr where the shipped estimate of a job that has run missed; nothing where there is none."""
+    """Says on stderr where the shipped estimate of a job that has run missed; nothing where there is none.
+
+    Nothing is fetched for it: what has run has its config here.
+    """
     if record.outcome.status not in (OutcomeStatus.OK, OutcomeStatus.OOM):
         return
     spec = record.spec
     try:
+        if config_of(spec.model, weights=spec.weights, revision=spec.revision, may_fetch=False) is None:
+            return
         estimated = estimate_job(
             spec, formula=find_formula(DEFAULT_FORMULA), factors=default_factors(), card=card_of(spec)
         )

@@ -87,14 +87,15 @@ def _deliver(record: Record, *, directory: Path, as_json: bool) -> None:
 def _show(record: Record, *, path: Path | None, as_json: bool) -> None:
     from profiler.cli.miss import tell_miss_of_run  # noqa: PLC0415 - nor this
 
-    if as_json:
-        print_json(record.model_dump_json(indent=2))
-        if path is not None:
-            notice(f"Wrote {path}")
-    else:
+    if not as_json:
         with data_output() as console:
             show_record(console, record, path=path)
+        tell_miss_of_run(record)
+        return
+    print_json(record.model_dump_json(indent=2))
     tell_miss_of_run(record)
+    if path is not None:
+        notice(f"Wrote {path}")
 
 
 def exit_code_of(status: OutcomeStatus) -> int:

@@ -31,6 +31,12 @@ def main() -> int:
             "hint: it takes Linux with `unshare`, and root or user namespaces\n"
         )
         return _UNFIT
+    if ROOT.is_relative_to("/tmp"):
+        sys.stderr.write(
+            f"error: {ROOT} lies below /tmp, which the saboteur has for itself\n"
+            "hint: move the repository to another place\n"
+        )
+        return _UNFIT
     home = Path(tempfile.mkdtemp(prefix="faults-"))
     # Ctrl-C reaches all of us; it is for the saboteurs to say how far they came.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
