@@ -137,7 +137,7 @@ def test_json_is_all_that_is_on_stdout(runner: Runner, capsys: pytest.CaptureFix
     assert run_command(["run", "llama-3.1-8b", "--json"]) == 0
     captured = capsys.readouterr()
     assert Record.model_validate_json(captured.out) == a_record(spec=a_job())
-    assert captured.err.startswith("Wrote results/adhoc/records/")
+    assert captured.err.splitlines()[-1].startswith("Wrote results/adhoc/records/")
     assert runner.asked["spec"].gpu == "auto"
 
 
