@@ -69,7 +69,7 @@ def main() -> NoReturn:
     """Runs the command line and leaves with its exit code; 128 and the number of a signal that ended it."""
     signals = _Signals()
     signals.listen()
-    from profiler.cli.app import run_command  # noqa: PLC0415
+    from profiler.cli.app import run_command  # noqa: PLC0415 - not before the signals are looked after
 
     code: object
     try:

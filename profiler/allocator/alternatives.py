@@ -30,7 +30,7 @@ COMMON_CONFS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class Capacity:
     """The card that is asked about.
 
     Attributes:
@@ -94,7 +94,7 @@ class Alternatives:
 
 
 def find_alternatives(
-    file: RecordedFile, confs: Sequence[str], *, rules: Rules, card: Card | None
+    file: RecordedFile, confs: Sequence[str], *, rules: Rules, card: Capacity | None
 ) -> Alternatives:
     """Replays a trace as it was, and under other settings.
 

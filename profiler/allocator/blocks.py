@@ -23,7 +23,7 @@ _SHIFT = 60
 _address_of = attrgetter("address")
 
 
-class Block:
+class MemoryBlock:
     """A part of a segment: in use, free, or (of an expandable segment) not mapped. torch's `struct Block`.
 
     Attributes:
@@ -58,7 +58,12 @@ class Block:
     requested_bytes: int
 
     def __init__(
-        self, segment: Segment, address: int, size_bytes: int, prev: Block | None, following: Block | None
+        self,
+        segment: Segment,
+        address: int,
+        size_bytes: int,
+        prev: MemoryBlock | None,
+        following: MemoryBlock | None,
     ) -> None:
         """A block between two others, which are told of it."""
         self.segment = segment
@@ -78,9 +83,11 @@ class Block:
         """Whether it is all of its segment; torch asks the opposite, `is_split`."""
         return self.prev is None and self.next is None
 
-    def split(self, size_bytes: int) -> Block:
+    def split(self, size_bytes: int) -> MemoryBlock:
         """Keep so many bytes of it; returns the rest, a block of its own."""
-        rest = Block(self.segment, self.address + size_bytes, self.size_bytes - size_bytes, self, self.next)
+        rest = MemoryBlock(
+            self.segment, self.address + size_bytes, self.size_bytes - size_bytes, self, self.next
+        )
         rest.is_mapped = self.is_mapped
         self.size_bytes = size_bytes
         return rest
@@ -112,11 +119,11 @@ class Segment:
         self.size_bytes = size_bytes
         self.free_blocks = free_blocks
         self.page_bytes = page_bytes
-        self.head = Block(self, address, size_bytes, None, None)
+        self.head = MemoryBlock(self, address, size_bytes, None, None)
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[MemoryBlock]:
         """Its blocks, by address."""
-        block: Block | None = self.head
+        block: MemoryBlock | None = self.head
         while block is not None:
             yield block
             block = block.next
@@ -138,12 +145,12 @@ class FreeBlocks:
         """None yet."""
         self.pool = pool
         self.stream = stream
-        self.blocks: list[Block] = []
-        self.unmapped: list[Block] = []
+        self.blocks: list[MemoryBlock] = []
+        self.unmapped: list[MemoryBlock] = []
         self._keys: list[int] = []
         self._is_plain = pool.is_plain
 
-    def insert(self, block: Block) -> None:
+    def insert(self, block: MemoryBlock) -> None:
         """A block is free."""
         key = block.key = (block.size_bytes << _SHIFT) + block.order
         keys = self._keys
@@ -154,14 +161,34 @@ class FreeBlocks:
         if not self._is_plain:
             block.birth = self.pool.num_searches
 
-    def remove(self, block: Block) -> None:
+    def insert_merged(self, block: MemoryBlock, *, is_by_age: bool) -> MemoryBlock:
+        """Take a block in, one with its free neighbours (`try_merge_blocks`); returns what it is part of.
+
+        Args:
+            block: of this stream and pool.
+            is_by_age: whether `order` is an age, which the one merged last gives the whole; else an address.
+        """
+        if block.next is not None and block.next.is_free:
+            self.remove(block.next)
+            block.absorb_next()
+        before = block.prev
+        if before is not None and before.is_free:
+            self.remove(before)
+            before.absorb_next()
+            if is_by_age:
+                before.order = block.order
+            block = before
+        self.insert(block)
+        return block
+
+    def remove(self, block: MemoryBlock) -> None:
         """A block is not free any more, or about to have another size."""
         keys = self._keys
         index = bisect_left(keys, block.key)
         del keys[index], self.blocks[index]
         block.is_free = False
 
-    def take(self, size_bytes: int) -> Block | None:
+    def take(self, size_bytes: int) -> MemoryBlock | None:
         """Take the smallest that is large enough, of several the first in order."""
         keys = self._keys
         index = bisect_left(keys, size_bytes << _SHIFT)
@@ -181,12 +208,12 @@ class FreeBlocks:
         """The place in `blocks` from which on they have at least that size."""
         return bisect_left(self._keys, size_bytes << _SHIFT)
 
-    def insert_unmapped(self, block: Block) -> None:
+    def insert_unmapped(self, block: MemoryBlock) -> None:
         """There is no memory behind a block."""
         self.unmapped.insert(bisect_left(self.unmapped, block.address, key=_address_of), block)
         block.is_mapped = False
 
-    def remove_unmapped(self, block: Block) -> None:
+    def remove_unmapped(self, block: MemoryBlock) -> None:
         """A block gets memory, or another size."""
         del self.unmapped[bisect_left(self.unmapped, block.address, key=_address_of)]
 
@@ -273,7 +300,7 @@ class BlockPool:
         return free_blocks
 
 
-def _room_from(block: Block) -> int:
+def _room_from(block: MemoryBlock) -> int:
     """What a free block of an expandable segment can grow to without another free block."""
     after = block.next
     return block.size_bytes + (0 if after is None or after.is_mapped else after.size_bytes)

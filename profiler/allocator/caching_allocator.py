@@ -10,7 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from profiler.allocator.blocks import Segment
-from profiler.allocator.device_memory import DeviceMemory, OutOfMemory
+from profiler.allocator.device_memory import AllocationFailedError, DeviceMemory
 from profiler.allocator.expandable import ExpandableSegments
 from profiler.allocator.pools import PoolPair
 from profiler.allocator.rules import BlockOrder
@@ -21,7 +21,7 @@ from profiler.units import TIB
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from profiler.allocator.blocks import Block, FreeBlocks
+    from profiler.allocator.blocks import FreeBlocks, MemoryBlock
 
 
 class CachingAllocator:
@@ -69,8 +69,8 @@ class CachingAllocator:
         self._own = PoolPair(settings, is_expandable=settings.expandable_segments)
         self._pools = {0: self._own}
         self._underway: list[int] = []
-        self._used_elsewhere: set[Block] = set()
-        self._waiting: dict[Block, None] = {}
+        self._used_elsewhere: set[MemoryBlock] = set()
+        self._waiting: dict[MemoryBlock, None] = {}
         self._waiting_bytes = 0
         self._active_peak_bytes = 0
         self.allocated_bytes = self.allocated_peak_bytes = self.requested_bytes = 0
@@ -106,11 +106,11 @@ class CachingAllocator:
         yield from self._segments
         yield from self._expandable.segments
 
-    def is_waiting(self, block: Block) -> bool:
+    def is_waiting(self, block: MemoryBlock) -> bool:
         """Whether a block is freed, but another stream may still use it."""
         return block in self._waiting
 
-    def malloc(self, requested_bytes: int, stream: int = 0, pool: int = 0) -> Block:
+    def malloc(self, requested_bytes: int, stream: int = 0, pool: int = 0) -> MemoryBlock:
         """A block for a request (`malloc`, `alloc_found_block`).
 
         Args:
@@ -119,7 +119,7 @@ class CachingAllocator:
             pool: a private pool that has begun; 0 for the process's own.
 
         Raises:
-            OutOfMemory: there is none.
+            AllocationFailedError: there is none.
         """
         divisions = self._settings.roundup_power2_divisions
         size_bytes = round_request(requested_bytes, divisions) if divisions else -(-requested_bytes >> 9) << 9
@@ -146,7 +146,7 @@ class CachingAllocator:
             self._active_peak_bytes = max(self._active_peak_bytes, self.active_bytes)
         return block
 
-    def free(self, block: Block) -> bool:
+    def free(self, block: MemoryBlock) -> bool:
         """A block is freed (`free`); whether at once, or when other streams are done with it."""
         self.allocated_bytes -= block.size_bytes
         if self._used_elsewhere and block in self._used_elsewhere:
@@ -157,12 +157,12 @@ class CachingAllocator:
         self._free_block(block)
         return True
 
-    def record_stream(self, block: Block, stream: int) -> None:
+    def record_stream(self, block: MemoryBlock, stream: int) -> None:
         """Another stream uses a block (`recordStream`)."""
         if stream != block.segment.free_blocks.stream:
             self._used_elsewhere.add(block)
 
-    def complete_free(self, block: Block) -> None:
+    def complete_free(self, block: MemoryBlock) -> None:
         """The other streams are done with a freed block; nothing where it is not waiting for them."""
         if block in self._waiting:
             del self._waiting[block]
@@ -223,24 +223,12 @@ class CachingAllocator:
                     self.complete_free(block)
             self._release_blocks(self._pools[pool])
 
-    def _free_block(self, block: Block) -> None:
-        """`free_block`, with `try_merge_blocks`."""
+    def _free_block(self, block: MemoryBlock) -> None:
+        """`free_block`."""
         self.requested_bytes -= block.requested_bytes
-        free_blocks = block.segment.free_blocks
-        after = block.next
-        if after is not None and after.is_free:
-            free_blocks.remove(after)
-            block.absorb_next()
-        before = block.prev
-        if before is not None and before.is_free:
-            free_blocks.remove(before)
-            before.absorb_next()
-            if self._ages is not None:
-                before.order = block.order
-            block = before
-        free_blocks.insert(block)
+        block.segment.free_blocks.insert_merged(block, is_by_age=self._ages is not None)
 
-    def _find_memory(self, free_blocks: FreeBlocks, size_bytes: int, requested_bytes: int) -> Block:
+    def _find_memory(self, free_blocks: FreeBlocks, size_bytes: int, requested_bytes: int) -> MemoryBlock:
         """The middle of `malloc`: what is tried, in order, where no free block serves a request."""
         self._collect_garbage()
         block = self._allocate(free_blocks, size_bytes)
@@ -252,10 +240,12 @@ class CachingAllocator:
             block = self._allocate(free_blocks, size_bytes)
         if block is None:
             self.num_ooms += 1
-            raise OutOfMemory(requested_bytes, segment_size(size_bytes, self._settings.large_segment_bytes))
+            raise AllocationFailedError(
+                requested_bytes, segment_size(size_bytes, self._settings.large_segment_bytes)
+            )
         return block
 
-    def _allocate(self, free_blocks: FreeBlocks, size_bytes: int) -> Block | None:
+    def _allocate(self, free_blocks: FreeBlocks, size_bytes: int) -> MemoryBlock | None:
         """A new segment, or more of an expandable one (`alloc_block`)."""
         segment_bytes = segment_size(size_bytes, self._settings.large_segment_bytes)
         if not self._device.is_allowed(segment_bytes):
@@ -270,7 +260,7 @@ class CachingAllocator:
             segment.head.order = next(self._ages)
         return segment.head
 
-    def _release(self, block: Block) -> None:
+    def _release(self, block: MemoryBlock) -> None:
         """Give a segment that is one free block back (`release_block`)."""
         block.segment.free_blocks.remove(block)
         self._device.release(block.size_bytes)

@@ -14,7 +14,7 @@ PAGE_BYTES = 2 * MIB
 """What memory is given out by: `cuMemGetAllocationGranularity` of the cards of the catalogue."""
 
 
-class OutOfMemory(Exception):  # noqa: N818 - torch's own word, OutOfMemoryError, is another class
+class AllocationFailedError(Exception):
     """A request found no memory, on the card or among what is cached.
 
     Attributes:

@@ -14,7 +14,7 @@ from profiler.allocator.sizes import SMALL_SEGMENT_BYTES, round_up
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from profiler.allocator.blocks import Block, FreeBlocks
+    from profiler.allocator.blocks import FreeBlocks, MemoryBlock
     from profiler.allocator.device_memory import DeviceMemory
 
 
@@ -47,7 +47,7 @@ class ExpandableSegments:
         self._range_bytes = total_bytes + total_bytes // 8
         self._large_page_bytes = large_page_bytes
 
-    def allocate(self, free_blocks: FreeBlocks, size_bytes: int) -> Block | None:
+    def allocate(self, free_blocks: FreeBlocks, size_bytes: int) -> MemoryBlock | None:
         """A block of at least that size, mapped as far as needed; None where the card has no more memory.
 
         What was mapped before memory ran out stays mapped, and free.
@@ -68,7 +68,7 @@ class ExpandableSegments:
         free_blocks.remove(block)
         return block
 
-    def release(self, block: Block) -> None:
+    def release(self, block: MemoryBlock) -> None:
         """Give back the whole pages of a free block, and the segment if nothing is left of it."""
         segment = block.segment
         page_bytes, base = segment.page_bytes, segment.head.address
@@ -95,13 +95,13 @@ class ExpandableSegments:
         else:
             free_blocks.insert_unmapped(middle)
 
-    def _insert_new(self, block: Block) -> None:
+    def _insert_new(self, block: MemoryBlock) -> None:
         """A free block that is new, as its order says."""
         if self._ages is not None:
             block.order = next(self._ages)
         block.segment.free_blocks.insert(block)
 
-    def _find(self, free_blocks: FreeBlocks, size_bytes: int) -> Block:
+    def _find(self, free_blocks: FreeBlocks, size_bytes: int) -> MemoryBlock:
         """The lowest place with that much room, which may be a free block and what is unmapped after it."""
         for unmapped in free_blocks.unmapped:
             before = unmapped.prev
@@ -118,7 +118,7 @@ class ExpandableSegments:
         free_blocks.insert_unmapped(segment.head)
         return segment.head
 
-    def _map(self, block: Block, size_bytes: int) -> Block | None:
+    def _map(self, block: MemoryBlock, size_bytes: int) -> MemoryBlock | None:
         """Put memory behind the beginning of an unmapped block; returns the free block it is part of then."""
         mapped_bytes = round_up(size_bytes, block.segment.page_bytes)
         if not self._device.reserve(mapped_bytes):
@@ -131,20 +131,9 @@ class ExpandableSegments:
                 rest.order = next(self._ages)
             free_blocks.insert_unmapped(rest)
         block.is_mapped = True
-        before, after = block.prev, block.next
-        if after is not None and after.is_free:
-            free_blocks.remove(after)
-            block.absorb_next()
-        if before is not None and before.is_free:
-            free_blocks.remove(before)
-            before.absorb_next()
-            if self._ages is not None:
-                before.order = block.order
-            block = before
-        free_blocks.insert(block)
-        return block
+        return free_blocks.insert_merged(block, is_by_age=self._ages is not None)
 
-    def _merge_unmapped(self, block: Block) -> Block:
+    def _merge_unmapped(self, block: MemoryBlock) -> MemoryBlock:
         """Join a block that lost its memory with what has none beside it."""
         free_blocks = block.segment.free_blocks
         before, after = block.prev, block.next
@@ -160,7 +149,7 @@ class ExpandableSegments:
         return block
 
 
-def _has_room(block: Block | None, size_bytes: int) -> bool:
+def _has_room(block: MemoryBlock | None, size_bytes: int) -> bool:
     room_bytes = 0
     while block is not None and room_bytes < size_bytes and (block.is_free or not block.is_mapped):
         room_bytes += block.size_bytes

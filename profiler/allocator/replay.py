@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiler.allocator.caching_allocator import CachingAllocator
-from profiler.allocator.device_memory import OutOfMemory
+from profiler.allocator.device_memory import AllocationFailedError
 from profiler.allocator.events import Action
 from profiler.allocator.segments import SegmentView, view_segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from profiler.allocator.blocks import Block
+    from profiler.allocator.blocks import MemoryBlock
     from profiler.allocator.events import ReplayEvent
     from profiler.allocator.settings import AllocatorSettings
 
@@ -107,7 +107,7 @@ def _follow(
     """How many events were replayed, and the request that ended it."""
     malloc, free = allocator.malloc, allocator.free
     alloc_action, free_action = Action.ALLOC, Action.FREE
-    blocks: dict[int, Block] = {}
+    blocks: dict[int, MemoryBlock] = {}
     num_events = 0
     try:
         for action, number, size_bytes, stream, pool in events:
@@ -122,7 +122,7 @@ def _follow(
                 _do(action, blocks.get(number), stream, pool, allocator)
             if series is not None:
                 series.append((allocator.allocated_bytes, allocator.reserved_bytes))
-    except OutOfMemory as error:
+    except AllocationFailedError as error:
         failure = Failure(
             event=num_events - 1, requested_bytes=error.requested_bytes, segment_bytes=error.segment_bytes
         )
@@ -130,7 +130,9 @@ def _follow(
     return num_events, None
 
 
-def _do(action: Action, block: Block | None, stream: int, pool: int, allocator: CachingAllocator) -> None:
+def _do(
+    action: Action, block: MemoryBlock | None, stream: int, pool: int, allocator: CachingAllocator
+) -> None:
     """What is rare."""
     match action:
         case Action.RECORD_STREAM if block is not None:

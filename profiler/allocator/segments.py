@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from profiler.allocator.blocks import Block, Segment
+    from profiler.allocator.blocks import MemoryBlock, Segment
     from profiler.allocator.caching_allocator import CachingAllocator
 
 
@@ -71,7 +71,7 @@ def view_segments(allocator: CachingAllocator) -> Iterator[SegmentView]:
                 yield _view(segment, list(blocks), allocator)
 
 
-def _view(segment: Segment, blocks: Sequence[Block], allocator: CachingAllocator) -> SegmentView:
+def _view(segment: Segment, blocks: Sequence[MemoryBlock], allocator: CachingAllocator) -> SegmentView:
     free_blocks = segment.free_blocks
     return SegmentView(
         size_bytes=sum(block.size_bytes for block in blocks),
@@ -83,7 +83,7 @@ def _view(segment: Segment, blocks: Sequence[Block], allocator: CachingAllocator
     )
 
 
-def _state(block: Block, allocator: CachingAllocator) -> BlockState:
+def _state(block: MemoryBlock, allocator: CachingAllocator) -> BlockState:
     if block.is_free:
         return BlockState.INACTIVE
     return BlockState.PENDING if allocator.is_waiting(block) else BlockState.ALLOCATED

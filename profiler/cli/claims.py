@@ -63,7 +63,7 @@ def claims(  # noqa: PLR0913 - one parameter a flag
     130 interrupted.
     """  # noqa: D301 - \b keeps the examples' lines apart
     from profiler.evidence.claims.audit import audit_claims, run_missing  # noqa: PLC0415 - not for --help
-    from profiler.evidence.claims.documents import load_claims  # noqa: PLC0415
+    from profiler.evidence.claims.documents import load_claims  # noqa: PLC0415 - not for --help
 
     claim_set = load_claims()
     documents = (claim_set.document(document),) if document else claim_set.documents

@@ -23,9 +23,9 @@ def doctor(*, out: o.Out = Path("results/adhoc"), json: o.Json = False) -> int:
     Exit codes: 0 it works, 3 something must be mended first.
     """  # noqa: D301 - \b keeps the examples' lines apart
     from profiler.doctor.checks import Status  # noqa: PLC0415 - not for --help
-    from profiler.doctor.machine import diagnose  # noqa: PLC0415
-    from profiler.doctor.probes import probe_torch, probe_virtual  # noqa: PLC0415
-    from profiler.report.terminal.doctor import show_diagnosis  # noqa: PLC0415
+    from profiler.doctor.machine import diagnose  # noqa: PLC0415 - not for --help
+    from profiler.doctor.probes import probe_torch, probe_virtual  # noqa: PLC0415 - not for --help
+    from profiler.report.terminal.doctor import show_diagnosis  # noqa: PLC0415 - not for --help
 
     diagnosis = diagnose(results_directory=out, probes=(probe_virtual, probe_torch))
     if json:

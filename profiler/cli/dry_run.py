@@ -19,7 +19,7 @@ def say_whether_it_can_run(spec: JobSpec, *, as_json: bool) -> int:
         PeakvramError: it cannot; with JSON that is printed, too.
     """
     from profiler.formula.runnable import check_runnable  # noqa: PLC0415 - `run --help` needs none of it
-    from profiler.hardware.discovery import choose_device  # noqa: PLC0415
+    from profiler.hardware.discovery import choose_device  # noqa: PLC0415 - not for --help
 
     try:
         check_runnable(spec)

@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from profiler.cli import options as o
-from profiler.cli.job import Gpu, GpuMemory  # noqa: TC001
+from profiler.cli.job import Gpu, GpuMemory, read_gpu_memory
 from profiler.cli.run import read_timeout
 from profiler.errors import ConfigError
 from profiler.report.terminal.output import message_console, notice, print_json
-from profiler.units import parse_bytes
 from profiler.virtual.routing import Routing as RoutingKind
 
 Command = Annotated[
@@ -62,13 +61,13 @@ def exec(  # noqa: PLR0913 - one parameter a flag
     Exit codes: the command's own (128 and the number of a signal that killed it); 0 where --stop-after ended
     it, 2 usage, 3 it cannot be followed here, 124 time limit.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    from profiler.files import check_directory, write_file  # noqa: PLC0415
+    from profiler.files import check_directory, write_file  # noqa: PLC0415 - not for --help
     from profiler.follow.command import FollowOptions, follow_command  # noqa: PLC0415 - not for --help
-    from profiler.report.terminal.exec import show_command  # noqa: PLC0415
+    from profiler.report.terminal.exec import show_command  # noqa: PLC0415 - not for --help
 
     options = FollowOptions(
         gpu=gpu or "auto",
-        gpu_memory_bytes=_read_memory(gpu_memory),
+        gpu_memory_bytes=read_gpu_memory(gpu_memory),
         stop_after=stop_after,
         timeout_s=read_timeout(timeout),
         routing=_read_routing(routing),
@@ -95,12 +94,3 @@ def _read_routing(text: str) -> RoutingKind:
         return RoutingKind(text)
     except ValueError:
         raise ConfigError(f"--routing: no way to route is called {text!r}", hint="even or worst") from None
-
-
-def _read_memory(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return parse_bytes(text)
-    except ValueError as error:
-        raise ConfigError(f"--gpu-memory: {error}", hint="write for example 24GiB") from None

@@ -71,8 +71,8 @@ def explain(  # noqa: PLR0913 - one parameter a flag
     124 time limit, 130 interrupted.
     """  # noqa: D301 - \b keeps the examples' lines apart
     from profiler.explain.effects import find_effects  # noqa: PLC0415 - not for --help
-    from profiler.explain.run import run_explained  # noqa: PLC0415
-    from profiler.report.files.explain import ExplanationFiles, explanation_tree  # noqa: PLC0415
+    from profiler.explain.run import run_explained  # noqa: PLC0415 - not for --help
+    from profiler.report.files.explain import ExplanationFiles, explanation_tree  # noqa: PLC0415 - not for --help
 
     spec, reason = _read(job)
     timeout_s = read_timeout(timeout)

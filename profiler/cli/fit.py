@@ -64,8 +64,8 @@ def fit(  # noqa: PLR0913 - one parameter a flag
     Exit codes: 0 done, 2 no or too few records, virtual and real ones mixed, 3 a file cannot be written.
     """  # noqa: D301 - \b keeps the examples' lines apart
     from profiler.estimate.factors import write_factors  # noqa: PLC0415 - not for --help
-    from profiler.fit.fit import Fitted, factor_file  # noqa: PLC0415
-    from profiler.report.terminal.fit import fit_tree, show_fit  # noqa: PLC0415
+    from profiler.fit.fit import Fitted, factor_file  # noqa: PLC0415 - not for --help
+    from profiler.report.terminal.fit import fit_tree, show_fit  # noqa: PLC0415 - not for --help
 
     place = out or Path("results/formulas")
     sample = _read(directories, is_mix_allowed=mix)
@@ -75,7 +75,7 @@ def fit(  # noqa: PLR0913 - one parameter a flag
     paths = [factors or place / "factors.json"]
     write_factors(paths[0], fitted)
     if validate:
-        from profiler.report.files.formulas import publish_formulas  # noqa: PLC0415
+        from profiler.report.files.formulas import publish_formulas  # noqa: PLC0415 - not for --help
 
         command = _command(directories, formula, mix=mix, out=out, factors=factors)
         paths += publish_formulas(
@@ -103,8 +103,8 @@ def _read(directories: Sequence[Path], *, is_mix_allowed: bool) -> Sample:
 def _fit(sample: Sample, names: Sequence[str]) -> list[tuple[Fitted | Unfitted, Validation]]:
     """Fits and tests formulas, saying on stderr which one it is at."""
     from profiler.fit.fit import fit_formula  # noqa: PLC0415 - not for --help
-    from profiler.fit.validate import validate  # noqa: PLC0415
-    from profiler.formula.catalogue import all_formulas, find_formula  # noqa: PLC0415
+    from profiler.fit.validate import validate  # noqa: PLC0415 - not for --help
+    from profiler.formula.catalogue import all_formulas, find_formula  # noqa: PLC0415 - not for --help
 
     formulas = [find_formula(name) for name in dict.fromkeys(names)] or list(all_formulas())
     results = []

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from profiler.errors import ConfigError
 from profiler.jobs.flags import JOB_FLAGS, JobFlag, read_job
 from profiler.jobs.load import read_yaml
+from profiler.units import parse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,3 +120,17 @@ def _parameter(flag: JobFlag, metavar: str, text: str) -> inspect.Parameter:
 
 def _keyword(name: str, annotation: object) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def read_gpu_memory(text: str | None) -> int | None:
+    """The bytes that `--gpu-memory` asks for.
+
+    Raises:
+        ConfigError: it is no size.
+    """
+    if text is None:
+        return None
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise ConfigError(f"--gpu-memory: {error}", hint="write for example 24GiB") from None

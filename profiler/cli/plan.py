@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.job import Gpu  # noqa: TC001
+from profiler.cli.job import Gpu  # noqa: TC001 - typer reads the annotations
 from profiler.estimate.plan import plan_jobs
 from profiler.execute.study import read_study
 from profiler.report.terminal.output import data_output, notice, print_json_value, report_problems

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.errors import ConfigError
+from profiler.cli.job import read_gpu_memory
 from profiler.report.base.alternatives import alternatives_tree
 from profiler.report.terminal.alternatives import show_alternatives
 from profiler.report.terminal.output import data_output, print_json_value
-from profiler.units import parse_bytes
 
 if TYPE_CHECKING:
-    from profiler.allocator.alternatives import Card
+    from profiler.allocator.alternatives import Capacity
 
 Snapshot = Annotated[
     Path,
@@ -72,8 +71,8 @@ def replay(  # noqa: PLR0913 - one parameter a flag
     Exit codes: 0 done, 2 usage, or no trace in the file.
     """  # noqa: D301 - \b keeps the examples' lines apart
     from profiler.allocator.alternatives import COMMON_CONFS, find_alternatives  # noqa: PLC0415 - not for --help
-    from profiler.allocator.rules import NEWEST, rules_of  # noqa: PLC0415
-    from profiler.allocator.snapshots import read_recorded  # noqa: PLC0415
+    from profiler.allocator.rules import NEWEST, rules_of  # noqa: PLC0415 - not for --help
+    from profiler.allocator.snapshots import read_recorded  # noqa: PLC0415 - not for --help
 
     card = _find_card(gpu, gpu_memory)
     rules = rules_of(torch) if torch else NEWEST
@@ -87,22 +86,19 @@ def replay(  # noqa: PLR0913 - one parameter a flag
     return 0
 
 
-def _find_card(gpu: str | None, gpu_memory: str | None) -> Card | None:
+def _find_card(gpu: str | None, gpu_memory: str | None) -> Capacity | None:
     """The card that is asked about: one of the catalogue, or so much memory."""
-    from profiler.allocator.alternatives import Card  # noqa: PLC0415
-    from profiler.hardware.catalogue import find_gpu  # noqa: PLC0415
+    from profiler.allocator.alternatives import Capacity  # noqa: PLC0415 - not for --help
+    from profiler.hardware.catalogue import find_gpu  # noqa: PLC0415 - not for --help
 
-    free_bytes = None
-    if gpu_memory is not None:
-        try:
-            free_bytes = parse_bytes(gpu_memory)
-        except ValueError as error:
-            raise ConfigError(f"--gpu-memory: {error}") from None
+    free_bytes = read_gpu_memory(gpu_memory)
     if gpu is None:
-        return None if free_bytes is None else Card(name="", total_bytes=free_bytes, free_bytes=free_bytes)
+        return (
+            None if free_bytes is None else Capacity(name="", total_bytes=free_bytes, free_bytes=free_bytes)
+        )
     found = find_gpu(gpu)
     room_bytes = found.total_bytes - found.context_bytes
-    return Card(
+    return Capacity(
         name=found.name,
         total_bytes=found.total_bytes,
         free_bytes=room_bytes if free_bytes is None else free_bytes,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.cli import options as o  # noqa: TC001 - typer reads the annotations
-from profiler.cli.job import Gpu  # noqa: TC001
+from profiler.cli.job import Gpu  # noqa: TC001 - typer reads the annotations
 from profiler.cli.run import read_timeout
 from profiler.errors import ConfigError, EnvironmentUnfitError, PeakvramError
 from profiler.execute.pending import Pending, Rerun, pending_jobs

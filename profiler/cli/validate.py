@@ -66,10 +66,10 @@ def validate(  # noqa: PLR0913 - one parameter a flag
     Exit codes: 0 done, whatever the differences; 1 a job failed; 2 usage; 3 unfit environment.
     """  # noqa: D301 - \b keeps the examples' lines apart
     from profiler.evidence.measurements import report, validation  # noqa: PLC0415 - not for --help
-    from profiler.evidence.measurements.environments import find_library_set  # noqa: PLC0415
-    from profiler.evidence.measurements.mapping import load_mapping  # noqa: PLC0415
-    from profiler.evidence.measurements.published import load_measurements  # noqa: PLC0415
-    from profiler.records.store import RecordStore  # noqa: PLC0415
+    from profiler.evidence.measurements.environments import find_library_set  # noqa: PLC0415 - not for --help
+    from profiler.evidence.measurements.mapping import load_mapping  # noqa: PLC0415 - not for --help
+    from profiler.evidence.measurements.published import load_measurements  # noqa: PLC0415 - not for --help
+    from profiler.records.store import RecordStore  # noqa: PLC0415 - not for --help
 
     mapped = load_mapping(load_measurements())
     ids = [name.strip() for part in rows or [] for name in part.split(",")]

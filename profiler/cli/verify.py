@@ -74,10 +74,10 @@ def verify(  # noqa: PLR0913 - one parameter a flag
     is in use, 130 interrupted.
     """  # noqa: D301 - \b keeps the examples' lines apart
     from profiler.report.markdown.comparisons import twins_readme  # noqa: PLC0415 - not for --help
-    from profiler.report.terminal.comparisons import show_twins  # noqa: PLC0415
-    from profiler.verify.folder import ComparisonFolder  # noqa: PLC0415
-    from profiler.verify.parting import Likeness  # noqa: PLC0415
-    from profiler.verify.run import twin_cards, verify_jobs  # noqa: PLC0415
+    from profiler.report.terminal.comparisons import show_twins  # noqa: PLC0415 - not for --help
+    from profiler.verify.folder import ComparisonFolder  # noqa: PLC0415 - not for --help
+    from profiler.verify.parting import Likeness  # noqa: PLC0415 - not for --help
+    from profiler.verify.run import twin_cards, verify_jobs  # noqa: PLC0415 - not for --help
 
     timeout_s = read_timeout(timeout)
     study = read_study(file, out=out, gpu=gpu, settings=set_ or [])

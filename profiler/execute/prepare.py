@@ -16,7 +16,7 @@ from profiler.hardware.idle import idle_notes
 from profiler.jobs.models import read_config, resolve_model
 from profiler.process.environment import read_environment, worker_variables
 from profiler.process.protocol import REQUEST, Request
-from profiler.process.scratch import ScratchDirectory
+from profiler.process.scratch import SHARED_MEMORY, ScratchDirectory
 from profiler.process.tested import newer_than_tested
 from profiler.records.fingerprint import fingerprint
 from profiler.records.schema import Device
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from profiler.hardware.nvml import RealGpu
     from profiler.jobs.job import JobSpec
     from profiler.jobs.models import ModelSource
-
-_SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,8 +219,8 @@ def _no_room(directory: Path, error: OSError) -> EnvironmentUnfitError:
 def _scratch_parent(gpu: Gpu | RealGpu) -> Path | None:
     # On a virtual card the weights are never read: in memory a sparse file costs nothing, and on a disk every
     # touch of one reads ahead. On a real card they are, page by page, which only a disk's cache gives back.
-    use_memory = isinstance(gpu, Gpu) and os.access(_SHARED_MEMORY, os.W_OK)
-    return _SHARED_MEMORY if use_memory else None
+    use_memory = isinstance(gpu, Gpu) and os.access(SHARED_MEMORY, os.W_OK)
+    return SHARED_MEMORY if use_memory else None
 
 
 def _resolved_name(choice: DeviceChoice) -> str:

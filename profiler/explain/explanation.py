@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, TypeAlias
 
 from profiler.explain.owners import Part, find_owners, without_wrappers
-from profiler.explain.replay import find_moment, replay
+from profiler.explain.traced_run import find_moment, follow_trace
 from profiler.records.history import Stack
 from profiler.records.schema import GENERATION_PHASES, Bytes, Count, PhaseName
 from profiler.records.trace import LOOP, Work
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from profiler.explain.owners import Owner
-    from profiler.explain.replay import Moment, Replay, TracedBlock
+    from profiler.explain.traced_run import Moment, TracedBlock, TracedRun
     from profiler.records.schema import Record
     from profiler.records.trace import Mark, PhaseTrace, Trace
 
@@ -89,13 +89,13 @@ class Explanation(Value):
     notes: tuple[str, ...] = ()
 
 
-Explained: TypeAlias = "tuple[Explanation, Moment, Replay, Mapping[int, Owner]]"
+Explained: TypeAlias = "tuple[Explanation, Moment, TracedRun, Mapping[int, Owner]]"
 """The explanation, and what it was made from: the instant, the run and every block's owner."""
 
 
 def explain_trace(trace: Trace, record: Record) -> Explained | None:
     """Explains a run; None where it ended before anything was allocated."""
-    run = replay(trace)
+    run = follow_trace(trace)
     moment = find_moment(run, record.outcome)
     if moment is None:
         return None
@@ -118,7 +118,7 @@ def _caller_of(stack: Stack) -> str:
     return next((line for line in stack if line.startswith(LOOP)), "")
 
 
-def _instant(moment: Moment, run: Replay) -> ExplainedInstant:
+def _instant(moment: Moment, run: TracedRun) -> ExplainedInstant:
     phase, stack = run.phase_at(moment.event), run.stack_at(moment.event)
     return ExplainedInstant(
         phase=phase.phase,
@@ -144,7 +144,7 @@ def _module(mark: Mark, phase: PhaseTrace) -> str:
     return without_wrappers(mark.module)
 
 
-def _components(run: Replay, owners: Mapping[int, Owner], event: int) -> Iterable[Component]:
+def _components(run: TracedRun, owners: Mapping[int, Owner], event: int) -> Iterable[Component]:
     found: dict[Part, dict[str, dict[Stack, list[TracedBlock]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )

@@ -17,7 +17,7 @@ from profiler.records.trace import Work
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from profiler.explain.replay import Replay, TracedBlock
+    from profiler.explain.traced_run import TracedBlock, TracedRun
     from profiler.records.trace import Mark, Owned
 
 _CACHE_FILE = "transformers/cache_utils.py"
@@ -80,7 +80,7 @@ class Owner:
     name: str
 
 
-def find_owners(run: Replay) -> Mapping[int, Owner]:
+def find_owners(run: TracedRun) -> Mapping[int, Owner]:
     """The owner of every block, by its number."""
     owned = _owned(run)
     ends = _ends_of_passes(run)
@@ -101,7 +101,7 @@ def without_wrappers(path: str) -> str:
     return ".".join(parts).removeprefix("model.")
 
 
-def _owned(run: Replay) -> dict[int, Owned]:
+def _owned(run: TracedRun) -> dict[int, Owned]:
     """The last owner of each block that had any."""
     return {block.number: block for phase in run.trace.phases for block in phase.owned if block.component}
 
@@ -111,7 +111,7 @@ def _owner_of(block: Owned) -> Owner:
     return Owner(part, place_of(block.name) or str(part))
 
 
-def _ends_of_passes(run: Replay) -> list[int]:
+def _ends_of_passes(run: TracedRun) -> list[int]:
     """For each event the one at which the pass around it is over: a phase's end, or a recomputation's."""
     ends = [0] * len(run.events)
     start = 0
@@ -125,7 +125,7 @@ def _ends_of_passes(run: Replay) -> list[int]:
     return ends
 
 
-def _told(block: TracedBlock, run: Replay, ends: list[int]) -> Owner:
+def _told(block: TracedBlock, run: TracedRun, ends: list[int]) -> Owner:
     """The owner of a block that no tensor of the job owns."""
     phase, mark = run.trace.phases[block.phase], run.mark_at(block.born)
     is_kept = block.died is None or block.died >= ends[block.born]
@@ -156,7 +156,7 @@ def _backward(mark: Mark, step: int | None, *, is_kept: bool) -> Owner:
     return Owner(Part.LOGITS, "backward pass")
 
 
-def _generating(block: TracedBlock, run: Replay, mark: Mark) -> Owner:
+def _generating(block: TracedBlock, run: TracedRun, mark: Mark) -> Owner:
     # A cache that grows is copied: its old blocks are gone by the end of the phase, where it is looked at.
     if any(line.startswith(_CACHE_FILE) for line in run.stack_at(block.born)):
         return Owner(Part.KV_CACHE, str(Part.KV_CACHE))

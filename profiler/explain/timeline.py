@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from profiler.explain.owners import Owner
-    from profiler.explain.replay import Replay
+    from profiler.explain.traced_run import TracedRun
     from profiler.records.schema import PhaseName
 
 NUM_BUCKETS = 800
@@ -95,7 +95,7 @@ class _Extremes:
 
 
 def make_timelines(
-    run: Replay, owners: Mapping[int, Owner], *, moment: int, num_buckets: int = NUM_BUCKETS
+    run: TracedRun, owners: Mapping[int, Owner], *, moment: int, num_buckets: int = NUM_BUCKETS
 ) -> tuple[Timeline, ...]:
     """A run as a whole, and the step and the events around one event more closely.
 
@@ -124,7 +124,7 @@ def make_timelines(
 
 
 def _instants(
-    run: Replay, owners: Mapping[int, Owner], spans: Sequence[Span], *, moment: int, num_buckets: int
+    run: TracedRun, owners: Mapping[int, Owner], spans: Sequence[Span], *, moment: int, num_buckets: int
 ) -> Iterator[TimelinePoint]:
     """The extremes of every stretch of some phases in a row; none goes beyond its phase."""
     part_bytes = [0] * len(_PARTS)
@@ -144,7 +144,7 @@ def _clipped(spans: Iterable[Span], start: int, end: int) -> Iterator[Span]:
             yield replace(span, start=max(span.start, start), end=min(span.end, end))
 
 
-def _spans(run: Replay) -> Iterator[Span]:
+def _spans(run: TracedRun) -> Iterator[Span]:
     start = 0
     for phase, end in zip(run.trace.phases, run.phase_ends, strict=True):
         if end > start:
@@ -153,7 +153,7 @@ def _spans(run: Replay) -> Iterator[Span]:
 
 
 def _stretch(
-    stretch: Sequence[int], run: Replay, owners: Mapping[int, Owner], part_bytes: list[int], moment: int
+    stretch: Sequence[int], run: TracedRun, owners: Mapping[int, Owner], part_bytes: list[int], moment: int
 ) -> _Extremes:
     """Follows the events of a stretch; `part_bytes` goes on with them."""
     found = _Extremes()
@@ -176,7 +176,7 @@ def _stretch(
     return found
 
 
-def _instant(index: int, run: Replay, owners: Mapping[int, Owner], part_bytes: list[int]) -> TimelinePoint:
+def _instant(index: int, run: TracedRun, owners: Mapping[int, Owner], part_bytes: list[int]) -> TimelinePoint:
     event = run.events[index]
     return TimelinePoint(
         event=index,

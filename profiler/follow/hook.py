@@ -116,4 +116,4 @@ if __name__ == "sitecustomize":
     sys.path[:] = [entry for entry in sys.path if entry != str(_directory)]
     # Where there is none, the ImportError says so, and Python passes over it as ever.
     del sys.modules["sitecustomize"]
-    import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
+    import sitecustomize  # type: ignore[import-not-found]  # noqa: F401 - the script's own, for what it does

@@ -16,7 +16,7 @@ def fetch_config(hub_id: str, *, revision: str | None) -> dict[str, object]:
         ConfigError: there is no such repository, revision or config, or it is no Hugging Face config.
         EnvironmentUnfitError: the Hub cannot be reached, or keeps the repository behind a licence.
     """
-    from profiler.jobs.presets import read_config_file  # noqa: PLC0415
+    from profiler.jobs.presets import read_config_file  # noqa: PLC0415 - few jobs need it
 
     found = find_config(hub_id, revision=revision)
     return read_config_file(_download(hub_id, revision=revision)) if found is None else found
@@ -30,7 +30,7 @@ def find_config(hub_id: str, *, revision: str | None) -> dict[str, object] | Non
     """
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - most jobs name a preset
 
-    from profiler.jobs.presets import read_config_file  # noqa: PLC0415
+    from profiler.jobs.presets import read_config_file  # noqa: PLC0415 - few jobs need it
 
     cached = try_to_load_from_cache(hub_id, "config.json", revision=revision)
     return read_config_file(Path(cached)) if isinstance(cached, str) else None

@@ -16,6 +16,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 PREFIX = "peakvram-"
+SHARED_MEMORY = Path("/dev/shm")
+"""Where files take memory of the host and no disk."""
 _OWNER = ".owner"
 _OWNER_TO_BE = ".owner.new"
 _YOUNG_S = 10.0
@@ -41,7 +43,8 @@ class ScratchDirectory(ExitStack):
         """
         super().__init__()
         place = Path(tempfile.gettempdir()) if parent is None else parent
-        clear_leftovers(place)
+        for each in {place, SHARED_MEMORY}:  # a run that was killed may have had one in both
+            clear_leftovers(each)
         prefix = f"{PREFIX}{kind}-" if kind else PREFIX
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
         self.callback(remove, self.path)

@@ -74,7 +74,7 @@ def to_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 def _frames(records: Iterable[Record]) -> Iterator[pd.DataFrame]:
     """The table in parts of some thousand rows; one without rows if there is no record."""
-    import pandas as pd  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415 - not every reader of records wants a table
 
     rest, is_first = iter(records), True
     while (columns := _columns(itertools.islice(rest, _ROWS_A_PART)))["key"] or is_first:

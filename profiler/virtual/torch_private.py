@@ -143,7 +143,7 @@ NAMES = tuple(value for value in globals().values() if isinstance(value, Private
 def list_lost() -> list[PrivateName]:
     """The names that the installed torch should have, by the releases around it, and has not."""
     import torch  # noqa: PLC0415 - who only reads the names needs none
-    from torch.torch_version import TorchVersion  # noqa: PLC0415
+    from torch.torch_version import TorchVersion  # noqa: PLC0415 - only where torch is
 
     installed = TorchVersion(torch.__version__.partition("+")[0])
     around = {*[v for v in VERSIONS if installed >= v][-1:], *[v for v in VERSIONS if installed <= v][:1]}

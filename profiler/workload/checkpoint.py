@@ -79,7 +79,7 @@ def _as_published(model: PreTrainedModel, tensors: Mapping[str, torch.Tensor]) -
     versions keep them apart in memory too.
     """
     try:
-        from transformers.core_model_loading import revert_weight_conversion  # noqa: PLC0415
+        from transformers.core_model_loading import revert_weight_conversion  # noqa: PLC0415 - transformers 5 alone has it
     except ImportError:
         return tensors
     reverted: Mapping[str, torch.Tensor] = revert_weight_conversion(model, dict(tensors))

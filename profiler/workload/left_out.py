@@ -26,7 +26,7 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
+class Untouched:
     """Parameters that something does not apply to.
 
     Attributes:
@@ -71,12 +71,12 @@ class LeftOut:
         return f"{self.num_elements / max(self.num_all, 1):.1%} of the parameters, {self.num_elements:,}"
 
 
-def not_quantized(model: torch.nn.Module) -> LeftOut:
+def not_quantized(model: torch.nn.Module) -> Untouched:
     """What a quantized model keeps as it was: bitsandbytes takes linear layers, but for the output layer."""
     return _left_out(model, lambda parameter: not is_quantized_weight(parameter))
 
 
-def not_adapted(model: PeftModel) -> LeftOut:
+def not_adapted(model: PeftModel) -> Untouched:
     """Matrices without an adapter, besides tables of embeddings and the output layer."""
     passed = {id(parameter) for parameter in (*_adapted(model), *_tables(model))}
 
@@ -112,10 +112,10 @@ def own_parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Param
             yield path, parameter
 
 
-def _left_out(model: torch.nn.Module, is_left: Callable[[torch.nn.Parameter], bool]) -> LeftOut:
+def _left_out(model: torch.nn.Module, is_left: Callable[[torch.nn.Parameter], bool]) -> Untouched:
     named = tuple(own_parameters(model))
     left = tuple((path, parameter) for path, parameter in named if is_left(parameter))
-    return LeftOut(
+    return Untouched(
         named=left,
         num_elements=sum(num_elements(parameter) for _, parameter in left),
         num_all=sum(num_elements(parameter) for _, parameter in named),

@@ -28,7 +28,9 @@ def fill(place: Path, *, room_bytes: int) -> bool:
     """Leave no more room than that. False if it has just filled further."""
     status = os.statvfs(place)
     used_bytes = (status.f_blocks - status.f_bfree) * status.f_frsize
-    command = ["mount", "-o", f"remount,size={used_bytes + room_bytes}", str(place)]
+    # A size of 0 would be no limit at all, and the kernel gives a tmpfs without one none later.
+    size_bytes = max(used_bytes + room_bytes, status.f_frsize)
+    command = ["mount", "-o", f"remount,size={size_bytes}", str(place)]
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 

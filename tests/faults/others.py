@@ -168,8 +168,8 @@ def _exec(out: Path, stage: Stage) -> list[str]:
     return ["exec", "--gpu", "rtx-4090", "--out", str(out / "result.json"), "--", *command]
 
 
-def _exec_nothing(_out: Path, _stage: Stage) -> list[str]:
-    return ["exec", "--gpu", "rtx-4090", "--", "true"]
+def _exec_nothing(out: Path, _stage: Stage) -> list[str]:
+    return ["exec", "--gpu", "rtx-4090", "--out", str(out / "next.json"), "--", "true"]
 
 
 def _explain(out: Path, _stage: Stage) -> list[str]:

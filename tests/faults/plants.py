@@ -43,8 +43,7 @@ def plant_leftovers(rng: random.Random, study: Path) -> str:
         (folder / "machine" / "state").write_bytes(bytes(4096))
         _age(folder, rng)
         return str(folder)
-    folder = rng.choice((study, study / "records"))
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = rng.choice([folder for folder in (study, study / "records") if folder.is_dir()])
     path = folder / f".record-{name}.peakvram.tmp"
     path.write_text("{")
     return str(path)

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from profiler.allocator.caching_allocator import CachingAllocator
-from profiler.allocator.device_memory import OutOfMemory
+from profiler.allocator.device_memory import AllocationFailedError
 from profiler.allocator.rules import rules_of
 from profiler.allocator.settings import read_settings
 from profiler.units import GIB, MIB
 
 if TYPE_CHECKING:
-    from profiler.allocator.blocks import Block
+    from profiler.allocator.blocks import MemoryBlock
 
 NUM_STREAMS = 3
 FREE_BYTES = GIB
@@ -69,7 +69,7 @@ class Twins:
     """
 
     conf: str
-    live: list[tuple[torch.Tensor, Block]] = field(default_factory=list)
+    live: list[tuple[torch.Tensor, MemoryBlock]] = field(default_factory=list)
     pool: int = 0
     pool_uses: dict[int, int] = field(default_factory=dict)
 
@@ -92,7 +92,7 @@ class Twins:
         tensor = block = None
         with suppress(torch.OutOfMemoryError), torch.cuda.stream(self._streams[stream]):
             tensor = torch.empty(size_bytes, dtype=torch.uint8, device="cuda")
-        with suppress(OutOfMemory):
+        with suppress(AllocationFailedError):
             block = self.replayed.malloc(size_bytes, stream, self.pool)
         assert (tensor is None) == (block is None), "one had memory, and the other had none"
         if tensor is not None and block is not None:

@@ -46,7 +46,7 @@ def run_missing(
 ) -> SweepSummary | None:
     """Runs the jobs of some claims that have no record; None where there are none."""
     from profiler.execute.pending import pending_jobs  # noqa: PLC0415 - most audits run nothing
-    from profiler.execute.schedule import SweepOptions, run_sweep  # noqa: PLC0415
+    from profiler.execute.schedule import SweepOptions, run_sweep  # noqa: PLC0415 - only to run what is missing
 
     pending = pending_jobs(all_jobs(claims, claim_set.grids), store)
     if not pending.todo:

@@ -51,10 +51,10 @@ def run_batch(jobs: Sequence[JobSpec], out: Path, *, python: Path, directory: Pa
 
 def main(out: str) -> int:
     """Runs the jobs of stdin; 1 where one failed."""
-    from profiler.execute.pending import pending_jobs  # noqa: PLC0415
-    from profiler.execute.schedule import SweepOptions, run_sweep  # noqa: PLC0415
-    from profiler.jobs.job import JobSpec  # noqa: PLC0415
-    from profiler.records.store import RecordStore  # noqa: PLC0415
+    from profiler.execute.pending import pending_jobs  # noqa: PLC0415 - in the environment of older libraries
+    from profiler.execute.schedule import SweepOptions, run_sweep  # noqa: PLC0415 - in the environment of older libraries
+    from profiler.jobs.job import JobSpec  # noqa: PLC0415 - in the environment of older libraries
+    from profiler.records.store import RecordStore  # noqa: PLC0415 - in the environment of older libraries
     from profiler.report.terminal.progress import sweep_progress  # noqa: PLC0415 - in that process only
 
     try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from profiler.units import format_bytes
 
 if TYPE_CHECKING:
-    from profiler.allocator.alternatives import Alternative, Alternatives, Card, Fragments
+    from profiler.allocator.alternatives import Alternative, Alternatives, Capacity, Fragments
     from profiler.allocator.snapshots import RecordedFile
 
 DEFAULTS = "torch's defaults"
@@ -35,7 +35,7 @@ def heading(file: RecordedFile, found: Alternatives) -> list[str]:
     return lines
 
 
-def outcome_text(alternative: Alternative, card: Card | None) -> str:
+def outcome_text(alternative: Alternative, card: Capacity | None) -> str:
     """Whether it fits the card; nothing where none was asked about."""
     failure = alternative.replay.out_of_memory
     if card is None:
@@ -45,7 +45,7 @@ def outcome_text(alternative: Alternative, card: Card | None) -> str:
     return f"out of memory at event {failure.event + 1:,}, for {format_bytes(failure.requested_bytes)}"
 
 
-def verdict(found: Alternatives, card: Card | None) -> str:
+def verdict(found: Alternatives, card: Capacity | None) -> str:
     """The setting that reserves least, beside the one that it was recorded under."""
     first, *others = found.tried
     fitting = [one for one in others if one.replay.out_of_memory is None]
@@ -61,7 +61,7 @@ def verdict(found: Alternatives, card: Card | None) -> str:
     return f"{conf_text(best.alloc_conf)} reserves least: {format_bytes(saved_bytes)} less than {was}"
 
 
-def _room(card: Card | None) -> str:
+def _room(card: Capacity | None) -> str:
     if card is None:
         return ""
     free = format_bytes(card.free_bytes)
@@ -73,7 +73,7 @@ def pool_name(fragments: Fragments) -> str:
     return "up to 1 MiB" if fragments.is_small else "above 1 MiB"
 
 
-def alternatives_tree(file: RecordedFile, found: Alternatives, *, card: Card | None) -> dict[str, Any]:
+def alternatives_tree(file: RecordedFile, found: Alternatives, *, card: Capacity | None) -> dict[str, Any]:
     """All of it, for JSON."""
     return {
         "recorded": {**_alternative_tree(found.recorded), "is_conf_known": file.alloc_conf is not None},

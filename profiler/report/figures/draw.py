@@ -51,7 +51,7 @@ def style(name: str) -> Iterator[None]:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure; sizes in inches."""
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415 - slow to import, and not for tables
 
     return Figure(figsize=(width, height), layout="constrained")
 

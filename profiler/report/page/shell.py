@@ -47,7 +47,7 @@ def fill_page(template: str, data: Json, *, scripts: Sequence[str], **texts: obj
         texts: what the template names; all of it is escaped, control characters are made visible.
     """
     from jinja2 import Environment, FunctionLoader, StrictUndefined  # noqa: PLC0415 - for this alone
-    from markupsafe import Markup  # noqa: PLC0415
+    from markupsafe import Markup  # noqa: PLC0415 - with jinja2, which pages alone need
 
     environment = Environment(
         loader=FunctionLoader(_asset),

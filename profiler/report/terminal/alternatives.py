@@ -10,12 +10,12 @@ from profiler.report.base.text import left, literal, right, show_blocks, size, t
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from profiler.allocator.alternatives import Alternatives, Card
+    from profiler.allocator.alternatives import Alternatives, Capacity
     from profiler.allocator.snapshots import RecordedFile
 
 
 def show_alternatives(
-    console: Console, file: RecordedFile, found: Alternatives, *, card: Card | None
+    console: Console, file: RecordedFile, found: Alternatives, *, card: Capacity | None
 ) -> None:
     """Prints what was recorded, a row for each configuration, where memory lies unused, and a verdict."""
     columns = left("settings") | right("peak allocated", "peak reserved", "retries")

@@ -116,7 +116,7 @@ def sweep_progress(num_jobs: int, *, clock: Callable[[], float] = time.monotonic
         yield Progress(tally, console, _plain_lines(tally, console))
         return
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415 - not for --help
-    from rich.progress import Progress as Bar  # noqa: PLC0415
+    from rich.progress import Progress as Bar  # noqa: PLC0415 - not where nobody watches
 
     columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Bar(*columns, console=console, transient=True) as bar:

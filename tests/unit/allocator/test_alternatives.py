@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from profiler.allocator.alternatives import Alternatives, Card, find_alternatives
+from profiler.allocator.alternatives import Alternatives, Capacity, find_alternatives
 from profiler.allocator.rules import NEWEST, RELEASES
 from profiler.allocator.snapshots import read_recorded
 from profiler.errors import ConfigError
@@ -35,7 +35,7 @@ def test_each_setting_is_tried_beside_the_recorded_one(file: RecordedFile) -> No
 
 
 def test_a_card_has_only_so_much(file: RecordedFile) -> None:
-    card = Card(name="", total_bytes=60 * MIB, free_bytes=60 * MIB)
+    card = Capacity(name="", total_bytes=60 * MIB, free_bytes=60 * MIB)
     found = find_alternatives(file, [EXPANDABLE], rules=NEWEST, card=card)
     assert [one.replay.num_alloc_retries for one in found.tried] == [1, 0]
     assert all(one.replay.out_of_memory is None for one in found.tried)

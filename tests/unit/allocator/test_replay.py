@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.allocator.caching_allocator import CachingAllocator
-from profiler.allocator.device_memory import OutOfMemory
+from profiler.allocator.device_memory import AllocationFailedError
 from profiler.allocator.events import Action, ReplayEvent
 from profiler.allocator.replay import Failure, replay
 from profiler.allocator.segments import BlockState, BlockView
@@ -91,7 +91,7 @@ def test_while_a_graph_is_captured_nothing_cached_is_given_back() -> None:
     allocator = CachingAllocator(capacity_bytes=60 * MIB)
     allocator.free(allocator.malloc(40 * MIB))
     allocator.begin_pool(1, is_capture=True)
-    with pytest.raises(OutOfMemory):
+    with pytest.raises(AllocationFailedError):
         allocator.malloc(40 * MIB, pool=1)
     allocator.end_pool(1)
     allocator.malloc(40 * MIB, pool=1)

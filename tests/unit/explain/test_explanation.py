@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from profiler.explain.explanation import ENGINE, Explanation, explain_trace, line_of
 from profiler.explain.owners import Part, find_owners, place_of
-from profiler.explain.replay import find_moment, replay
+from profiler.explain.traced_run import find_moment, follow_trace
 from profiler.records.schema import Outcome, OutcomeStatus, PhaseName
 from profiler.records.trace import Mark, Trace, Work
 from tests.builders import a_record
@@ -55,7 +55,7 @@ def test_the_instant_says_where_the_peak_is() -> None:
 
 
 def test_what_dies_within_its_forward_pass_is_temporary_there_and_in_a_recomputation() -> None:
-    run = replay(a_trained_trace())
+    run = follow_trace(a_trained_trace())
     owners = find_owners(run)
     assert (owners[2].part, owners[2].name) == (Part.TEMPORARIES, "layers.*.mlp")
     assert (owners[6].part, owners[6].name) == (Part.TEMPORARIES, "layers.*.mlp (recomputed)")
@@ -123,7 +123,7 @@ def test_memory_that_ran_out_beside_the_allocator_is_explained_at_the_end_of_the
     made.alloc(KIB)
     made.end(PhaseName.LOAD)
     outcome = Outcome(status=OutcomeStatus.OOM, phase=PhaseName.LOAD)
-    moment = find_moment(replay(made.trace()), outcome)
+    moment = find_moment(follow_trace(made.trace()), outcome)
     assert moment is not None
     assert (moment.event, moment.allocated_bytes, moment.requested_bytes) == (0, KIB, 0)
 
@@ -204,4 +204,4 @@ def test_the_true_size_of_a_block_is_believed() -> None:
     number = made.alloc(KIB)
     made.own(number, "weights", "a.weight", size_bytes=2 * KIB)
     made.end(PhaseName.LOAD)
-    assert find_moment(replay(made.trace()), OK).allocated_bytes == 2 * KIB  # type: ignore[union-attr]
+    assert find_moment(follow_trace(made.trace()), OK).allocated_bytes == 2 * KIB  # type: ignore[union-attr]

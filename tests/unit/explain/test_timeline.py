@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from profiler.explain.owners import Part, find_owners
-from profiler.explain.replay import replay
 from profiler.explain.timeline import Timeline, make_timelines
+from profiler.explain.traced_run import follow_trace
 from profiler.records.schema import PhaseName
 from tests.unit.explain.traces import KIB, TraceMaker, a_trained_trace
 
@@ -10,7 +10,7 @@ WEIGHTS = list(Part).index(Part.WEIGHTS)
 
 
 def timelines(made: TraceMaker, moment: int, num_buckets: int = 800) -> tuple[Timeline, ...]:
-    run = replay(made.trace())
+    run = follow_trace(made.trace())
     return make_timelines(run, find_owners(run), moment=moment, num_buckets=num_buckets)
 
 
@@ -34,7 +34,7 @@ def test_every_extreme_is_kept_however_few_instants_there_are() -> None:
 
 
 def test_the_explained_event_is_always_among_them() -> None:
-    run = replay(a_long_run().trace())
+    run = follow_trace(a_long_run().trace())
     for moment in (0, 17, 1200, len(run.events) - 1):
         for timeline in make_timelines(run, find_owners(run), moment=moment, num_buckets=5):
             assert moment in [instant.event for instant in timeline.instants]
@@ -51,6 +51,6 @@ def test_a_step_and_the_events_around_begin_with_what_was_allocated_before() -> 
 
 
 def test_every_instant_adds_up_to_what_the_allocator_held() -> None:
-    run = replay(a_trained_trace())
+    run = follow_trace(a_trained_trace())
     for timeline in make_timelines(run, find_owners(run), moment=3):
         assert all(instant.total_bytes == run.totals[instant.event] for instant in timeline.instants)

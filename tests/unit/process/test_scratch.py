@@ -138,3 +138,21 @@ def test_a_link_that_was_planted_leads_nowhere(tmp_path: Path) -> None:
     age(bait)
     clear_leftovers(place)
     assert (bait / ".owner").is_symlink()
+
+
+def test_a_run_clears_shared_memory_too_though_it_has_no_directory_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, shared = tmp_path / "own", tmp_path / "shared"
+    own.mkdir()
+    shared.mkdir()
+    holder, held = start_holder(shared)
+    monkeypatch.setattr("profiler.process.scratch.SHARED_MEMORY", shared)
+    try:
+        with ScratchDirectory(parent=own):
+            assert held.is_dir()
+    finally:
+        holder.kill()
+        holder.communicate()
+    with ScratchDirectory(parent=own):
+        assert not held.exists()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class TracedBlock:
-    """One block, from its allocation to its end; `replay` fills in the end.
+    """One block, from its allocation to its end; `follow_trace` fills in the end.
 
     Attributes:
         number: in the order of allocation.
@@ -37,7 +37,7 @@ class TracedBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replay:
+class TracedRun:
     """A run, event by event.
 
     Attributes:
@@ -91,7 +91,7 @@ class Moment:
     requested_bytes: int | None
 
 
-def replay(trace: Trace) -> Replay:
+def follow_trace(trace: Trace) -> TracedRun:
     """Follows every block of a run."""
     events = list(chain.from_iterable(phase.events for phase in trace.phases))
     true_sizes = {block.number: block.size_bytes for phase in trace.phases for block in phase.owned}
@@ -113,12 +113,12 @@ def replay(trace: Trace) -> Replay:
             block.died = index
             change = -block.size_bytes
         changes.append(change)
-    return Replay(
+    return TracedRun(
         events=events, phase_ends=ends, blocks=blocks, totals=list(accumulate(changes)), trace=trace
     )
 
 
-def find_moment(run: Replay, outcome: Outcome) -> Moment | None:
+def find_moment(run: TracedRun, outcome: Outcome) -> Moment | None:
     """The peak, or where memory ran out the moment it did; None where nothing was recorded."""
     if not run.events:
         return None
@@ -128,7 +128,7 @@ def find_moment(run: Replay, outcome: Outcome) -> Moment | None:
     return Moment(event=peak, allocated_bytes=run.totals[peak], requested_bytes=None)
 
 
-def _failure(run: Replay, outcome: Outcome) -> Moment:
+def _failure(run: TracedRun, outcome: Outcome) -> Moment:
     # Memory may run out beside the allocator, in the CUDA context or a library: then nothing says so here.
     last = len(run.events) - 1
     event = next((i for i in range(last, -1, -1) if run.events[i].kind is EventKind.OOM), last)
