@@ -5,6 +5,7 @@ Only the standard library's smallest parts are imported before the signals are l
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -12,10 +13,19 @@ from contextlib import suppress
 
 TYPE_CHECKING = False  # importing `typing` takes as long as all else here
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
     from typing import NoReturn
 
 _AGAIN_S = 0.05
+_UNFIT = 3
+# What is told where not even the module can be imported that knows all of them.
+_FAULTS = {
+    errno.EMFILE: "raise the limit: ulimit -n",
+    errno.ENFILE: "end other processes",
+    errno.ENOMEM: "end other processes, or raise the limit: ulimit -v",
+    errno.EIO: "the disk or its mount needs looking after",
+}
 
 
 class _Signals:
@@ -69,10 +79,9 @@ def main() -> NoReturn:
     """Runs the command line and leaves with its exit code; 128 and the number of a signal that ended it."""
     signals = _Signals()
     signals.listen()
-    from profiler.cli.app import run_command  # noqa: PLC0415 - not before the signals are looked after
-
     code: object
     try:
+        run_command = _load_commands()
         signals.is_running = True
         code = run_command(sys.argv[1:])
         signals.is_running = False
@@ -90,6 +99,21 @@ def main() -> NoReturn:
             stream.flush()
     signals.ignore()
     sys.exit(code if isinstance(code, int) else 1)
+
+
+def _load_commands() -> Callable[[list[str]], int]:
+    """The commands, which are not imported before the signals are looked after."""
+    try:
+        from profiler.cli.app import run_command  # noqa: PLC0415
+    except (ImportError, OSError) as error:
+        fault = next((number for number in _FAULTS if os.strerror(number) in str(error)), None)
+        if fault is None:
+            raise
+        told = f"error: peakvram cannot be loaded: {os.strerror(fault).lower()}\nhint: {_FAULTS[fault]}\n"
+        with suppress(OSError):  # nobody reads it
+            os.write(2, told.encode())
+        raise SystemExit(_UNFIT) from None
+    return run_command
 
 
 def _say(number: int) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from profiler.records.history import History
-    from profiler.records.trace import Trace, TraceEvent
+    from profiler.records.trace import Trace
 
 _GIVES_BACK = (EventKind.SEGMENT_FREE, EventKind.SEGMENT_UNMAP)
 _TAKES = (EventKind.SEGMENT_ALLOC, EventKind.SEGMENT_MAP)
@@ -45,19 +45,9 @@ def recorded_history(history: History) -> list[Recorded]:
 
 
 def recorded_trace(trace: Trace) -> list[Recorded]:
-    """The events of an explained run, as `recorded_history`.
-
-    An allocation of such a trace has the size of its block, which is what was asked for and the rest of a
-    free block that was not split; a free has what was asked for. So a block that is never freed asks for all
-    of it.
-    """
-    events = list(chain.from_iterable(phase.events for phase in trace.phases))
-    asked = {event.number: event.size_bytes for event in events if event.kind is EventKind.FREE}
-    return [Recorded(event.kind, event.number, _asked(event, asked)) for event in events]
-
-
-def _asked(event: TraceEvent, asked: Mapping[int | None, int]) -> int:
-    return asked.get(event.number, event.size_bytes) if event.kind is EventKind.ALLOC else event.size_bytes
+    """The events of an explained run, as `recorded_history`."""
+    events = chain.from_iterable(phase.events for phase in trace.phases)
+    return [Recorded(event.kind, event.number, event.requested_bytes) for event in events]
 
 
 def read_device_trace(entries: Iterable[Mapping[str, Any]]) -> list[Recorded]:

@@ -48,14 +48,14 @@ COMMANDS = (
 def run_command(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code; every foreseen error is one line and a hint on stderr."""
     first = next((argument for argument in arguments if not argument.startswith("-")), "")
-    app = build_app([first]) if first in COMMANDS else build_app(is_listed=_COMPLETE not in os.environ)
     try:
+        app = build_app([first]) if first in COMMANDS else build_app(is_listed=_COMPLETE not in os.environ)
         code = app(list(arguments), prog_name="peakvram", standalone_mode=False)
     except typer.TyperException as error:
         return _report(error.format_message(), hint=_usage_hint(arguments), exit_code=error.exit_code)
     except PeakvramError as error:
         return _report(error.message, hint=error.hint or _usage_hint(arguments), exit_code=error.exit_code)
-    except (OSError, MemoryError, RuntimeError) as error:
+    except (OSError, MemoryError, RuntimeError, ImportError) as error:
         if (fault := machine_fault(error)) is None:
             raise
         return _report(fault[0], hint=fault[1], exit_code=EnvironmentUnfitError.exit_code)

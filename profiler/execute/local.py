@@ -69,8 +69,8 @@ def run_prepared(
         job: the job.
         timeout_s: kill it after so long; None waits for ever.
         on_phase: called with each phase as it completes.
-        keep: where what the worker leaves besides its report goes, as far as it came: `HISTORY`, `TRACE` or
-            `SNAPSHOT` of `profiler.process.protocol`. What is not asked for costs nothing.
+        keep: where what the worker leaves besides its report goes, as far as it came: `HISTORY`, `EVENTS`,
+            `TRACE` or `SNAPSHOT` of `profiler.process.protocol`. What is not asked for costs nothing.
 
     Raises:
         ConfigError: the job asks for what there is not.

@@ -30,6 +30,7 @@ from profiler.process.environment import ALLOC_CONF_VARIABLES, read_environment
 from profiler.process.faults import FAULT_EXIT_CODE, machine_fault
 from profiler.process.out_of_memory import is_out_of_memory
 from profiler.process.protocol import (
+    EVENTS,
     HISTORY,
     REFUSAL,
     REPORT,
@@ -76,7 +77,7 @@ class Worker:
         self._requested_bytes: int | None = None
         self._job_notes: tuple[str, ...] = ()
         self._recorder = Recorder(meter=meter, has_time=state is None, on_reading=self._add_reading)
-        self._trace = _trace_recorder(directory, request, self._recorder) if TRACE in request.kept else None
+        self._trace = _trace_recorder(directory, request, self._recorder)
         self._report = WorkerReport(
             device=request.device,
             environment=read_environment(alloc_conf=request.spec.alloc_conf, driver=request.driver),
@@ -168,12 +169,16 @@ def _refuse_fault(error: Exception, state: StateLayout | None) -> None:
         raise MachineFaultError(f"the job could not be run: {fault[0]}", hint=fault[1]) from error
 
 
-def _trace_recorder(directory: Path, request: Request, recorder: Recorder) -> TraceRecorder:
+def _trace_recorder(directory: Path, request: Request, recorder: Recorder) -> TraceRecorder | None:
+    name = next((name for name in (TRACE, EVENTS) if name in request.kept), None)
+    if name is None:
+        return None
     return TraceRecorder(
-        directory / TRACE,
+        directory / name,
         recorder,
         alloc_conf=request.spec.alloc_conf,
         snapshot_path=directory / SNAPSHOT if SNAPSHOT in request.kept else None,
+        has_stacks=name == TRACE,
     )
 
 

@@ -88,9 +88,10 @@ class Ring:
         is_full: whether more came than was wanted: it has lost the first ones, and the order of blocks.
     """
 
-    def __init__(self, max_entries: int) -> None:
+    def __init__(self, max_entries: int, *, has_stacks: bool = True) -> None:
         """Not begun yet: that would make the CUDA context."""
         self.is_full = False
+        self._context = "all" if has_stacks else None
         self._room = max_entries
         self._is_begun = False
 
@@ -113,7 +114,7 @@ class Ring:
             self._is_begun = True
             record = RECORD_HISTORY.find()
             record(None)
-            record("all", context="all", stacks="python", max_entries=self._room + 1)
+            record("all", context=self._context, stacks="python", max_entries=self._room + 1)
 
 
 class Names:

@@ -46,13 +46,14 @@ _BETWEEN = (
 class TraceRecorder:
     """Writes the trace of the current device to a file, a line a phase."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is recorded, and how closely
         self,
         path: Path,
         recorder: Recorder,
         *,
         alloc_conf: str,
         snapshot_path: Path | None = None,
+        has_stacks: bool = True,
         max_entries: int = MAX_ENTRIES,
     ) -> None:
         """Nothing is recorded before the first phase has ended: recording would make the CUDA context.
@@ -62,13 +63,14 @@ class TraceRecorder:
             recorder: of the phases; it knows what the job holds.
             alloc_conf: the allocator's settings.
             snapshot_path: receives torch's own snapshot of the phase with the highest peak; None for none.
+            has_stacks: whether every event has its Python lines, which take most of the time.
             max_entries: after so many the trace is full, and says so.
         """
         self._path = path
         self._recorder = recorder
         self._snapshot_path = snapshot_path
         self._snapshot_peak_bytes = 0
-        self._ring = Ring(max_entries)
+        self._ring = Ring(max_entries, has_stacks=has_stacks)
         self._marking = ModuleMarks(recorder)
         self._sizes = BlockSizes(alloc_conf)
         self._names = Names()
@@ -112,12 +114,14 @@ class TraceRecorder:
             kind = KINDS.get(entry["action"])
             if kind is None:
                 continue
-            address, size_bytes = entry.get("addr"), int(entry["size"])
+            address, requested_bytes = entry.get("addr"), int(entry["size"])
+            size_bytes = requested_bytes
             if address is not None:
                 size_bytes = self._follow(kind, address, size_bytes)
             if not (kind is EventKind.FREE_COMPLETED and address == freed):
                 number = self._names.number(kind, address)
-                yield TraceEvent(kind, size_bytes, number, self._stack(entry["frames"]), self._mark(entry))
+                stack = self._stack(entry.get("frames", ()))
+                yield TraceEvent(kind, size_bytes, number, stack, self._mark(entry), requested_bytes)
             freed = address if kind is EventKind.FREE else None
 
     def _follow(self, kind: EventKind, address: int, size_bytes: int) -> int:

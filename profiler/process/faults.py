@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,13 +33,14 @@ _HINTS = {
 }
 _NO_THREAD = "can't start new thread"
 _NO_MEMORY = "std::bad_alloc"
+_LIMITED = "its address space is limited"
 _KILLS = Path("/proc/vmstat")
 
 
 def machine_fault(error: BaseException | None) -> tuple[str, str] | None:
     """What of this machine an error tells of, itself or by what it was raised from, and a hint; else None.
 
-    Libraries that are not written in Python tell of it in words alone.
+    Libraries that are not written in Python tell of it in words alone, and so does Python where it imports them.
     """
     for each in with_causes(error):
         if isinstance(each, MemoryError):
@@ -45,7 +48,9 @@ def machine_fault(error: BaseException | None) -> tuple[str, str] | None:
         if isinstance(each, OSError) and each.errno in _HINTS:
             where = f"{each.filename}: " if each.filename else ""
             return f"{where}{os.strerror(each.errno).lower()}", _HINTS[each.errno]
-        may_tell = isinstance(each, OSError | RuntimeError) or type(each).__name__ == "SafetensorError"
+        may_tell = (
+            isinstance(each, OSError | RuntimeError | ImportError) or type(each).__name__ == "SafetensorError"
+        )
         if may_tell and (found := fault_in_words(str(each))):
             return found
     return None
@@ -57,12 +62,29 @@ def fault_in_words(text: str) -> tuple[str, str] | None:
         return "no further thread can be started", "raise the limit: ulimit -u"
     if _NO_MEMORY in text:
         return "the host has no memory left", _MEMORY
+    if _LIMITED in text:
+        return "memory ran out, as its address space is limited", "raise the limit: ulimit -v unlimited"
     if "No usable temporary directory" in text:
         return "no temporary directory can be written to", _ROOM
     for number, hint in _HINTS.items():
         if os.strerror(number) in text:
             return os.strerror(number).lower(), hint
     return None
+
+
+def words_of_crash(pid: int, exit_code: int) -> str:
+    """What is known of a crash that its process had no words for; empty for nothing.
+
+    Where addresses run out, code that is not written in Python aborts, or writes where there is nothing.
+
+    Args:
+        pid: the process, which has ended and is not yet waited for; 0 for one with this process's own limits.
+        exit_code: how it ended.
+    """
+    if exit_code not in (-signal.SIGABRT, -signal.SIGSEGV):
+        return ""
+    is_limited = resource.prlimit(pid, resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    return f"{_LIMITED}\n" if is_limited else ""
 
 
 def num_kills_for_memory() -> int | None:

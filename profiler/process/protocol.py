@@ -22,6 +22,8 @@ HISTORY = "history.jsonl"
 """What the allocator did, event by event."""
 TRACE = "trace.jsonl"
 """The same with the module behind each event, and whose each block is (`profiler.records.trace`)."""
+EVENTS = "events.jsonl"
+"""The trace without Python lines, which is made in less time."""
 SNAPSHOT = "snapshot.pickle"
 """torch's own snapshot of the phase with the trace's highest peak."""
 STDERR = "stderr.txt"
@@ -44,7 +46,7 @@ class Request(Value):
         driver: the driver's version; None for a virtual card.
         scratch: an empty directory for the worker's files; the parent removes it, however the job ends.
         notes: what the record is to say besides.
-        kept: which files to leave besides: `HISTORY`, `TRACE`; with that `SNAPSHOT`.
+        kept: which files to leave besides: `HISTORY`, `EVENTS` or `TRACE`; with that `SNAPSHOT`.
     """
 
     spec: JobSpec

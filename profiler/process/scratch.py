@@ -73,6 +73,9 @@ def remove(directory: Path) -> None:
 
     So what cannot be removed now, or is left as this process is killed, goes with the next run.
     """
+    with suppress(OSError):
+        directory.rmdir()  # an empty one goes even where no file can be opened any more
+        return
     with suppress(OSError):  # it is gone
         for entry in list(directory.iterdir()):
             if entry.name != _OWNER:

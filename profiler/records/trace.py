@@ -60,6 +60,7 @@ class TraceEvent(NamedTuple):
         number: which block, from 0 in the order of allocation; None for what is no block.
         stack: the number of its stack in the run's table.
         mark: the number of its mark in the run's table.
+        requested_bytes: what was asked for, before rounding; of a segment its size.
     """
 
     kind: EventKind
@@ -67,6 +68,7 @@ class TraceEvent(NamedTuple):
     number: int | None
     stack: int
     mark: int
+    requested_bytes: int
 
 
 class Owned(NamedTuple):

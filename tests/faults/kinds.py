@@ -143,6 +143,10 @@ def _at_a_call(scene: Scene, error: int, *, pid: int = 0) -> str | None:
     return None if hit is None else f"{error} to {hit[0]} at {hit[1]}"
 
 
+def _pack_kill(scene: Scene, victims: Victims) -> str | None:
+    return _at_a_call(scene, -signal.SIGKILL, pid=victims.commands[0])
+
+
 def _failing_call(scene: Scene, victims: Victims) -> str | None:
     pids = [0, *victims.all]
     return _at_a_call(scene, scene.rng.choice(_ERRORS), pid=scene.rng.choice(pids))
@@ -249,7 +253,7 @@ KINDS: Mapping[str, Kind] = {
         Kind("memory", 40, _ALL, _limit(resource.RLIMIT_AS, _memory)),
         Kind("two-commands", 40, ("sweep",), _beside),
         Kind("two-packs", 30, ("pack",), lambda _scene, _victims: "two at once"),
-        Kind("pack-kill", 40, ("pack",), lambda scene, _victims: _at_a_call(scene, -signal.SIGKILL)),
+        Kind("pack-kill", 40, ("pack",), _pack_kill),
         Kind("leftovers", 30, _ALL, _leftovers, most=3),
         Kind("links", 30, _ALL, _links, most=3),
         Kind("torn-record", 30, ("sweep",), _torn, most=2),

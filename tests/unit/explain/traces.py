@@ -43,11 +43,13 @@ class TraceMaker:
         self._num_blocks = 0
         self._sizes: dict[int, int] = {}
 
-    def alloc(self, size_bytes: int, mark: Mark = OUTSIDE, *, stack: int = 0) -> int:
+    def alloc(
+        self, size_bytes: int, mark: Mark = OUTSIDE, *, stack: int = 0, requested_bytes: int | None = None
+    ) -> int:
         number = self._num_blocks
         self._num_blocks += 1
         self._sizes[number] = size_bytes
-        self._add(EventKind.ALLOC, size_bytes, number, mark, stack)
+        self._add(EventKind.ALLOC, size_bytes, number, mark, stack, requested_bytes)
         return number
 
     def free(self, number: int, mark: Mark = OUTSIDE) -> None:
@@ -68,9 +70,18 @@ class TraceMaker:
     def trace(self) -> Trace:
         return Trace(phases=tuple(self._phases), stacks=STACKS, marks=tuple(self._marks))
 
-    def _add(self, kind: EventKind, size_bytes: int, number: int | None, mark: Mark, stack: int) -> None:
+    def _add(  # noqa: PLR0917 - an event's fields
+        self,
+        kind: EventKind,
+        size_bytes: int,
+        number: int | None,
+        mark: Mark,
+        stack: int,
+        requested_bytes: int | None = None,
+    ) -> None:
         place = self._marks.setdefault(mark, len(self._marks))
-        self._events.append(TraceEvent(kind, size_bytes, number, stack, place))
+        asked = size_bytes if requested_bytes is None else requested_bytes
+        self._events.append(TraceEvent(kind, size_bytes, number, stack, place, asked))
 
 
 def a_trained_trace() -> Trace:

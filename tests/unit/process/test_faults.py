@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from profiler.process.faults import machine_fault, num_kills_for_memory
+from profiler.process.faults import fault_in_words, machine_fault, num_kills_for_memory, words_of_crash
 from tests.builders import ROOT, no_room
 
 if TYPE_CHECKING:
@@ -93,3 +95,30 @@ def test_a_real_lack_of_memory_is_told() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "the host has no memory left\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV])
+@pytest.mark.parametrize("is_limited", [True, False])
+def test_a_crash_without_a_word_is_the_machines_where_addresses_are_limited(
+    number: signal.Signals, *, is_limited: bool
+) -> None:
+    limit = f"resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40));" if is_limited else ""
+    code = f"import os, resource; {limit} os.kill(os.getpid(), {int(number)})"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    words = words_of_crash(process.pid, -number)
+    assert process.wait() == -number
+    fault = fault_in_words(words)
+    assert (fault is not None and "address space" in fault[0]) == is_limited
+    assert words_of_crash(0, 1) == ""
+
+
+def test_commands_that_cannot_be_loaded_are_one_line_and_a_hint() -> None:
+    code = "import resource, profiler.__main__ as m; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); m.main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert ended.returncode == 3
+    assert ended.stderr == (
+        "error: peakvram cannot be loaded: too many open files\nhint: raise the limit: ulimit -n\n"
+    )

@@ -156,3 +156,19 @@ def test_a_run_clears_shared_memory_too_though_it_has_no_directory_there(
         holder.communicate()
     with ScratchDirectory(parent=own):
         assert not held.exists()
+
+
+def test_where_no_file_can_be_opened_nothing_is_left(tmp_path: Path) -> None:
+    code = f"""
+import os, resource
+from pathlib import Path
+from profiler.process.scratch import ScratchDirectory
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+try:
+    ScratchDirectory(parent=Path({str(tmp_path)!r}))
+except OSError as error:
+    print(error.strerror)
+"""
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert made.stdout == "Too many open files\n"
+    assert list(tmp_path.iterdir()) == []

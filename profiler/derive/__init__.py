@@ -1,0 +1,1 @@
+"""Formulas for any model, derived from a few virtual runs."""

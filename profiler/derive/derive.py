@@ -1,0 +1,280 @@
+"""A formula for a job, whatever its batch: found from runs, and checked at others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from profiler.derive.observe import Asked, CannotFollowError, Observation, Point
+from profiler.derive.regimes import ROWS, Row, between, changes, first_points, inside, row_of
+from profiler.derive.solve import solve_size
+from profiler.formula.derived.evaluate import DerivedFormula
+from profiler.formula.derived.file import Check, DerivedFile, DerivedOn, Phase, Regime, Span
+from profiler.formula.derived.identity import job_fields
+from profiler.formula.derived.program import Request, write_body
+from profiler.formula.derived.sizes import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from profiler.derive.observe import PhaseEvents
+    from profiler.derive.runs import PointRuns
+    from profiler.formula.derived.program import Symbol
+    from profiler.formula.derived.sizes import Size
+
+_MAX_CHANGES = 8
+"""Changes of structure along a row that are followed to the token; with more, the gaps stay unknown."""
+_NUM_POINTS: Mapping[Row, int] = {"one": 5, "more": 7}
+"""Runs that a regime is solved from, where it has room for so many."""
+_SHARES = (0.5, 0.25, 0.75, 0.12, 0.88, 0.37, 0.63, 0.06, 0.94)
+_CHECK_SHARES = (0.43, 0.81)
+_MAX_ROUNDS = 4
+
+
+@dataclass(slots=True)
+class _Known:
+    """All that is known so far.
+
+    Attributes:
+        observations: by point; those of one structure share it.
+        failures: points at which the job did not end well.
+    """
+
+    observations: dict[Point, Observation] = field(default_factory=dict)
+    failures: dict[Point, str] = field(default_factory=dict)
+    structures: list[tuple[PhaseEvents, ...]] = field(default_factory=list)
+
+    def add(self, found: Mapping[Point, Observation | str]) -> None:
+        for point, one in found.items():
+            if isinstance(one, str):
+                self.failures[point] = one
+                continue
+            same = next((known for known in self.structures if known == one.structure), None)
+            if same is None:
+                self.structures.append(one.structure)
+                same = one.structure
+            self.observations[point] = Observation(
+                point=point,
+                structure=same,
+                sizes=one.sizes,
+                allocated_bytes=one.allocated_bytes,
+                reserved_bytes=one.reserved_bytes,
+            )
+
+    def row(self, row: Row) -> list[Observation]:
+        of_row = (one for point, one in self.observations.items() if row_of(point) == row)
+        return sorted(of_row, key=lambda one: (one.point.tokens, one.point))
+
+
+def derive(runs: PointRuns, *, key: str, longest: int, versions: Mapping[str, str | None]) -> DerivedFile:
+    """Derives the formula of a job.
+
+    Args:
+        runs: of the job.
+        key: what it is kept under.
+        longest: the longest row of tokens that the model takes.
+        versions: of the libraries that are installed.
+
+    Raises:
+        CannotFollowError: the job does what no formula can say.
+        ConfigError: it is refused whatever its batch.
+        EnvironmentUnfitError: it cannot run here.
+    """
+    known = _Known()
+    known.add(runs.observe(first_points(longest)))
+    if not known.observations:
+        raise CannotFollowError(f"no run of the job ends well: {next(iter(known.failures.values()))}")
+    for _ in range(_MAX_ROUNDS):
+        _find_changes(runs, known)
+        _fill(runs, known)
+        file = _Writer(runs, known).file(key=key, versions=versions)
+        checked = _check(runs, known, file)
+        if all(check.is_foreseen for check in checked):
+            break
+    return file.model_copy(
+        update={"checks": tuple(check.told for check in checked), "num_runs": runs.num_done}
+    )
+
+
+def _find_changes(runs: PointRuns, known: _Known) -> None:
+    """Follows every change of structure to the token at which it happens."""
+    while points := list(_next_looks(known)):
+        known.add(runs.observe(points))
+        if not any(point in known.observations for point in points):
+            return
+
+
+def _next_looks(known: _Known) -> Iterator[Point]:
+    for row in ROWS:
+        found = changes(known.row(row))
+        if len(found) > _MAX_CHANGES:
+            continue  # it changes with something else than the number of tokens
+        for one, other in found:
+            point = between(one.point, other.point)
+            if point is not None and point not in known.observations and point not in known.failures:
+                yield point
+
+
+def _fill(runs: PointRuns, known: _Known) -> None:
+    """Runs as many points of each regime as it takes to solve its sizes."""
+    for share in _SHARES:
+        points = []
+        for row in ROWS:
+            for regime, first, last in stretches(known.row(row)):
+                count = sum(one.structure is regime for one in known.row(row))
+                if count < _NUM_POINTS[row] and first.point != last.point:
+                    points.append(inside(first.point, last.point, share))
+        new = [point for point in points if point not in known.observations and point not in known.failures]
+        if points and not new:
+            continue
+        if not points:
+            return
+        known.add(runs.observe(new))
+
+
+def stretches(
+    observations: Sequence[Observation],
+) -> Iterator[tuple[tuple[PhaseEvents, ...], Observation, Observation]]:
+    """The parts of a row with one structure: that, and the first and the last run in it."""
+    first = last = None
+    for one in observations:
+        if first is None or last is None or one.structure is not first.structure:
+            if first is not None and last is not None:
+                yield first.structure, first, last
+            first = one
+        last = one
+    if first is not None and last is not None:
+        yield first.structure, first, last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checked:
+    told: Check
+    is_foreseen: bool
+
+
+def _check(runs: PointRuns, known: _Known, file: DerivedFile) -> list[_Checked]:
+    """Compares the formula with runs that it was not made from; those it did not foresee become known."""
+    formula = DerivedFormula(file)
+    points = []
+    for row in ROWS:
+        parts = list(stretches(known.row(row)))
+        if not parts:
+            continue
+        _, first, last = max(parts, key=lambda part: part[2].point.tokens / part[1].point.tokens)
+        points += [inside(first.point, last.point, share) for share in _CHECK_SHARES]
+    found = runs.observe(point for point in points if point not in known.observations)
+    checked = [_checked(formula, one, runs, known) for one in found.values() if isinstance(one, Observation)]
+    known.add(
+        {point: found[point] for point, check in zip(found, checked, strict=True) if not check.is_foreseen}
+    )
+    return checked
+
+
+def _checked(formula: DerivedFormula, one: Observation, runs: PointRuns, known: _Known) -> _Checked:
+    """How far off the formula is at a run."""
+    regimes, is_sure = formula.regimes_at(*one.point)
+    said = formula.replay(
+        regimes[0], *one.point, workspace_bytes=_workspace(known), num_steps=runs.spec.steps, has_terms=False
+    )
+    allocated, reserved = one.allocated_bytes - said.allocated_bytes, one.reserved_bytes - said.reserved_bytes
+    told = Check(
+        batch_size=one.point.batch_size,
+        seq_len=one.point.seq_len,
+        allocated_bytes=one.allocated_bytes,
+        allocated_difference_bytes=allocated,
+        reserved_bytes=one.reserved_bytes,
+        reserved_difference_bytes=reserved,
+    )
+    is_exact = is_sure and formula.is_exact(regimes[0], *one.point)
+    return _Checked(told=told, is_foreseen=not is_exact or allocated == reserved == 0)
+
+
+def _workspace(known: _Known) -> int:
+    """What cuBLAS took; 0 where nothing asked for any."""
+    for one in known.observations.values():
+        number = 0
+        for phase in one.structure:
+            for event in phase.events:
+                if isinstance(event, Asked):
+                    if event.is_workspace:
+                        return one.sizes[number]
+                    number += 1
+    return 0
+
+
+class _Writer:
+    """Solves the sizes of every regime, and writes all of it down once."""
+
+    def __init__(self, runs: PointRuns, known: _Known) -> None:
+        self._runs = runs
+        self._known = known
+        self._sizes: dict[str, int] = {}
+        self._owners: dict[tuple[str, str], int] = {}
+        self._bodies: dict[str, int] = {}
+
+    def file(self, *, key: str, versions: Mapping[str, str | None]) -> DerivedFile:
+        """The formula as far as it is known, not yet checked."""
+        spans: list[Span] = []
+        regimes: list[Regime] = []
+        for row in ROWS:
+            observations = self._known.row(row)
+            numbers: dict[int, int] = {}
+            for structure, first, last in stretches(observations):
+                if id(structure) not in numbers:
+                    numbers[id(structure)] = len(regimes)
+                    regimes.append(self._regime([one for one in observations if one.structure is structure]))
+                spans.append(
+                    Span(
+                        batch=row,
+                        first=first.point.tokens,
+                        last=last.point.tokens,
+                        regime=numbers[id(structure)],
+                    )
+                )
+        spec, card = self._runs.spec, self._runs.card
+        major, minor = card.compute_capability
+        return DerivedFile(
+            key=key,
+            model=spec.model,
+            job=job_fields(spec),
+            versions=dict(versions),
+            card=DerivedOn(id=card.id, compute_capability=f"{major}.{minor}", num_sms=card.num_sms),
+            num_runs=self._runs.num_done,
+            checks=(),
+            spans=tuple(spans),
+            regimes=tuple(regimes),
+            sizes=tuple(self._sizes),
+            owners=tuple(self._owners),
+            bodies=tuple(self._bodies),
+        )
+
+    def _regime(self, observations: Sequence[Observation]) -> Regime:
+        """What runs of one structure have in common."""
+        points = [one.point for one in observations]
+        solved: dict[tuple[int, ...], Size] = {}
+        vectors = iter(zip(*(one.sizes for one in observations), strict=True))
+        phases = []
+        for phase in observations[0].structure:
+            symbols = tuple(self._symbols(phase, vectors, points, solved))
+            body = self._bodies.setdefault(write_body(symbols), len(self._bodies))
+            phases.append(Phase(name=phase.name, step=phase.step, body=body))
+        return Regime(phases=tuple(phases))
+
+    def _symbols(
+        self,
+        phase: PhaseEvents,
+        vectors: Iterator[tuple[int, ...]],
+        points: Sequence[Point],
+        solved: dict[tuple[int, ...], Size],
+    ) -> Iterator[Symbol]:
+        for event in phase.events:
+            if not isinstance(event, Asked):
+                yield event
+                continue
+            sizes = next(vectors)
+            size: Size = Workspace()
+            if not event.is_workspace:
+                size = solved.get(sizes) or solved.setdefault(sizes, solve_size(points, sizes))
+            number = self._sizes.setdefault(str(size), len(self._sizes))
+            yield Request(number, self._owners.setdefault(event.owner, len(self._owners)))
