@@ -33,6 +33,7 @@ COMMANDS = (
     "exec",
     "report",
     "compare",
+    "derive",
     "replay",
     "fit",
     "verify",

@@ -69,6 +69,7 @@ class Estimate:
             instant that wins.
         card: the card the job is to run on.
         verdict: whether it fits there.
+        notes: what it rests on besides.
     """
 
     spec: JobSpec
@@ -77,6 +78,7 @@ class Estimate:
     corrected: Corrected
     card: Card
     verdict: Verdict
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,22 +68,26 @@ def read_environment(
         variables: of the worker; this process's own if none are given.
     """
     given = os.environ if variables is None else variables
-    build = find_torch_build()
     return Environment(
         peakvram=__version__,
         python=platform.python_version(),
         platform=platform.platform(),
-        torch=build.version if build else None,
-        cuda=build.cuda if build else None,
-        transformers=_version("transformers"),
-        peft=_version("peft"),
-        bitsandbytes=_version("bitsandbytes"),
-        accelerate=_version("accelerate"),
+        **library_versions(),
         driver=driver,
         alloc_conf=alloc_conf,
         variables={name: given[name] for name in RECORDED_VARIABLES if name in given},
         git=_git_commit(),
     )
+
+
+def library_versions() -> dict[str, str | None]:
+    """The installed versions of the libraries that decide memory; None for one that is not there."""
+    build = find_torch_build()
+    return {
+        "torch": build.version if build else None,
+        "cuda": build.cuda if build else None,
+        **{name: _version(name) for name in ("transformers", "peft", "bitsandbytes", "accelerate")},
+    }
 
 
 def _alloc_conf_names() -> tuple[str, ...]:

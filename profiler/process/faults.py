@@ -40,7 +40,7 @@ _KILLS = Path("/proc/vmstat")
 def machine_fault(error: BaseException | None) -> tuple[str, str] | None:
     """What of this machine an error tells of, itself or by what it was raised from, and a hint; else None.
 
-    Libraries that are not written in Python tell of it in words alone, and so does Python where it imports them.
+    Libraries that are not written in Python tell of it in words alone; so does Python where it imports them.
     """
     for each in with_causes(error):
         if isinstance(each, MemoryError):

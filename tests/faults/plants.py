@@ -64,7 +64,8 @@ def plant_links(rng: random.Random) -> Path:
 
 def tear_a_record(rng: random.Random, study: Path) -> tuple[Path, str] | None:
     """A record of which the end is missing, or all, or which is something else; None where there is none."""
-    paths = sorted((study / "records").glob("[!.]*.json"))
+    # Not what was torn before: a folder, or a loop of links.
+    paths = sorted(path for path in (study / "records").glob("[!.]*.json") if path.is_file())
     if not paths:
         return None
     path, how = rng.choice(paths), rng.choice(("cut", "empty", "zeros", "noise", "folder", "loop"))

@@ -59,6 +59,7 @@ class Replayed:
         reserved_bytes: the peak of reserved memory.
         num_alloc_retries: how often all that was cached had to be given back for a request.
         requested_bytes: what the request asked for that failed; None where none did.
+        failed_in: the phase of that, and its step.
         phases: in order, until memory ran out.
     """
 
@@ -66,6 +67,7 @@ class Replayed:
     reserved_bytes: int
     num_alloc_retries: int
     requested_bytes: int | None
+    failed_in: tuple[PhaseName, int | None] | None
     phases: tuple[PhasePeak, ...]
 
 
@@ -152,19 +154,20 @@ class DerivedFormula:
         sizes = [self._bytes(size, batch_size, seq_len, workspace_bytes, end) for size in self.sizes]
         run = _Run(sizes, CachingAllocator(settings, capacity_bytes=capacity_bytes))
         phases: list[PhasePeak] = []
-        requested_bytes = None
+        requested_bytes = failed_in = phase = None
         try:
             for phase, body in self._run(regime, num_steps):
                 peak_bytes = run.follow(body)
                 terms = self._terms(run) if has_terms else {}
                 phases.append(PhasePeak(phase[0], phase[1], peak_bytes, terms))
         except AllocationFailedError as error:
-            requested_bytes = error.requested_bytes
+            requested_bytes, failed_in = error.requested_bytes, phase
         return Replayed(
             allocated_bytes=run.peak_bytes,
             reserved_bytes=run.allocator.reserved_peak_bytes,
             num_alloc_retries=run.allocator.num_alloc_retries,
             requested_bytes=requested_bytes,
+            failed_in=failed_in,
             phases=tuple(phases),
         )
 

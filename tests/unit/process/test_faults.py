@@ -102,7 +102,7 @@ def test_a_real_lack_of_memory_is_told() -> None:
 def test_a_crash_without_a_word_is_the_machines_where_addresses_are_limited(
     number: signal.Signals, *, is_limited: bool
 ) -> None:
-    limit = f"resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40));" if is_limited else ""
+    limit = "resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40));" if is_limited else ""
     code = f"import os, resource; {limit} os.kill(os.getpid(), {int(number)})"
     process = subprocess.Popen([sys.executable, "-c", code])
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

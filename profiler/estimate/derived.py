@@ -1,0 +1,155 @@
+"""The estimate that a derived formula gives: a run that never happened, on the job's card."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from profiler.allocator.rules import NEWEST, rules_of
+from profiler.allocator.settings import read_settings
+from profiler.errors import ConfigError
+from profiler.estimate.apply import Band, Corrected
+from profiler.estimate.estimate import Estimate, Fits, Refusal, Verdict, single
+from profiler.formula.derived.evaluate import End
+from profiler.formula.derived.formula import DERIVED, breakdown_of
+from profiler.formula.derived.shelf import can_be_derived, find_derived
+from profiler.formula.own.parts import workspace_bytes
+from profiler.formula.runnable import check_runnable
+from profiler.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from profiler.estimate.card import Card
+    from profiler.estimate.estimate import Estimated
+    from profiler.formula.derived.evaluate import DerivedFormula, Replayed
+    from profiler.jobs.job import JobSpec
+
+
+def estimate_derived(spec: JobSpec, *, card: Card) -> Estimated:
+    """What the derived formula of a job says of it; a refusal where none was derived.
+
+    Raises:
+        ConfigError: the job cannot run, or the model is not known.
+        EnvironmentUnfitError: it cannot run with what is installed here.
+    """
+    check_runnable(spec)
+    if not can_be_derived(spec):
+        return Refusal(spec=spec, formula=DERIVED, reason="formulas are derived for jobs that train")
+    shelf = find_derived(spec, card_id=card.id)
+    if shelf.formula is None:
+        reason = "; ".join((*shelf.notes, "none was derived for it yet: `peakvram derive` does"))
+        return Refusal(spec=spec, formula=DERIVED, reason=reason)
+    try:
+        return _Replays(spec, shelf.formula, card).estimate(shelf.notes)
+    except (ValueError, IndexError) as error:
+        raise ConfigError(
+            f"the derived formula of {spec.model} is damaged: {error}", hint="derive it anew"
+        ) from None
+
+
+class _Replays:
+    """All that a job may come to, by its formula."""
+
+    def __init__(self, spec: JobSpec, formula: DerivedFormula, card: Card) -> None:
+        self._spec = spec
+        self._formula = formula
+        self._card = card
+        torch = formula.file.versions.get("torch")
+        self._settings = read_settings(spec.alloc_conf, rules_of(torch) if torch else NEWEST)
+
+    def estimate(self, notes: tuple[str, ...]) -> Estimate:
+        """The estimate, with what it rests on."""
+        spec = self._spec
+        regimes, is_seen = self._formula.regimes_at(spec.batch_size, spec.seq_len)
+        first = regimes[0]
+        replayed = self._replay(first)
+        others = [self._replay(regime, has_terms=False) for regime in regimes[1:]]
+        is_exact = is_seen and self._formula.is_exact(first, spec.batch_size, spec.seq_len)
+        if not is_exact:
+            others += [
+                self._replay(regime, end=end, has_terms=False)
+                for regime in regimes
+                for end in (End.LOW, End.HIGH)
+            ]
+            notes = (
+                *notes,
+                "no run was seen to do just this: the figures lie between those of its neighbours",
+            )
+        breakdown = breakdown_of(replayed)
+        every = [replayed, *others]
+        allocated = _band(replayed.allocated_bytes, (one.allocated_bytes for one in every))
+        reserved = _band(replayed.reserved_bytes, (one.reserved_bytes for one in every))
+        context_bytes = self._card.context_bytes
+        device = _plus(reserved, context_bytes) if context_bytes is not None else None
+        return Estimate(
+            spec=spec,
+            formula=DERIVED,
+            breakdown=breakdown,
+            corrected=Corrected(
+                breakdown=breakdown, allocated=allocated, reserved=reserved, device_used=device
+            ),
+            card=self._card,
+            verdict=self._verdict(first, reserved, is_exact=is_exact),
+            notes=notes,
+        )
+
+    def _verdict(self, regime: int, reserved: Band, *, is_exact: bool) -> Verdict:
+        """Whether it fits; a card that is too small for all that is kept is tried as the allocator would."""
+        context_bytes = self._card.context_bytes
+        capacity_bytes = self._card.total_bytes - (context_bytes or 0)
+        room_bytes = capacity_bytes - single(reserved.value_bytes)
+        yes, no = (
+            (Fits.YES, Fits.NO) if is_exact and context_bytes is not None else (Fits.LIKELY, Fits.UNLIKELY)
+        )
+        if room_bytes >= 0:
+            return Verdict(fits=yes, room_bytes=room_bytes, reason="as the allocator's replay has it")
+        tried = self._replay(regime, capacity_bytes=capacity_bytes, has_terms=False)
+        if tried.requested_bytes is None:
+            room_bytes = capacity_bytes - tried.reserved_bytes
+            reason = (
+                f"the allocator gives back what it keeps {tried.num_alloc_retries} times, which takes time"
+            )
+            return Verdict(fits=yes, room_bytes=room_bytes, reason=reason)
+        assert tried.failed_in is not None, "it failed somewhere"
+        name, step = tried.failed_in
+        where = f"the {name} phase" + ("" if step is None else f" of step {step}")
+        reason = f"memory runs out in {where}, at a request of {format_bytes(tried.requested_bytes)}"
+        return Verdict(fits=no, room_bytes=room_bytes, reason=reason)
+
+    def _replay(
+        self,
+        regime: int,
+        *,
+        end: End = End.VALUE,
+        capacity_bytes: int | None = None,
+        has_terms: bool = True,
+    ) -> Replayed:
+        spec = self._spec
+        return self._formula.replay(
+            regime,
+            spec.batch_size,
+            spec.seq_len,
+            workspace_bytes=workspace_bytes(spec.gpu if spec.gpu != "auto" else self._card.id),
+            num_steps=spec.steps,
+            settings=self._settings,
+            capacity_bytes=capacity_bytes,
+            end=end,
+            has_terms=has_terms,
+        )
+
+
+def _band(value_bytes: int, every: Iterable[int]) -> Band:
+    """A figure, and between which it lies by all that may happen."""
+    values = sorted(every)
+    return Band(value_bytes=value_bytes, low_bytes=values[0], high_bytes=values[-1])
+
+
+def _plus(band: Band, more_bytes: int) -> Band:
+    low_bytes, high_bytes = band.low_bytes, band.high_bytes
+    assert low_bytes is not None, "it has both ends"
+    assert high_bytes is not None, "it has both ends"
+    return Band(
+        value_bytes=band.value_bytes + more_bytes,
+        low_bytes=low_bytes + more_bytes,
+        high_bytes=high_bytes + more_bytes,
+    )
