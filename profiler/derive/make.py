@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.derive.derive import derive
@@ -21,6 +20,7 @@ from profiler.process.environment import library_versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from profiler.derive.observe import Point
     from profiler.jobs.job import JobSpec

@@ -363,7 +363,7 @@ def run_patched(spec: str, patch: str) -> tuple[list[str], list[dict[str, Any]]]
             on_parameters=lambda _: None,
             on_notes=told.append,
         )
-    # How free blocks were split and merged depends on the order of frees, which the collector of cycles has a say in.
+    # How free blocks were split and merged follows the order of frees, which the collector of cycles moves.
     stats = {name: of for name, of in torch.cuda.memory_stats().items() if "inactive_split" not in name}
     events = {name: stats[name] for name in stats if name.endswith((".allocated", ".freed"))}
     phases = [reading.model_dump(mode="json") for reading in recorder.readings]

@@ -114,7 +114,8 @@ def test_a_crash_without_a_word_is_the_machines_where_addresses_are_limited(
 
 
 def test_commands_that_cannot_be_loaded_are_one_line_and_a_hint() -> None:
-    code = "import resource, profiler.__main__ as m; resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); m.main()"
+    limit = "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))"
+    code = f"import resource, profiler.__main__ as m; {limit}; m.main()"
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
     )
