@@ -29,6 +29,8 @@ _NUM_POINTS: Mapping[Row, int] = {"one": 5, "more": 7}
 _SHARES = (0.5, 0.25, 0.75, 0.12, 0.88, 0.37, 0.63, 0.06, 0.94)
 _CHECK_SHARES = (0.43, 0.81)
 _MAX_ROUNDS = 4
+_NUM_STEPS = 2
+"""Steps of a run: the second has all that the first made, and those that follow are like it."""
 
 
 @dataclass(slots=True)
@@ -81,7 +83,7 @@ def derive(runs: PointRuns, *, key: str, longest: int, versions: Mapping[str, st
         EnvironmentUnfitError: it cannot run here.
     """
     known = _Known()
-    known.add(runs.observe(first_points(longest)))
+    known.add(runs.observe(first_points(longest), num_steps=_NUM_STEPS))
     if not known.observations:
         raise CannotFollowError(f"no run of the job ends well: {next(iter(known.failures.values()))}")
     for _ in range(_MAX_ROUNDS):
@@ -99,7 +101,7 @@ def derive(runs: PointRuns, *, key: str, longest: int, versions: Mapping[str, st
 def _find_changes(runs: PointRuns, known: _Known) -> None:
     """Follows every change of structure to the token at which it happens."""
     while points := list(_next_looks(known)):
-        known.add(runs.observe(points))
+        known.add(runs.observe(points, num_steps=_NUM_STEPS))
         if not any(point in known.observations for point in points):
             return
 
@@ -129,7 +131,7 @@ def _fill(runs: PointRuns, known: _Known) -> None:
             continue
         if not points:
             return
-        known.add(runs.observe(new))
+        known.add(runs.observe(new, num_steps=_NUM_STEPS))
 
 
 def stretches(
@@ -163,12 +165,16 @@ def _check(runs: PointRuns, known: _Known, file: DerivedFile) -> list[_Checked]:
             continue
         _, first, last = max(parts, key=lambda part: part[2].point.tokens / part[1].point.tokens)
         points += [inside(first.point, last.point, share) for share in _CHECK_SHARES]
-    found = runs.observe(point for point in points if point not in known.observations)
-    checked = [_checked(formula, one, runs, known) for one in found.values() if isinstance(one, Observation)]
-    known.add(
-        {point: found[point] for point, check in zip(found, checked, strict=True) if not check.is_foreseen}
-    )
-    return checked
+    new = [point for point in points if point not in known.observations]
+    found = runs.observe(new, num_steps=runs.spec.steps)
+    checked = {
+        point: _checked(formula, one, runs, known)
+        for point, one in found.items()
+        if isinstance(one, Observation)
+    }
+    unforeseen = [point for point, check in checked.items() if not check.is_foreseen]
+    known.add(runs.observe(unforeseen, num_steps=_NUM_STEPS))
+    return list(checked.values())
 
 
 def _checked(formula: DerivedFormula, one: Observation, runs: PointRuns, known: _Known) -> _Checked:

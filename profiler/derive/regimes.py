@@ -21,7 +21,6 @@ ROWS: tuple[Row, ...] = ("one", "more")
 _SMALLEST = 64
 _BATCHES = (2, 3, 2, 5, 2, 4, 7)
 """Batch sizes of the row of more, in turn, so that batch and length can be told apart."""
-_LARGE_BATCH = 16
 _NICE = 64
 """Kernels change at multiples of powers of 2: around those one looks first."""
 
@@ -43,7 +42,6 @@ def first_points(longest: int) -> Iterator[Point]:
     for index, length in enumerate(lengths):
         yield Point(1, length)
         yield Point(_BATCHES[index % len(_BATCHES)], length)
-    yield Point(_LARGE_BATCH, lengths[-1])
 
 
 def _lengths(longest: int) -> Iterator[int]:

@@ -54,8 +54,9 @@ from profiler.virtual.values import TrueValues
 from profiler.workload.job import run_phases
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import PhaseReading
 
 _MAX_SITES = 20
@@ -65,10 +66,25 @@ class Worker:
     """One job of one process, and the report that grows with it."""
 
     def __init__(
-        self, directory: Path, request: Request, meter: DeviceMeter, state: StateLayout | None
+        self,
+        directory: Path,
+        request: Request,
+        meter: DeviceMeter,
+        state: StateLayout | None,
+        *,
+        before_steps: Callable[[JobSpec], JobSpec] = lambda spec: spec,
     ) -> None:
-        """Prepares the report; nothing is run yet."""
+        """Prepares the report; nothing is run yet.
+
+        Args:
+            directory: where the report goes.
+            request: the job.
+            meter: of the card's used memory.
+            state: of the virtual card; None for a real one.
+            before_steps: as `run_phases` takes it.
+        """
         self._directory = directory
+        self._before_steps = before_steps
         self._request = request
         self._meter = meter
         self._state = state
@@ -83,6 +99,12 @@ class Worker:
             environment=read_environment(alloc_conf=request.spec.alloc_conf, driver=request.driver),
             notes=request.notes,
         )
+
+    def continue_in(self, directory: Path) -> None:
+        """Leave the report, and the trace if there is one, in another directory from now on."""
+        self._directory = directory
+        if self._trace is not None:
+            self._trace.continue_in(directory / EVENTS)
 
     def run(self) -> None:
         """Run the job; the report says how it ended.
@@ -100,6 +122,7 @@ class Worker:
                     scratch=Path(self._request.scratch),
                     on_parameters=lambda parameters: self._write(parameters=parameters),
                     on_notes=self._set_notes,
+                    before_steps=self._before_steps,
                 )
                 outcome = Outcome(status=OutcomeStatus.OK)
             except PeakvramError:
@@ -198,7 +221,7 @@ def _virtual_notes(state: StateLayout) -> list[str]:
     return notes
 
 
-def _apply_alloc_conf(text: str) -> None:
+def apply_alloc_conf(text: str) -> None:
     """Give the allocator its settings where they can be refused: in the environment, wrong ones abort torch.
 
     Raises:
@@ -249,7 +272,7 @@ def main(directory: Path) -> int:
     """Run the request in `directory`. 0 if its report says how it ended; a refusal's own exit code."""
     request = Request.model_validate_json((directory / REQUEST).read_text())
     try:
-        _apply_alloc_conf(request.spec.alloc_conf)
+        apply_alloc_conf(request.spec.alloc_conf)
         if request.device.kind == "virtual":
             _run_virtual(directory, request)
         else:

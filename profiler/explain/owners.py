@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import TYPE_CHECKING
 
 from profiler.records.schema import GENERATION_PHASES, PhaseName
@@ -90,6 +91,7 @@ def find_owners(run: TracedRun) -> Mapping[int, Owner]:
     }
 
 
+@cache
 def place_of(path: str) -> str:
     """A module's or tensor's path for all blocks of the model alike: `layers.*.mlp.up_proj`."""
     return ".".join("*" if part.isdecimal() else part for part in without_wrappers(path).split("."))

@@ -6,6 +6,7 @@ phase's end, so that memory stays bounded.
 
 from __future__ import annotations
 
+import shutil
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,11 @@ class TraceRecorder:
         self._owned: dict[int, Owned] = {}
         self._frames: dict[tuple[str, int, str], str] = {}
         self._mark_numbers: dict[str, int] = {}
+
+    def continue_in(self, path: Path) -> None:
+        """Go on in another file, which begins with all that was written so far."""
+        shutil.copyfile(self._path, path)
+        self._path = path
 
     def end_phase(self, reading: PhaseReading) -> None:
         """Write what happened since the last phase's end. The first phase, the context's, has no events."""

@@ -48,6 +48,7 @@ def run_phases(  # noqa: PLR0913 - what a job is, and who is told of it
     scratch: Path,
     on_parameters: Callable[[Parameters], None],
     on_notes: Callable[[tuple[str, ...]], None],
+    before_steps: Callable[[JobSpec], JobSpec] = lambda spec: spec,
 ) -> None:
     """Run the job on the current CUDA device.
 
@@ -58,6 +59,8 @@ def run_phases(  # noqa: PLR0913 - what a job is, and who is told of it
         scratch: a private directory for a checkpoint without data.
         on_parameters: told the parameter counts once adapters are in.
         on_notes: told what silently does not apply, all of it each time (`profiler.workload.notes`).
+        before_steps: asked once all is made that training needs, for the job to go on with: the same but for
+            its batch.
 
     Raises:
         ConfigError: what the job names cannot be had or does not fit.
@@ -82,7 +85,9 @@ def run_phases(  # noqa: PLR0913 - what a job is, and who is told of it
         model = _adapt(loaded, spec, recorder)
         on_parameters(_count_parameters(model))
         notes.tell()
-        _train(model, spec, recorder, notes, vocab_size=vocab_size)
+        with recorder.phase(PhaseName.OPTIMIZER):
+            optimizer = recorder.holdings.optimizer = make_optimizer(model, spec.optimizer)
+        _train(model, optimizer, before_steps(spec), recorder, notes, vocab_size=vocab_size)
 
 
 def _adapt(loaded: PreTrainedModel, spec: JobSpec, recorder: Recorder) -> PreTrainedModel | PeftModel:
@@ -94,11 +99,15 @@ def _adapt(loaded: PreTrainedModel, spec: JobSpec, recorder: Recorder) -> PreTra
     return model
 
 
-def _train(
-    model: PreTrainedModel | PeftModel, spec: JobSpec, recorder: Recorder, notes: Notes, *, vocab_size: int
+def _train(  # noqa: PLR0913 - what is trained, and who is told of it
+    model: PreTrainedModel | PeftModel,
+    optimizer: torch.optim.Optimizer,
+    spec: JobSpec,
+    recorder: Recorder,
+    notes: Notes,
+    *,
+    vocab_size: int,
 ) -> None:
-    with recorder.phase(PhaseName.OPTIMIZER):
-        optimizer = recorder.holdings.optimizer = make_optimizer(model, spec.optimizer)
     is_scaled = spec.precision in (Precision.FP16_AMP, Precision.FP16_AUTOCAST)
     scaler = torch.amp.GradScaler("cuda", enabled=is_scaled)
     for step in range(spec.steps):

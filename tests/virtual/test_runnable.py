@@ -317,7 +317,7 @@ def refusal_of(job: JobSpec) -> str:
 
 def why_not(spec: str) -> str:
     """In the child: what the libraries have against a job that nobody has judged; empty where it runs."""
-    from profiler.execute.worker import _apply_alloc_conf
+    from profiler.execute.worker import apply_alloc_conf
     from profiler.jobs.models import resolve_model
     from profiler.measure.device import DeviceMeter
     from profiler.measure.phases import Recorder
@@ -328,7 +328,7 @@ def why_not(spec: str) -> str:
     source = resolve_model(job.model, weights=job.weights, revision=None)
     recorder = Recorder(meter=DeviceMeter(), has_time=False, on_reading=lambda _: None)
     try:
-        _apply_alloc_conf(job.alloc_conf)
+        apply_alloc_conf(job.alloc_conf)
         with tempfile.TemporaryDirectory() as scratch, TrueValues():
             run_phases(
                 job,
