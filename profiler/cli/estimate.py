@@ -11,10 +11,13 @@ from profiler.cli import options as o
 from profiler.cli.job import JobFlags, takes_job
 from profiler.cli.miss import tell_miss_of_estimate
 from profiler.errors import ConfigError
+from profiler.estimate.best import best_estimate
 from profiler.estimate.card import card_of
-from profiler.estimate.estimate import DEFAULT_FORMULA, Refusal, estimate_job
+from profiler.estimate.derived import estimate_derived
+from profiler.estimate.estimate import Refusal, estimate_job
 from profiler.estimate.factors import default_factors, read_factors
 from profiler.formula.catalogue import all_formulas, find_formula
+from profiler.formula.derived.formula import DERIVED
 from profiler.report.base.estimate_tree import estimate_tree
 from profiler.report.terminal.estimate import show_comparison, show_estimate
 from profiler.report.terminal.output import data_output, notice, print_json_value
@@ -46,7 +49,8 @@ def estimate(  # noqa: PLR0913 - one parameter a flag
 ) -> int:
     """Estimate a job's GPU memory from its model's shapes; nothing is run.
 
-    A formula gives the terms, factors fitted on records correct them and give the interval.
+    Where a formula was derived from runs of the job (`peakvram derive`), it decides. Else ours gives the
+    terms, and factors fitted on records correct them and give the interval.
 
     \b
     peakvram estimate llama-3.1-8b --method qlora --gpu rtx-4090
@@ -81,11 +85,16 @@ def read_factor_file(path: Path | None, *, is_bare: bool) -> FactorFile | None:
 
 
 def _estimate_one(spec: JobSpec, *, formula_id: str | None, factors: FactorFile | None, as_json: bool) -> int:
-    asked = find_formula(formula_id or DEFAULT_FORMULA)
-    estimated = estimate_job(spec, formula=asked, factors=factors, card=card_of(spec))
+    card = card_of(spec)
+    if formula_id is None:
+        estimated = best_estimate(spec, factors=factors, card=card)
+    elif formula_id == DERIVED.id:
+        estimated = estimate_derived(spec, card=card)
+    else:
+        estimated = estimate_job(spec, formula=find_formula(formula_id), factors=factors, card=card)
     if isinstance(estimated, Refusal):
         raise ConfigError(
-            f"formula {asked.id} does not speak of this job: {estimated.reason}",
+            f"formula {estimated.formula.id} does not speak of this job: {estimated.reason}",
             hint="--all-formulas shows which ones do; `peakvram run` runs the job on a virtual card",
         )
     if as_json:
@@ -99,7 +108,10 @@ def _estimate_one(spec: JobSpec, *, formula_id: str | None, factors: FactorFile 
 
 def _compare(spec: JobSpec, *, factors: FactorFile | None, as_json: bool) -> int:
     card = card_of(spec)
-    estimates = [estimate_job(spec, formula=asked, factors=factors, card=card) for asked in all_formulas()]
+    estimates = [
+        estimate_derived(spec, card=card),
+        *(estimate_job(spec, formula=asked, factors=factors, card=card) for asked in all_formulas()),
+    ]
     if as_json:
         print_json_value([estimate_tree(estimated, factors=factors) for estimated in estimates])
         return 0

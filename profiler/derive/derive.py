@@ -99,7 +99,7 @@ def derive(runs: PointRuns, *, key: str, longest: int, versions: Mapping[str, st
 
 
 def _find_changes(runs: PointRuns, known: _Known) -> None:
-    """Follows every change of structure to the token at which it happens."""
+    """Follows every change of structure to where it happens."""
     while points := list(_next_looks(known)):
         known.add(runs.observe(points, num_steps=_NUM_STEPS))
         if not any(point in known.observations for point in points):

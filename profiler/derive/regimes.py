@@ -21,6 +21,8 @@ ROWS: tuple[Row, ...] = ("one", "more")
 _SMALLEST = 64
 _BATCHES = (2, 3, 2, 5, 2, 4, 7)
 """Batch sizes of the row of more, in turn, so that batch and length can be told apart."""
+_CLOSE = 16
+"""What lies closer between two looks is left open: either may hold there."""
 _NICE = 64
 """Kernels change at multiples of powers of 2: around those one looks first."""
 
@@ -60,7 +62,7 @@ def changes(observations: Sequence[Observation]) -> list[tuple[Observation, Obse
 
 
 def between(one: Point, other: Point) -> Point | None:
-    """A point between two at which the next look tells most; None where there is none left.
+    """A point between two at which the next look tells most; None where they are close enough.
 
     In the row of more it has two rows of tokens: what changes with the tokens changes there as elsewhere.
     """
@@ -72,7 +74,7 @@ def between(one: Point, other: Point) -> Point | None:
         return Point(rows, low)
     if high % _NICE == 0 or (high + 1) % _NICE == 0:
         return Point(rows, high)
-    return Point(rows, _nicest(low, high))
+    return Point(rows, _nicest(low, high)) if high - low >= _CLOSE else None
 
 
 def _nicest(low: int, high: int) -> int:

@@ -18,17 +18,22 @@ if TYPE_CHECKING:
 NOT_AT_HAND = "its config is not on this machine, and a report asks no network for it"
 
 
+class UnknownShapesError(ConfigError):
+    """No formula of ours knows the shapes of a family of models."""
+
+
 def read_architecture(config: Mapping[str, object]) -> Architecture:
     """The shapes of the model a Hugging Face config describes.
 
     Raises:
-        ConfigError: the family is not known here, or the config lacks a figure.
+        UnknownShapesError: the family is not known here.
+        ConfigError: the config lacks a figure.
     """
     model_type = str(config.get("model_type"))
     if model_type in FAMILIES:
         return FAMILIES[model_type](config)
     known = ", ".join(FAMILIES)
-    raise ConfigError(
+    raise UnknownShapesError(
         f"no formula knows the shapes of a {model_type} model",
         hint=f"formulas know {known}; `peakvram run` runs any model on a virtual card",
     )

@@ -34,6 +34,8 @@ def breakdown_of(replayed: Replayed) -> Breakdown:
     """The peaks of a replayed run as instants: of each kind of phase the highest."""
     highest: dict[str, Instant] = {}
     for phase in replayed.phases:
+        if not phase.terms:
+            continue  # before anything is loaded
         name = str(phase.name).replace("_", " ")
         terms = {part.replace(" ", "_"): count for part, count in phase.terms.items()}
         if name not in highest or phase.allocated_bytes > highest[name].total_bytes:

@@ -23,7 +23,11 @@ def estimate_tree(estimated: Estimated, *, factors: FactorFile | None) -> Tree:
         "formula": _formula(estimated.formula),
         **summary_tree(estimated),
         **(
-            {"card": asdict(estimated.card), "instants": _instants(estimated)}
+            {
+                "card": asdict(estimated.card),
+                "instants": _instants(estimated),
+                "notes": list(estimated.notes),
+            }
             if isinstance(estimated, Estimate)
             else {}
         ),

@@ -9,6 +9,7 @@ from rich.text import Text
 from profiler.estimate.estimate import Estimate, Fits, Refusal, room_text, single
 from profiler.estimate.factors import conditions_of, most_specific
 from profiler.estimate.miss import Miss, miss_of
+from profiler.formula.derived.formula import DERIVED
 from profiler.records.schema import Peak
 from profiler.report.base.describe import describe_job
 from profiler.report.base.text import (
@@ -59,7 +60,11 @@ def show_estimate(console: Console, estimate: Estimate, *, factors: FactorFile |
         [literal(_headline(estimate), "bold")],
         terms_table(estimate, factors=used),
         instants_table(estimate) if len(estimate.breakdown.instants) > 1 else (),
-        [literal(_origin(estimate, factors)), verdict],
+        [
+            literal(_origin(estimate, factors)),
+            *(literal(f"note: {note}") for note in estimate.notes),
+            verdict,
+        ],
     )
 
 
@@ -201,21 +206,28 @@ def _headline(estimate: Estimate) -> str:
     corrected = estimate.corrected
     if corrected.allocated.low_bytes is None:
         return f"peak {_figure(corrected.allocated)}: {estimate.formula.predicts}"
-    parts = [f"peak allocated {_figure(corrected.allocated)}"]
+    name = "between" if estimate.formula.id == DERIVED.id else "90 % interval"
+    parts = [f"peak allocated {_figure(corrected.allocated, name=name)}"]
     if corrected.reserved is not None:
-        parts.append(f"reserved {_figure(corrected.reserved)}")
+        parts.append(f"reserved {_figure(corrected.reserved, name=name)}")
     if corrected.device_used is not None:
-        parts.append(f"device {_figure(corrected.device_used)}")
+        parts.append(f"device {_figure(corrected.device_used, name=name)}")
     return "\n".join(parts)
 
 
-def _figure(band: Band) -> str:
+def _figure(band: Band, *, name: str = "90 % interval") -> str:
     ends = interval(band)
     value = format_bytes(single(band.value_bytes))
-    return f"{value} (90 % interval {ends})" if ends else value
+    if not ends:
+        return value
+    if band.low_bytes == band.high_bytes:
+        return f"{value} ({single(band.value_bytes):,} B)"
+    return f"{value} ({name} {ends})"
 
 
 def _origin(estimate: Estimate, factors: FactorFile | None) -> str:
+    if estimate.formula.id == DERIVED.id:
+        return "derived from runs on a virtual card: what one of this batch would take, replayed"
     if factors is None:
         return "the bare formula: no correction factors, no interval"
     if estimate.formula.id not in factors.formulas:
