@@ -14,15 +14,20 @@ from profiler.errors import ConfigError
 from profiler.estimate.best import best_estimate
 from profiler.estimate.card import card_of
 from profiler.estimate.derived import estimate_derived
-from profiler.estimate.estimate import Refusal, estimate_job
+from profiler.estimate.estimate import Estimate, Refusal, estimate_job
 from profiler.estimate.factors import default_factors, read_factors
 from profiler.formula.catalogue import all_formulas, find_formula
+from profiler.formula.configs import UnknownShapesError
 from profiler.formula.derived.formula import DERIVED
+from profiler.formula.derived.shelf import can_be_derived
+from profiler.hardware.torch_build import find_torch_build
 from profiler.report.base.estimate_tree import estimate_tree
 from profiler.report.terminal.estimate import show_comparison, show_estimate
 from profiler.report.terminal.output import data_output, notice, print_json_value
 
 if TYPE_CHECKING:
+    from profiler.estimate.card import Card
+    from profiler.estimate.estimate import Estimated
     from profiler.estimate.factors import FactorFile
     from profiler.jobs.job import JobSpec
 
@@ -87,7 +92,7 @@ def read_factor_file(path: Path | None, *, is_bare: bool) -> FactorFile | None:
 def _estimate_one(spec: JobSpec, *, formula_id: str | None, factors: FactorFile | None, as_json: bool) -> int:
     card = card_of(spec)
     if formula_id is None:
-        estimated = best_estimate(spec, factors=factors, card=card)
+        estimated = _estimate_best(spec, factors=factors, card=card)
     elif formula_id == DERIVED.id:
         estimated = estimate_derived(spec, card=card)
     else:
@@ -104,6 +109,30 @@ def _estimate_one(spec: JobSpec, *, formula_id: str | None, factors: FactorFile 
             show_estimate(console, estimated, factors=factors)
     tell_miss_of_estimate(estimated)
     return 0
+
+
+def _estimate_best(spec: JobSpec, *, factors: FactorFile | None, card: Card) -> Estimated:
+    """By a derived formula, or ours; where neither speaks of a job, one is derived, if torch is there."""
+    try:
+        estimated = best_estimate(spec, factors=factors, card=card)
+    except UnknownShapesError as error:
+        if not can_be_derived(spec):
+            raise
+        reason = error.message
+    else:
+        if isinstance(estimated, Estimate) or not can_be_derived(spec):
+            return estimated
+        reason = f"ours does not speak of this job: {estimated.reason}"
+    if find_torch_build() is None:
+        raise ConfigError(reason, hint="install torch: `peakvram derive` then finds a formula for this job")
+    from profiler.derive.make import make_derived  # noqa: PLC0415 - few estimates need it
+    from profiler.report.terminal.derived import tell_run  # noqa: PLC0415 - as above
+
+    notice(f"{reason}; a formula is derived from virtual runs, which takes a minute or two, once")
+    with tell_run(f"deriving a formula for {spec.model}") as on_run:
+        made = make_derived(spec, on_run=on_run)
+    notice(f"Wrote {made.path}")
+    return estimate_derived(spec, card=card)
 
 
 def _compare(spec: JobSpec, *, factors: FactorFile | None, as_json: bool) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from profiler.errors import ConfigError
 from profiler.estimate.derived import estimate_derived
 from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, estimate_job
 from profiler.formula.catalogue import find_formula
@@ -22,15 +21,13 @@ def best_estimate(spec: JobSpec, *, factors: FactorFile | None, card: Card) -> E
     """What the derived formula of a job says, or where there is none, ours.
 
     Raises:
-        ConfigError: the job cannot run, the model is not known, or no formula knows its shapes.
+        UnknownShapesError: no formula knows the shapes of its model.
+        ConfigError: the job cannot run, or the model is not known.
         EnvironmentUnfitError: it cannot run with what is installed here.
     """
     derived = estimate_derived(spec, card=card)
     if isinstance(derived, Estimate):
         return derived
     notes = find_derived(spec, card_id=card.id).notes
-    try:
-        ours = estimate_job(spec, formula=find_formula(DEFAULT_FORMULA), factors=factors, card=card)
-    except ConfigError as error:
-        raise ConfigError(error.message, hint=f"{error.hint}; `peakvram derive` finds one") from None
+    ours = estimate_job(spec, formula=find_formula(DEFAULT_FORMULA), factors=factors, card=card)
     return replace(ours, notes=notes) if isinstance(ours, Estimate) else ours

@@ -5,8 +5,8 @@ with that batch, whose allocator has seen what such a job's has. On a virtual ca
 as long as no backward pass has started autograd's threads.
 
 Orders come on stdin, a line of JSON each (`directory`, `batch_size`, `seq_len`, `steps`); answers go to
-stdout: a line when the model is ready, and one for each directory whose process has ended, with its exit code.
-When stdin ends, so does the worker, and with it what it has forked.
+stdout: a line when the model is ready, and one for each directory whose process has ended, with its exit
+code. When stdin ends, so does the worker, and with it what it has forked.
 """
 
 from __future__ import annotations
