@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -123,8 +124,8 @@ def _fill(runs: PointRuns, known: _Known) -> None:
         points = []
         for row in ROWS:
             for regime, first, last in stretches(known.row(row)):
-                count = sum(one.structure is regime for one in known.row(row))
-                if count < _NUM_POINTS[row] and first.point != last.point:
+                seen = [one.point for one in known.row(row) if one.structure is regime]
+                if first.point != last.point and not _is_enough(row, seen):
                     points.append(inside(first.point, last.point, share))
         new = [point for point in points if point not in known.observations and point not in known.failures]
         if points and not new:
@@ -132,6 +133,14 @@ def _fill(runs: PointRuns, known: _Known) -> None:
         if not points:
             return
         known.add(runs.observe(new, num_steps=_NUM_STEPS))
+
+
+def _is_enough(row: Row, points: Sequence[Point]) -> bool:
+    """Whether sizes can be solved from runs at these points: batch and length must be told apart."""
+    if len(points) < _NUM_POINTS[row]:
+        return False
+    batches = Counter(point.batch_size for point in points)
+    return row == "one" or (len(batches) > 2 and len(points) - max(batches.values()) > 2)
 
 
 def stretches(

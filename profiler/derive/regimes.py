@@ -21,6 +21,7 @@ ROWS: tuple[Row, ...] = ("one", "more")
 _SMALLEST = 64
 _BATCHES = (2, 3, 2, 5, 2, 4, 7)
 """Batch sizes of the row of more, in turn, so that batch and length can be told apart."""
+_OTHERS = (3, 5, 4, 6)
 _CLOSE = 16
 """What lies closer between two looks is left open: either may hold there."""
 _NICE = 64
@@ -95,5 +96,6 @@ def inside(first: Point, last: Point, share: float) -> Point:
     tokens = round(first.tokens * (last.tokens / first.tokens) ** share)
     if row_of(first) == "one":
         return Point(1, min(tokens | 1, last.tokens))  # an odd length shows what is padded
-    rows = 3 if tokens % 2 else 2
+    fitting = [rows for rows in _OTHERS if first.tokens <= -(-tokens // rows) * rows <= last.tokens]
+    rows = fitting[tokens % len(fitting)] if fitting else 2
     return Point(rows, max(1, -(-tokens // rows)))

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler.process.children import kill_group, signal_at_end_of
-from profiler.process.faults import FAULT_EXIT_CODE, machine_fault, words_of_crash
+from profiler.process.faults import FAULT_EXIT_CODE, machine_fault, note_end
 from profiler.process.protocol import STDERR
 from profiler.process.scratch import remove
 from profiler.virtual.state import STATE_VARIABLE
@@ -134,20 +134,9 @@ def _serve(answers: Any, children: _Children) -> None:
                 selector.unregister(key.fd)
                 os.close(key.fd)
                 kill_group(pid)  # what it has started; its own number is not free before it is waited for
-                code = _reap(pid, Path(directory))
+                code = note_end(pid, Path(directory) / STDERR)
+                os.waitpid(pid, 0)
                 _tell(answers, event="ended", directory=directory, exit_code=code)
-
-
-def _reap(pid: int, directory: Path) -> int:
-    """The exit code of a job that has ended, whose crash is told where it had no words itself."""
-    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    assert ended is not None, "it is a child, and waited for"
-    code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-    if words := words_of_crash(pid, code):
-        with suppress(OSError), (directory / STDERR).open("a") as stderr:  # no room: it is told as a crash
-            stderr.write(words)
-    os.waitpid(pid, 0)
-    return code
 
 
 def _start(job: dict[str, Any]) -> tuple[int, int]:

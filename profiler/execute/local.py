@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from profiler.execute.outcome import WorkerResult, read_report, worker_result
 from profiler.execute.prepare import Workplace, prepare_job
 from profiler.process.children import call_in_new_python, kill_group
-from profiler.process.faults import num_kills_for_memory
+from profiler.process.faults import note_end, num_kills_for_memory
 from profiler.process.leases import lease_device
 from profiler.process.protocol import STDERR
 from profiler.records.build import build_record
@@ -119,12 +119,13 @@ def _wait(
     deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
     num_told = 0
     while True:
-        is_done = process.poll() is not None
+        is_done = note_end(process.pid, directory / STDERR) is not None
         phases = report.phases if (report := read_report(directory)) is not None else ()
         for reading in phases[num_told:]:
             on_phase(reading)
         num_told = len(phases)
         if is_done:
+            process.wait()
             return False
         if deadline_s is not None and time.monotonic() > deadline_s:
             return True

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from profiler.errors import MachineFaultError
 from profiler.jobs.job import Inference
 from profiler.process.environment import read_environment, worker_variables
-from profiler.process.faults import FAULT_EXIT_CODE, fault_in_words, num_kills_for_memory, words_of_crash
+from profiler.process.faults import FAULT_EXIT_CODE, fault_in_words, num_kills_for_memory
 from profiler.process.protocol import REFUSAL, REPORT, STDERR, Request, WorkerRefusal
 from profiler.records.schema import GENERATION_PHASES, Outcome, OutcomeStatus, PhaseName, WorkerReport
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from profiler.records.schema import PhaseReading
 
 _STDERR_LINES = 12
+_CRASHES = (-signal.SIGABRT, -signal.SIGSEGV)
 _STEP_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.CLIP, PhaseName.STEP, PhaseName.ZERO_GRAD)
 _INFERENCE_PHASES = (PhaseName.CONTEXT, PhaseName.LOAD, *GENERATION_PHASES)
 _Place: TypeAlias = tuple[PhaseName | None, int | None]
@@ -82,9 +83,7 @@ def _refuse_fault(directory: Path, exit_code: int, *, num_kills: int | None) -> 
         told = "SIGBUS ended it: no room in shared memory, or a disk failed", "`df /dev/shm` shows the room"
     elif exit_code == -signal.SIGKILL and num_kills is not None and (num_kills_for_memory() or 0) > num_kills:
         told = "the kernel killed it for the host's memory", "end other processes, or run fewer --workers"
-    elif exit_code in (-signal.SIGABRT, -signal.SIGSEGV) and (
-        fault := fault_in_words(_crash(directory, exit_code))
-    ):
+    elif exit_code in _CRASHES and (fault := fault_in_words(_words(directory / STDERR))):
         told = fault  # what C++ throws and nobody catches
     else:
         return
@@ -136,10 +135,6 @@ def _interrupted_phase(completed: tuple[PhaseReading, ...], *, is_inference: boo
     if last.name is PhaseName.ZERO_GRAD:
         return PhaseName.FORWARD, last.step + 1
     return _STEP_PHASES[_STEP_PHASES.index(last.name) + 1], last.step
-
-
-def _crash(directory: Path, exit_code: int) -> str:
-    return _words(directory / STDERR) + words_of_crash(0, exit_code)
 
 
 def _words(path: Path) -> str:

@@ -72,19 +72,21 @@ def fault_in_words(text: str) -> tuple[str, str] | None:
     return None
 
 
-def words_of_crash(pid: int, exit_code: int) -> str:
-    """What is known of a crash that its process had no words for; empty for nothing.
+def note_end(pid: int, stderr: Path) -> int | None:
+    """The exit code of a child that nobody has waited for yet; None while it runs.
 
-    Where addresses run out, code that is not written in Python aborts, or writes where there is nothing.
-
-    Args:
-        pid: the process, which has ended and is not yet waited for; 0 for one with this process's own limits.
-        exit_code: how it ended.
+    Where addresses run out, code that is not written in Python aborts or writes where there is nothing, without
+    a word: what is known of such an end is added to what the child has written to `stderr`.
     """
-    if exit_code not in (-signal.SIGABRT, -signal.SIGSEGV):
-        return ""
-    is_limited = resource.prlimit(pid, resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
-    return f"{_LIMITED}\n" if is_limited else ""
+    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+    if ended is None:
+        return None
+    code: int = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+    is_crash = code in (-signal.SIGABRT, -signal.SIGSEGV)
+    if is_crash and resource.prlimit(pid, resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        with suppress(OSError), stderr.open("a") as file:  # no room: it is told as a crash
+            file.write(f"{_LIMITED}\n")
+    return code
 
 
 def num_kills_for_memory() -> int | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from profiler.process.faults import fault_in_words, machine_fault, num_kills_for_memory, words_of_crash
+from profiler.process.faults import fault_in_words, machine_fault, note_end, num_kills_for_memory
 from tests.builders import ROOT, no_room
 
 if TYPE_CHECKING:
@@ -100,17 +100,20 @@ def test_a_real_lack_of_memory_is_told() -> None:
 @pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGSEGV])
 @pytest.mark.parametrize("is_limited", [True, False])
 def test_a_crash_without_a_word_is_the_machines_where_addresses_are_limited(
-    number: signal.Signals, *, is_limited: bool
+    number: signal.Signals, *, is_limited: bool, tmp_path: Path
 ) -> None:
     limit = "resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40));" if is_limited else ""
-    code = f"import os, resource; {limit} os.kill(os.getpid(), {int(number)})"
-    process = subprocess.Popen([sys.executable, "-c", code])
+    code = f"import os, resource, sys; {limit} sys.stdin.read(); os.kill(os.getpid(), {int(number)})"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+    stderr = tmp_path / "stderr.txt"
+    assert note_end(process.pid, stderr) is None
+    assert process.stdin is not None
+    process.stdin.close()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    words = words_of_crash(process.pid, -number)
+    assert note_end(process.pid, stderr) == -number
     assert process.wait() == -number
-    fault = fault_in_words(words)
-    assert (fault is not None and "address space" in fault[0]) == is_limited
-    assert words_of_crash(0, 1) == ""
+    fault = fault_in_words(stderr.read_text()) if is_limited else None
+    assert (fault is not None and "address space" in fault[0]) == is_limited == stderr.exists()
 
 
 def test_commands_that_cannot_be_loaded_are_one_line_and_a_hint() -> None:
