@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 from profiler.allocator.rules import NEWEST, rules_of
@@ -14,15 +15,19 @@ from profiler.formula.derived.formula import DERIVED, breakdown_of
 from profiler.formula.derived.shelf import can_be_derived, find_derived
 from profiler.formula.own.parts import workspace_bytes
 from profiler.formula.runnable import check_runnable
-from profiler.units import format_bytes
+from profiler.units import MIB, format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from profiler.estimate.card import Card
     from profiler.estimate.estimate import Estimated
     from profiler.formula.derived.evaluate import DerivedFormula, Replayed
+    from profiler.formula.derived.file import Check
     from profiler.jobs.job import JobSpec
+
+_SEGMENT_BYTES = 20 * MIB
+"""What one request of the large pool more may reserve: the segment that requests below 10 MiB share."""
 
 
 def estimate_derived(spec: JobSpec, *, card: Card) -> Estimated:
@@ -75,10 +80,28 @@ class _Replays:
                 *notes,
                 "no run was seen to do just this: the figures lie between those of its neighbours",
             )
+        checks = self._formula.file.checks
+        missed = [
+            check for check in checks if check.allocated_difference_bytes or check.reserved_difference_bytes
+        ]
+        if missed:
+            is_exact = False
+            notes = (*notes, _missed_text(missed, len(checks)))
         breakdown = breakdown_of(replayed)
         every = [replayed, *others]
-        allocated = _band(replayed.allocated_bytes, (one.allocated_bytes for one in every))
-        reserved = _band(replayed.reserved_bytes, (one.reserved_bytes for one in every))
+        allocated = _band(
+            replayed.allocated_bytes,
+            (one.allocated_bytes for one in every),
+            share=max(
+                (abs(one.allocated_difference_bytes) / one.allocated_bytes for one in missed), default=0
+            ),
+        )
+        reserved = _band(
+            replayed.reserved_bytes,
+            (one.reserved_bytes for one in every),
+            share=max((abs(one.reserved_difference_bytes) / one.reserved_bytes for one in missed), default=0),
+            slack_bytes=0 if is_exact else _SEGMENT_BYTES,
+        )
         context_bytes = self._card.context_bytes
         device = _plus(reserved, context_bytes) if context_bytes is not None else None
         return Estimate(
@@ -138,10 +161,32 @@ class _Replays:
         )
 
 
-def _band(value_bytes: int, every: Iterable[int]) -> Band:
-    """A figure, and between which it lies by all that may happen."""
+def _band(value_bytes: int, every: Iterable[int], *, share: float = 0, slack_bytes: int = 0) -> Band:
+    """A figure, and between which it lies by all that may happen.
+
+    Args:
+        value_bytes: the figure.
+        every: it, and what it may be besides.
+        share: of it, how far off the formula was at runs it was checked at.
+        slack_bytes: by how much more it may differ.
+    """
     values = sorted(every)
-    return Band(value_bytes=value_bytes, low_bytes=values[0], high_bytes=values[-1])
+    more_bytes = slack_bytes + ceil(2 * share * value_bytes)
+    return Band(
+        value_bytes=value_bytes,
+        low_bytes=max(0, values[0] - more_bytes),
+        high_bytes=values[-1] + more_bytes,
+    )
+
+
+def _missed_text(missed: Sequence[Check], num_checks: int) -> str:
+    """What is said of a formula that was off where it was checked."""
+    allocated_bytes = max(abs(check.allocated_difference_bytes) for check in missed)
+    reserved_bytes = max(abs(check.reserved_difference_bytes) for check in missed)
+    return (
+        f"{len(missed)} of {num_checks} runs that checked the formula took other bytes: up to "
+        f"{format_bytes(allocated_bytes)} allocated and {format_bytes(reserved_bytes)} reserved"
+    )
 
 
 def _plus(band: Band, more_bytes: int) -> Band:

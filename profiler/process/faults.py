@@ -75,8 +75,8 @@ def fault_in_words(text: str) -> tuple[str, str] | None:
 def note_end(pid: int, stderr: Path) -> int | None:
     """The exit code of a child that nobody has waited for yet; None while it runs.
 
-    Where addresses run out, code that is not written in Python aborts or writes where there is nothing, without
-    a word: what is known of such an end is added to what the child has written to `stderr`.
+    Where addresses run out, code that is not written in Python aborts or writes where there is nothing, and
+    says nothing: what is known of such an end is added to what the child has written to `stderr`.
     """
     ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
     if ended is None:
