@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from profiler.derive.runs import PointRuns
     from profiler.formula.derived.program import Symbol
     from profiler.formula.derived.sizes import Size
+    from profiler.records.schema import PhaseName
 
 _MAX_CHANGES = 8
 """Changes of structure along a row that are followed to the token; with more, the gaps stay unknown."""
@@ -30,8 +31,8 @@ _NUM_POINTS: Mapping[Row, int] = {"one": 5, "more": 7}
 _SHARES = (0.5, 0.25, 0.75, 0.12, 0.88, 0.37, 0.63, 0.06, 0.94)
 _CHECK_SHARES = (0.43, 0.81)
 _MAX_ROUNDS = 4
-_NUM_STEPS = 2
-"""Steps of a run: the second has all that the first made, and those that follow are like it."""
+_FEW_STEPS = 2
+"""Steps of most runs: the second has all that the first made."""
 
 
 @dataclass(slots=True)
@@ -41,11 +42,16 @@ class _Known:
     Attributes:
         observations: by point; those of one structure share it.
         failures: points at which the job did not end well.
+        structures: those that were seen.
+        longer: by the id of a structure, a run of it that goes on for a step more.
+        num_steps: training steps of the runs.
     """
 
     observations: dict[Point, Observation] = field(default_factory=dict)
     failures: dict[Point, str] = field(default_factory=dict)
     structures: list[tuple[PhaseEvents, ...]] = field(default_factory=list)
+    longer: dict[int, Observation] = field(default_factory=dict)
+    num_steps: int = _FEW_STEPS
 
     def add(self, found: Mapping[Point, Observation | str]) -> None:
         for point, one in found.items():
@@ -84,12 +90,13 @@ def derive(runs: PointRuns, *, key: str, longest: int, versions: Mapping[str, st
         EnvironmentUnfitError: it cannot run here.
     """
     known = _Known()
-    known.add(runs.observe(first_points(longest), num_steps=_NUM_STEPS))
+    known.add(runs.observe(first_points(longest), num_steps=known.num_steps))
     if not known.observations:
         raise CannotFollowError(f"no run of the job ends well: {next(iter(known.failures.values()))}")
     for _ in range(_MAX_ROUNDS):
         _find_changes(runs, known)
         _fill(runs, known)
+        known = _go_on(runs, known)
         file = _Writer(runs, known).file(key=key, versions=versions)
         checked = _check(runs, known, file)
         if all(check.is_foreseen for check in checked):
@@ -99,10 +106,44 @@ def derive(runs: PointRuns, *, key: str, longest: int, versions: Mapping[str, st
     )
 
 
+def _go_on(runs: PointRuns, known: _Known) -> _Known:
+    """What is known once a step more was seen of each regime: the last is like those that follow.
+
+    Where it takes other bytes than the one before, as data has a say in them, all is run with as many steps.
+    """
+    if known.num_steps > _FEW_STEPS:
+        return known
+    shown = {id(one.structure): one for one in known.observations.values()}
+    new = [one for key, one in shown.items() if key not in known.longer]
+    found = runs.observe((one.point for one in new), num_steps=_FEW_STEPS + 1)
+    for one in new:
+        longer = found[one.point]
+        if isinstance(longer, str) or not _is_steady(one, longer):
+            again = _Known(failures=known.failures, num_steps=_FEW_STEPS + 1)
+            again.add(runs.observe(known.observations, num_steps=again.num_steps))
+            return again
+        known.longer[id(one.structure)] = longer
+    return known
+
+
+def _is_steady(one: Observation, longer: Observation) -> bool:
+    """Whether a run goes on as it began: its last step asks for what the one before did."""
+    if longer.structure[: len(one.structure)] != one.structure:
+        return False
+    number, asked = 0, {}
+    for phase in longer.structure:
+        owners = [event.owner for event in phase.events if isinstance(event, Asked)]
+        sizes = longer.sizes[number : number + len(owners)]
+        number += len(owners)
+        asked[phase.name, phase.step] = (owners, sizes)
+    last = max((step for _, step in asked if step is not None), default=0)
+    return all(asked[name, step] == asked.get((name, last - 1)) for name, step in asked if step == last)
+
+
 def _find_changes(runs: PointRuns, known: _Known) -> None:
     """Follows every change of structure to where it happens."""
     while points := list(_next_looks(known)):
-        known.add(runs.observe(points, num_steps=_NUM_STEPS))
+        known.add(runs.observe(points, num_steps=known.num_steps))
         if not any(point in known.observations for point in points):
             return
 
@@ -132,7 +173,7 @@ def _fill(runs: PointRuns, known: _Known) -> None:
             continue
         if not points:
             return
-        known.add(runs.observe(new, num_steps=_NUM_STEPS))
+        known.add(runs.observe(new, num_steps=known.num_steps))
 
 
 def _is_enough(row: Row, points: Sequence[Point]) -> bool:
@@ -182,7 +223,7 @@ def _check(runs: PointRuns, known: _Known, file: DerivedFile) -> list[_Checked]:
         if isinstance(one, Observation)
     }
     unforeseen = [point for point, check in checked.items() if not check.is_foreseen]
-    known.add(runs.observe(unforeseen, num_steps=_NUM_STEPS))
+    known.add(runs.observe(unforeseen, num_steps=known.num_steps))
     return list(checked.values())
 
 
@@ -269,12 +310,23 @@ class _Writer:
         points = [one.point for one in observations]
         solved: dict[tuple[int, ...], Size] = {}
         vectors = iter(zip(*(one.sizes for one in observations), strict=True))
+        structure = observations[0].structure
+        longer = self._known.longer.get(id(structure))
         phases = []
-        for phase in observations[0].structure:
+        asked: dict[PhaseName, list[Request]] = {}
+        for phase in structure:
             symbols = tuple(self._symbols(phase, vectors, points, solved))
-            body = self._bodies.setdefault(write_body(symbols), len(self._bodies))
-            phases.append(Phase(name=phase.name, step=phase.step, body=body))
+            asked[phase.name] = [symbol for symbol in symbols if isinstance(symbol, Request)]
+            phases.append(self._phase(phase, symbols))
+        for phase in longer.structure[len(structure) :] if longer else ():
+            requests = iter(asked[phase.name])
+            symbols = tuple(next(requests) if isinstance(one, Asked) else one for one in phase.events)
+            phases.append(self._phase(phase, symbols))
         return Regime(phases=tuple(phases))
+
+    def _phase(self, phase: PhaseEvents, symbols: Sequence[Symbol]) -> Phase:
+        body = self._bodies.setdefault(write_body(symbols), len(self._bodies))
+        return Phase(name=phase.name, step=phase.step, body=body)
 
     def _symbols(
         self,
