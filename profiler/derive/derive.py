@@ -231,7 +231,7 @@ def _checked(formula: DerivedFormula, one: Observation, runs: PointRuns, known: 
     """How far off the formula is at a run."""
     regimes, is_sure = formula.regimes_at(*one.point)
     said = formula.replay(
-        regimes[0], *one.point, workspace_bytes=_workspace(known), num_steps=runs.spec.steps, has_terms=False
+        regimes[0], *one.point, workspace_bytes=_workspace(known), num_steps=runs.spec.steps
     )
     allocated, reserved = one.allocated_bytes - said.allocated_bytes, one.reserved_bytes - said.reserved_bytes
     told = Check(

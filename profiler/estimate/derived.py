@@ -68,14 +68,10 @@ class _Replays:
         regimes, is_seen = self._formula.regimes_at(spec.batch_size, spec.seq_len)
         first = regimes[0]
         replayed = self._replay(first)
-        others = [self._replay(regime, has_terms=False) for regime in regimes[1:]]
+        others = [self._replay(regime) for regime in regimes[1:]]
         is_exact = is_seen and self._formula.is_exact(first, spec.batch_size, spec.seq_len)
         if not is_exact:
-            others += [
-                self._replay(regime, end=end, has_terms=False)
-                for regime in regimes
-                for end in (End.LOW, End.HIGH)
-            ]
+            others += [self._replay(regime, end=end) for regime in regimes for end in (End.LOW, End.HIGH)]
             notes = (
                 *notes,
                 "no run was seen to do just this: the figures lie between those of its neighbours",
@@ -126,7 +122,7 @@ class _Replays:
         )
         if room_bytes >= 0:
             return Verdict(fits=yes, room_bytes=room_bytes, reason="as the allocator's replay has it")
-        tried = self._replay(regime, capacity_bytes=capacity_bytes, has_terms=False)
+        tried = self._replay(regime, capacity_bytes=capacity_bytes)
         if tried.requested_bytes is None:
             room_bytes = capacity_bytes - tried.reserved_bytes
             reason = (
@@ -145,7 +141,6 @@ class _Replays:
         *,
         end: End = End.VALUE,
         capacity_bytes: int | None = None,
-        has_terms: bool = True,
     ) -> Replayed:
         spec = self._spec
         return self._formula.replay(
@@ -157,7 +152,6 @@ class _Replays:
             settings=self._settings,
             capacity_bytes=capacity_bytes,
             end=end,
-            has_terms=has_terms,
         )
 
 
