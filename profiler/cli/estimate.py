@@ -13,7 +13,6 @@ from profiler.cli.miss import tell_miss_of_estimate
 from profiler.errors import ConfigError
 from profiler.estimate.best import best_estimate
 from profiler.estimate.card import card_of
-from profiler.estimate.derived import estimate_derived
 from profiler.estimate.estimate import Estimate, Refusal, estimate_job
 from profiler.estimate.factors import default_factors, read_factors
 from profiler.formula.catalogue import all_formulas, find_formula
@@ -94,6 +93,8 @@ def _estimate_one(spec: JobSpec, *, formula_id: str | None, factors: FactorFile 
     if formula_id is None:
         estimated = _estimate_best(spec, factors=factors, card=card)
     elif formula_id == DERIVED.id:
+        from profiler.estimate.derived import estimate_derived  # noqa: PLC0415 - few jobs have one
+
         estimated = estimate_derived(spec, card=card)
     else:
         estimated = estimate_job(spec, formula=find_formula(formula_id), factors=factors, card=card)
@@ -126,6 +127,7 @@ def _estimate_best(spec: JobSpec, *, factors: FactorFile | None, card: Card) -> 
     if find_torch_build() is None:
         raise ConfigError(reason, hint="install torch: `peakvram derive` then finds a formula for this job")
     from profiler.derive.make import make_derived  # noqa: PLC0415 - few estimates need it
+    from profiler.estimate.derived import estimate_derived  # noqa: PLC0415 - as above
     from profiler.report.terminal.derived import tell_run  # noqa: PLC0415 - as above
 
     notice(f"{reason}; a formula is derived from virtual runs, which takes a minute or two, once")
@@ -136,6 +138,8 @@ def _estimate_best(spec: JobSpec, *, factors: FactorFile | None, card: Card) -> 
 
 
 def _compare(spec: JobSpec, *, factors: FactorFile | None, as_json: bool) -> int:
+    from profiler.estimate.derived import estimate_derived  # noqa: PLC0415 - few estimates need it
+
     card = card_of(spec)
     estimates = [
         estimate_derived(spec, card=card),

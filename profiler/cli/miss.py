@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from profiler.cli.options import ADHOC
 from profiler.errors import PeakvramError
+from profiler.estimate.best import best_estimate
 from profiler.estimate.card import card_of
-from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, estimate_job
+from profiler.estimate.estimate import Estimate
 from profiler.estimate.factors import default_factors
-from profiler.formula.catalogue import find_formula
 from profiler.formula.configs import config_of
 from profiler.hardware.catalogue import load_catalogue
 from profiler.jobs.identity import job_key
@@ -35,9 +35,7 @@ def tell_miss_of_run(record: Record) -> None:
     try:
         if config_of(spec.model, weights=spec.weights, revision=spec.revision, may_fetch=False) is None:
             return
-        estimated = estimate_job(
-            spec, formula=find_formula(DEFAULT_FORMULA), factors=default_factors(), card=card_of(spec)
-        )
+        estimated = best_estimate(spec, factors=default_factors(), card=card_of(spec))
     except PeakvramError:  # no formula knows the model's shapes: that is no contradiction
         return
     if isinstance(estimated, Estimate):

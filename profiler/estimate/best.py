@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from profiler.estimate.derived import estimate_derived
 from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, estimate_job
 from profiler.formula.catalogue import find_formula
-from profiler.formula.derived.shelf import find_derived
+from profiler.formula.derived.shelf import files_for, find_derived
 
 if TYPE_CHECKING:
     from profiler.estimate.card import Card
@@ -25,9 +24,13 @@ def best_estimate(spec: JobSpec, *, factors: FactorFile | None, card: Card) -> E
         ConfigError: the job cannot run, or the model is not known.
         EnvironmentUnfitError: it cannot run with what is installed here.
     """
-    derived = estimate_derived(spec, card=card)
-    if isinstance(derived, Estimate):
-        return derived
-    notes = find_derived(spec, card_id=card.id).notes
+    notes: tuple[str, ...] = ()
+    if files_for(spec, card_id=card.id):
+        from profiler.estimate.derived import estimate_derived  # noqa: PLC0415 - few jobs have one yet
+
+        derived = estimate_derived(spec, card=card)
+        if isinstance(derived, Estimate):
+            return derived
+        notes = find_derived(spec, card_id=card.id).notes
     ours = estimate_job(spec, formula=find_formula(DEFAULT_FORMULA), factors=factors, card=card)
     return replace(ours, notes=notes) if isinstance(ours, Estimate) else ours

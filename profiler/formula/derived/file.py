@@ -21,7 +21,6 @@ from profiler.values import Value
 if TYPE_CHECKING:
     from pathlib import Path
 
-SUFFIX = ".json.gz"
 MAX_FILE_BYTES = 64 << 20
 """Of a file once it is unpacked; those of the largest models have some hundred KiB."""
 

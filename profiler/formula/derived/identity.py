@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from profiler.jobs.job import JobSpec
 
+SUFFIX = ".json.gz"
+"""How the name of a formula's file ends."""
 _SCHEMA = "peakvram-derived-1"
 VARIABLES = frozenset({"batch_size", "seq_len", "steps"})
 """What a formula leaves open."""

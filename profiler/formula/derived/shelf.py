@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
 from profiler.formula.configs import config_of
-from profiler.formula.derived.evaluate import DerivedFormula
-from profiler.formula.derived.file import SUFFIX, DerivedFile, read_derived
-from profiler.formula.derived.identity import derived_key
+from profiler.formula.derived.identity import SUFFIX, derived_key
 from profiler.jobs.job import Inference
 from profiler.process.environment import library_versions
 from profiler.resources import configs_dir
@@ -21,6 +19,8 @@ from profiler.resources import configs_dir
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from profiler.formula.derived.evaluate import DerivedFormula
+    from profiler.formula.derived.file import DerivedFile
     from profiler.jobs.job import JobSpec
 
 _NUM_DIGITS = 8
@@ -74,14 +74,15 @@ def find_derived(job: JobSpec, *, card_id: str) -> Shelf:
         job: the job; nothing is fetched for it.
         card_id: the card it is to run on.
     """
-    if not can_be_derived(job):
+    paths = files_for(job, card_id=card_id)
+    if not paths:
         return Shelf()
-    config = config_of(job.model, weights=job.weights, revision=job.revision, may_fetch=False)
-    if config is None:
-        return Shelf()
+    from profiler.formula.derived.evaluate import DerivedFormula  # noqa: PLC0415 - few jobs have a formula yet
+    from profiler.formula.derived.file import read_derived  # noqa: PLC0415 - as above
+
     notes: list[str] = []
     installed = library_versions()
-    for path in _candidates(derived_key(job, config), card_id, versions_digest(installed)):
+    for path in paths:
         try:
             file = read_derived(path)
         except ConfigError as error:
@@ -91,18 +92,21 @@ def find_derived(job: JobSpec, *, card_id: str) -> Shelf:
     return Shelf(notes=tuple(notes))
 
 
-def _candidates(key: str, card_id: str, digest: str) -> Iterator[Path]:
-    """Files of a key, the nearest first: right in card and versions, in versions, in the card."""
-    found = [
-        path for place in (cache_dir(), shipped_dir()) for path in sorted(place.glob(f"*--{key}--*{SUFFIX}"))
-    ]
+def files_for(job: JobSpec, *, card_id: str) -> list[Path]:
+    """Files that may serve a job, the nearest first: right in card and versions, in versions, in the card."""
+    config = config_of(job.model, weights=job.weights, revision=job.revision, may_fetch=False)
+    if config is None or not can_be_derived(job):
+        return []
+    key, digest = derived_key(job, config), versions_digest(library_versions())
+    places = (cache_dir(), shipped_dir())
+    found = [path for place in places for path in sorted(place.glob(f"*--{key}--*{SUFFIX}"))]
 
     def distance(path: Path) -> int:
         has_versions = path.name.endswith(f"--{digest}{SUFFIX}")
         has_card = f"--{card_id}--{key}--" in path.name
         return (not has_versions) * 2 + (not has_card)
 
-    return iter(sorted(found, key=distance))
+    return sorted(found, key=distance)
 
 
 def _differences(file: DerivedFile, card_id: str, installed: Mapping[str, str | None]) -> Iterator[str]:

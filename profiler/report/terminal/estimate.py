@@ -166,6 +166,12 @@ def miss_text(estimate: Estimate, record: Record) -> str | None:
                 f"Estimate: {fits_text(estimate.verdict)}. Run: {record_verdict(record)}"
             )
         case Miss.PEAK, Peak(allocated_bytes=run_bytes):
+            if estimate.formula.id == DERIVED.id:
+                off_bytes = run_bytes - single(estimate.corrected.allocated.value_bytes)
+                return (
+                    f"the derived estimate of this job missed, the run counts: it took {off_bytes:+,} bytes. "
+                    "Derive the formula anew, or tell us"
+                )
             band = interval(estimate.corrected.allocated)
             return (
                 f"the estimate of this job, {band} allocated, missed; the run counts: "
