@@ -16,10 +16,11 @@ from profiler.estimate.card import card_of
 from profiler.estimate.estimate import Estimate, Refusal, estimate_job
 from profiler.estimate.factors import default_factors, read_factors
 from profiler.formula.catalogue import all_formulas, find_formula
-from profiler.formula.configs import UnknownShapesError
+from profiler.formula.configs import UnknownShapesError, config_of
 from profiler.formula.derived.formula import DERIVED
 from profiler.formula.derived.shelf import can_be_derived
 from profiler.hardware.torch_build import find_torch_build
+from profiler.jobs.causal_models import find_causal_model
 from profiler.report.base.estimate_tree import estimate_tree
 from profiler.report.terminal.estimate import show_comparison, show_estimate
 from profiler.report.terminal.output import data_output, notice, print_json_value
@@ -117,15 +118,13 @@ def _estimate_best(spec: JobSpec, *, factors: FactorFile | None, card: Card) -> 
     try:
         estimated = best_estimate(spec, factors=factors, card=card)
     except UnknownShapesError as error:
-        if not can_be_derived(spec):
+        if not _can_be_derived_here(spec):
             raise
         reason = error.message
     else:
-        if isinstance(estimated, Estimate) or not can_be_derived(spec):
+        if isinstance(estimated, Estimate) or not _can_be_derived_here(spec):
             return estimated
         reason = f"ours does not speak of this job: {estimated.reason}"
-    if find_torch_build() is None:
-        raise ConfigError(reason, hint="install torch: `peakvram derive` then finds a formula for this job")
     from profiler.derive.make import make_derived  # noqa: PLC0415 - few estimates need it
     from profiler.estimate.derived import estimate_derived  # noqa: PLC0415 - as above
     from profiler.report.terminal.derived import tell_run  # noqa: PLC0415 - as above
@@ -135,6 +134,13 @@ def _estimate_best(spec: JobSpec, *, factors: FactorFile | None, card: Card) -> 
         made = make_derived(spec, on_run=on_run)
     notice(f"Wrote {made.path}")
     return estimate_derived(spec, card=card)
+
+
+def _can_be_derived_here(spec: JobSpec) -> bool:
+    """Whether the libraries are there that a derivation takes, and know the model."""
+    config = config_of(spec.model, weights=spec.weights, revision=spec.revision, may_fetch=False)
+    is_known = config is not None and find_causal_model(str(config["model_type"])) is not None
+    return is_known and can_be_derived(spec) and find_torch_build() is not None
 
 
 def _compare(spec: JobSpec, *, factors: FactorFile | None, as_json: bool) -> int:

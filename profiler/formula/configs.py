@@ -35,7 +35,7 @@ def read_architecture(config: Mapping[str, object]) -> Architecture:
     known = ", ".join(FAMILIES)
     raise UnknownShapesError(
         f"no formula knows the shapes of a {model_type} model",
-        hint=f"formulas know {known}; `peakvram run` runs any model on a virtual card",
+        hint=f"formulas know {known}; `peakvram derive` finds one for any model that runs",
     )
 
 

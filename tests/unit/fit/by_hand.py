@@ -111,7 +111,7 @@ OTHERS = (
 )
 
 
-_USERS = ("formula.catalogue", "estimate.factors", "estimate.plan", "cli.estimate")
+_USERS = ("formula.catalogue", "estimate.best", "estimate.factors", "estimate.plan", "cli.estimate")
 """Where formulas and factors come from, and the modules that have taken them from there."""
 
 
