@@ -17,6 +17,8 @@ With --study: a study of 100,000 records planned, exported, compared and reporte
 own, and jobs looked up in it.
 
 With --intervals: 1,000 random jobs, each run, and how often its estimate's interval holds what the run gave.
+
+With --derived: formulas derived for 50 random jobs, each compared with 10 runs at batches drawn at random.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from profiler.bench import cases
+from profiler.bench.derived import bench_derived
 from profiler.bench.intervals import bench_intervals
 from profiler.bench.study import bench_study
 
@@ -41,6 +44,7 @@ _SWITCHES = {
     "--sweep": "time a sweep instead",
     "--study": "time what reads a very large study instead",
     "--intervals": "count how often intervals hold instead",
+    "--derived": "count how often derived formulas are equal to runs instead",
 }
 
 
@@ -73,6 +77,7 @@ def _chosen(options: argparse.Namespace) -> Callable[[], dict[str, object]] | No
         "exec": partial(cases.bench_script, repeat=options.repeat),
         "study": bench_study,
         "intervals": partial(bench_intervals, num_jobs=1000),
+        "derived": bench_derived,
     }
     return next((bench for name, bench in benches.items() if getattr(options, name)), None)
 

@@ -19,7 +19,7 @@ from profiler.hardware.catalogue import load_catalogue
 from profiler.process.environment import library_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from profiler.derive.observe import Point
@@ -72,7 +72,7 @@ def make_derived(
     config = config_of(spec.model, weights=spec.weights, revision=spec.revision)
     assert config is not None, "it may be fetched"
     card_id = _card_of(spec)
-    limit = longest or _positions(shortest, config)
+    limit = longest or positions_of(shortest)
     with PointRuns(spec.model_copy(update={"gpu": card_id}), num_workers=num_workers, on_run=on_run) as runs:
         file = derive(runs, key=derived_key(spec, config), longest=limit, versions=library_versions())
     path = (directory or cache_dir()) / file_name(file, spec.method.kind)
@@ -85,8 +85,10 @@ def _card_of(spec: JobSpec) -> str:
     return card_id if card_id in load_catalogue() else DEFAULT_CARD
 
 
-def _positions(spec: JobSpec, config: Mapping[str, object]) -> int:
-    """The longest row that a model takes, or was made for."""
+def positions_of(spec: JobSpec) -> int:
+    """The longest row that a job's model takes, or was made for."""
+    config = config_of(spec.model, weights=spec.weights, revision=spec.revision)
+    assert config is not None, "it may be fetched"
     table = max_seq_len(spec)
     if table is not None:
         return table

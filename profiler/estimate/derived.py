@@ -44,8 +44,19 @@ def estimate_derived(spec: JobSpec, *, card: Card) -> Estimated:
     if shelf.formula is None:
         reason = "; ".join((*shelf.notes, "none was derived for it yet: `peakvram derive` does"))
         return Refusal(spec=spec, formula=DERIVED, reason=reason)
+    return estimate_with(shelf.formula, spec, card=card, notes=shelf.notes)
+
+
+def estimate_with(
+    formula: DerivedFormula, spec: JobSpec, *, card: Card, notes: tuple[str, ...] = ()
+) -> Estimate:
+    """What a derived formula says of a job that it is for.
+
+    Raises:
+        ConfigError: the formula's file makes no sense.
+    """
     try:
-        return _Replays(spec, shelf.formula, card).estimate(shelf.notes)
+        return _Replays(spec, formula, card).estimate(notes)
     except (ValueError, IndexError) as error:
         raise ConfigError(
             f"the derived formula of {spec.model} is damaged: {error}", hint="derive it anew"
