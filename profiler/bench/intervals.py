@@ -14,6 +14,7 @@ from profiler.estimate.card import card_of
 from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, estimate_job, single
 from profiler.estimate.factors import default_factors
 from profiler.formula.catalogue import find_formula
+from profiler.formula.families import FAMILIES
 from profiler.jobs.presets import list_presets
 from profiler.records.schema import OutcomeStatus
 from profiler.records.store import RecordStore
@@ -32,9 +33,13 @@ LEVEL: Final = 0.9
 
 
 def random_jobs(num_jobs: int, *, seed: int) -> list[dict[str, Any]]:
-    """Jobs of every preset that is not too large, by whatever changes what a job takes; some cannot run."""
+    """Jobs of presets that formulas speak of and that are not too large; some of the jobs cannot run."""
     draw = random.Random(seed)
-    models = [model.id for model in list_presets() if model.num_parameters <= MAX_PARAMETERS]
+    models = [
+        model.id
+        for model in list_presets()
+        if model.num_parameters <= MAX_PARAMETERS and model.architecture.model_type in FAMILIES
+    ]
     return [_random_job(draw, draw.choice(models)) for _ in range(num_jobs)]
 
 

@@ -12,7 +12,15 @@ from profiler.errors import ConfigError
 from profiler.jobs.choices import Weights
 from profiler.jobs.presets import Preset, list_presets, read_config_file
 
-__all__ = ["ModelSource", "Preset", "SourceKind", "list_presets", "read_config", "resolve_model"]
+__all__ = [
+    "ModelSource",
+    "Preset",
+    "SourceKind",
+    "list_presets",
+    "near_presets",
+    "read_config",
+    "resolve_model",
+]
 
 SourceKind: TypeAlias = Literal["preset", "directory", "hub"]
 
@@ -20,6 +28,7 @@ SourceKind: TypeAlias = Literal["preset", "directory", "hub"]
 _HUB_PART = r"\b[\w.-]{1,96}\b"
 _HUB_ID = re.compile(rf"(?!.*(?:--|\.\.|\.git$)){_HUB_PART}/{_HUB_PART}", re.ASCII)
 _HUB_URL = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<hub_id>[^/?#]+/[^/?#]+)")
+_MAX_NEAR = 3
 _MAX_SLUG_CHARACTERS = 96  # of the 255 bytes of a file name, which has other parts besides
 
 
@@ -75,6 +84,13 @@ def read_config(source: ModelSource) -> dict[str, object]:
     assert source.kind != "hub", "a Hub repository has no local config"
     path = Path(source.location)
     return read_config_file(path / "config.json" if source.kind == "directory" else path)
+
+
+def near_presets(name: str) -> list[str]:
+    """The presets that may have been meant by a name that is none of theirs: those it begins come first."""
+    ids, low = [preset.id for preset in list_presets()], name.lower()
+    begun = [preset_id for preset_id in ids if low and preset_id.startswith(low)]
+    return [*dict.fromkeys([*begun, *difflib.get_close_matches(low, ids, n=_MAX_NEAR)])][:_MAX_NEAR]
 
 
 def _directory_source(directory: Path, *, name: str, revision: str | None) -> ModelSource:
@@ -142,7 +158,7 @@ def _unknown(name: str) -> ConfigError:
         return ConfigError(f"{shown} is a file", hint="name the directory that holds the model's config.json")
     if name.startswith(("/", "./", "../", "~")):
         return ConfigError(f"there is no directory {shown}", hint="check the path")
-    near = difflib.get_close_matches(name.lower(), [preset.id for preset in list_presets()], n=3)
+    near = near_presets(name)
     if near:
         return ConfigError(f"unknown model {shown}", hint=f"did you mean {' or '.join(near)}?")
     hint = "name a preset (`peakvram models` lists them), a Hub id such as org/name, or a directory"

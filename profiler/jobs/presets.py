@@ -160,15 +160,18 @@ def _make_preset(preset_id: str, entry: _PresetEntry, *, directory: Path) -> Pre
 
 
 def _summarize(config: Mapping[str, object], *, path: Path) -> ArchitectureSummary:
-    num_heads = _read_count(config, "num_attention_heads", "n_head", path=path)
-    has_kv_heads = config.get("num_key_value_heads") is not None
+    """The figures of a model, or of its language model where it has encoders of images or sound besides."""
+    nested = config.get("text_config")
+    text = nested if isinstance(nested, dict) else config
+    num_heads = _read_count(text, "num_attention_heads", "n_head", path=path)
+    has_kv_heads = text.get("num_key_value_heads") is not None
     return ArchitectureSummary(
         model_type=str(config["model_type"]),
-        num_layers=_read_count(config, "num_hidden_layers", "n_layer", path=path),
-        hidden_size=_read_count(config, "hidden_size", "n_embd", path=path),
+        num_layers=_read_count(text, "num_hidden_layers", "n_layer", path=path),
+        hidden_size=_read_count(text, "hidden_size", "n_embd", path=path),
         num_heads=num_heads,
-        num_kv_heads=_read_count(config, "num_key_value_heads", path=path) if has_kv_heads else num_heads,
-        vocab_size=_read_count(config, "vocab_size", path=path),
+        num_kv_heads=_read_count(text, "num_key_value_heads", path=path) if has_kv_heads else num_heads,
+        vocab_size=_read_count(text, "vocab_size", path=path),
     )
 
 

@@ -37,15 +37,48 @@ def a_meta_model(config: Any) -> torch.nn.Module:
     return model
 
 
-def read_field(config: Any, name: str) -> object:
-    """The value as published; transformers 5 gathers what concerns rotary positions in one place."""
-    rope = getattr(config, "rope_parameters", None) or {}
-    if name == "rope_scaling" and since(transformers="5"):
-        scaling = {
-            key: value for key, value in rope.items() if key not in {"rope_theta", "partial_rotary_factor"}
-        }
-        return None if scaling.get("rope_type") == "default" else scaling
-    return rope[name] if name in rope else getattr(config, name)
+ROPE = {"rope_theta", "rope_scaling", "rope_local_base_freq", "rope_parameters", "partial_rotary_factor"}
+"""What transformers 5 gathers in one place, by kind of block where these differ."""
+
+
+OF_FULL_BLOCKS = {"global_head_dim": "head_dim", "num_global_key_value_heads": "num_key_value_heads"}
+"""Figures of Gemma 4 that newer transformers keeps with each block, and what they are called there."""
+
+
+def read_field(config: Any, name: str, published: object) -> object:
+    """The value as published, where the config says the same of it in other words."""
+    if name in ROPE and since(transformers="5"):
+        said = figures_of(config.rope_parameters)
+        return published if figures_of({name: published}) <= said else said
+    if isinstance(published, dict) and "model_type" in published:  # a part of a model, such as its encoder
+        part = getattr(config, name)
+        return {field: read_field(part, field, inside) for field, inside in published.items()}
+    whole = config.to_dict()
+    if name in OF_FULL_BLOCKS and name not in whole:
+        full = config.layer_types.index("full_attention")
+        value = getattr(config.per_layer_config[full], OF_FULL_BLOCKS[name])
+        return published if published is None else value  # None stands for the figure of all blocks
+    value = whole[name] if name in whole else getattr(config, name)
+    if name == "layer_types" and config.model_type == "granitemoehybrid":
+        return [str(kind).removeprefix("full_") for kind in value]  # transformers 5 puts it before
+    return value
+
+
+def figures_of(rope: object) -> set[tuple[str, str]]:
+    """What rotary positions are computed from: figures by name, of whichever kind of block."""
+    renamed = {"rope_local_base_freq": "rope_theta", "type": "rope_type"}
+    if not isinstance(rope, dict):
+        return set()
+    inside = [figures_of(value) for value in rope.values()]
+    own = {
+        (
+            renamed.get(str(name), str(name)),
+            repr(float(value)) if isinstance(value, int | float) else repr(value),
+        )
+        for name, value in rope.items()
+        if value is not None and not isinstance(value, dict)
+    }
+    return own.union(*inside)
 
 
 def test_a_preset_has_exactly_the_published_number_of_parameters(preset: Preset) -> None:
@@ -62,14 +95,15 @@ def test_a_preset_loads_from_a_directory_exactly_as_given(preset: Preset, tmp_pa
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
     config = AutoConfig.from_pretrained(tmp_path)
     published = json.loads(text)
-    assert {name: read_field(config, name) for name in published} == published
+    assert {name: read_field(config, name, value) for name, value in published.items()} == published
 
 
 def test_the_summary_of_a_preset_agrees_with_transformers(preset: Preset) -> None:
     config, summary = a_config(preset), preset.architecture
     assert summary.model_type == config.model_type
-    assert summary.num_layers == config.num_hidden_layers
-    assert summary.hidden_size == config.hidden_size
-    assert summary.num_heads == config.num_attention_heads
-    assert summary.num_kv_heads == getattr(config, "num_key_value_heads", config.num_attention_heads)
-    assert summary.vocab_size == config.vocab_size
+    text = config.get_text_config()
+    assert summary.num_layers == text.num_hidden_layers
+    assert summary.hidden_size == text.hidden_size
+    assert summary.num_heads == text.num_attention_heads
+    assert summary.num_kv_heads == text.to_dict().get("num_key_value_heads", text.num_attention_heads)
+    assert summary.vocab_size == text.vocab_size

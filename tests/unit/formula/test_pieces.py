@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from profiler.formula.breakdown import Breakdown, Formula, Instant, Shape, largest, round_up, select
 from profiler.formula.configs import architecture_of
+from profiler.formula.families import FAMILIES
 from profiler.formula.own.peakvram import PEAKVRAM
 from profiler.formula.pieces import MONOMIALS, NotPiecewiseError, Pieces, UndecidedError, follow
 from profiler.jobs.job import MAX_TOKENS
@@ -61,7 +62,7 @@ def total_at(sections: tuple[Section, ...], batch: int, length: int) -> float:
 @pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
-    model=st.sampled_from([preset.id for preset in list_presets()]),
+    model=st.sampled_from([one.id for one in list_presets() if one.architecture.model_type in FAMILIES]),
     method=st.sampled_from(["full", "lora", "qlora", "int8-lora"]),
     checkpointing=st.booleans(),
     attention=st.sampled_from(["sdpa", "eager"]),
