@@ -16,6 +16,7 @@ __all__ = [
     "ModelSource",
     "Preset",
     "SourceKind",
+    "find_presets",
     "list_presets",
     "near_presets",
     "read_config",
@@ -84,6 +85,32 @@ def read_config(source: ModelSource) -> dict[str, object]:
     assert source.kind != "hub", "a Hub repository has no local config"
     path = Path(source.location)
     return read_config_file(path / "config.json" if source.kind == "directory" else path)
+
+
+def find_presets(text: str) -> Preset | tuple[Preset, ...]:
+    """The preset of an id or Hub id, or else all that have the text in an id, a Hub id or their family.
+
+    Raises:
+        ConfigError: none has it; the hint names those that may have been meant.
+    """
+    presets, low = list_presets(), text.lower()
+    named = next((one for one in presets if low in _names(one)), None)
+    if named is not None:
+        return named
+    found = tuple(
+        one
+        for one in presets
+        if any(low in name for name in (*_names(one), one.architecture.model_type.lower()))
+    )
+    if not found:
+        near = near_presets(text.rpartition("/")[2])
+        hint = f"did you mean {' or '.join(near)}?" if near else "`peakvram models` lists all"
+        raise ConfigError(f"no model preset has {text!r:.80} in its id, Hub ids or family", hint=hint)
+    return found
+
+
+def _names(preset: Preset) -> tuple[str, ...]:
+    return (preset.id, *(hub_id.lower() for hub_id in preset.hub_ids))
 
 
 def near_presets(name: str) -> list[str]:

@@ -291,6 +291,34 @@ def test_the_models_are_listed_as_json(capsys: pytest.CaptureFixture[str]) -> No
     assert [preset["id"] for preset in presets] == [preset.id for preset in list_presets()]
 
 
+def test_models_of_a_text_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["models", "qwen3.5", "--json"]) == 0
+    presets = json.loads(capsys.readouterr().out)
+    assert [preset["id"] for preset in presets] == [
+        preset.id for preset in list_presets() if preset.id.startswith("qwen3.5")
+    ]
+    assert run_command(["models", "qwen3.5"]) == 0
+    assert capsys.readouterr().out.count("Qwen/Qwen3.5-") == len(presets)
+
+
+def test_one_model_is_shown_with_its_source_and_who_estimates_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["models", "meta-llama/Llama-3.1-8B", "--json"]) == 0
+    model = json.loads(capsys.readouterr().out)
+    assert (model["id"], model["architecture"]["num_layers"]) == ("llama-3.1-8b", 32)
+    assert model["formulas"]["peakvram"] == ["full", "lora", "qlora", "int8-lora", "inference"]
+    assert run_command(["models", "llama-3.1-8b"]) == 0
+    assert model["config_source"] in capsys.readouterr().out
+
+
+def test_a_text_that_no_model_has_is_one_line_and_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["models", "mistral-8b"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "error: no model preset has 'mistral-8b' in its id, Hub ids or family",
+        "hint: did you mean ministral-8b or mixtral-8x7b or mistral-7b-v0.3?",
+    ]
+
+
 @pytest.mark.parametrize("command", ["gpus", "models"])
 def test_a_list_on_a_pipe_has_no_colour(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command([command]) == 0

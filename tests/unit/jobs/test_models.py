@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from profiler.errors import ConfigError
 from profiler.jobs.choices import Weights
-from profiler.jobs.models import ModelSource, Preset, list_presets, read_config, resolve_model
+from profiler.jobs.models import ModelSource, Preset, find_presets, list_presets, read_config, resolve_model
 from profiler.jobs.presets import read_config_file, read_presets
 from profiler.resources import configs_dir
 
@@ -173,6 +173,46 @@ def test_an_unknown_model_names_the_nearest_preset(name: str, nearest: str) -> N
     error = a_refusal(name)
     assert error.message == f"unknown model {name!r}"
     assert nearest in error.hint
+
+
+@pytest.mark.usefixtures("workdir")
+def test_presets_that_a_name_begins_come_before_those_that_look_like_it() -> None:
+    assert a_refusal("deepseek-r1").hint.count("deepseek-r1-distill") == 3
+
+
+@pytest.mark.parametrize("name", ["qwen3-8b", "Qwen/Qwen3-8B", "qwen/qwen3-8b-base", "QWEN3-8B"])
+def test_an_id_or_a_hub_id_finds_its_preset(name: str) -> None:
+    found = find_presets(name)
+    assert isinstance(found, Preset)
+    assert found.id == "qwen3-8b"
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("gemma-2", ["gemma-2-2b", "gemma-2-9b"]),  # of an id
+        ("TinyLlama/", ["tinyllama-1.1b"]),  # of a Hub id
+        ("Qwen3-4B-Think", ["qwen3-4b"]),  # of a further Hub id
+        ("gpt_oss", ["gpt-oss-20b", "gpt-oss-120b"]),  # of a family
+    ],
+)
+def test_a_part_of_a_name_finds_all_that_have_it(text: str, ids: list[str]) -> None:
+    found = find_presets(text)
+    assert isinstance(found, tuple)
+    assert [preset.id for preset in found] == ids
+
+
+def test_no_text_finds_all_presets() -> None:
+    assert find_presets("") == list_presets()
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"), [("Qwen/Qwen3-7B", "qwen3-8b"), ("zzz", "`peakvram models` lists all")]
+)
+def test_a_text_that_no_preset_has_is_refused_with_what_is_near(text: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=f"^no model preset has '{text}'") as caught:
+        find_presets(text)
+    assert hint in caught.value.hint
 
 
 @pytest.mark.usefixtures("workdir")

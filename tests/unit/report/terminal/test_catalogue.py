@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 
 from profiler.hardware.catalogue import find_gpu, load_catalogue
 from profiler.jobs.presets import list_presets
-from profiler.report.terminal.catalogue import gpu_table, gpus_table, models_table
+from profiler.report.terminal.catalogue import gpu_table, gpus_table, model_blocks, models_table
 
 
 def shown(renderable: RenderableType) -> list[str]:
@@ -38,3 +38,22 @@ def test_every_preset_has_a_row_with_its_parameters() -> None:
     rows = shown(models_table(list_presets()))[2:]
     for preset, row in zip(list_presets(), rows, strict=True):
         assert row.split()[:3] == [preset.id, preset.hub_id, f"{preset.num_parameters:,}"]
+
+
+def test_a_preset_is_shown_with_its_shapes_and_where_they_were_read() -> None:
+    preset = next(preset for preset in list_presets() if preset.id == "qwen3-0.6b")
+    table, lines = model_blocks(preset, {"peakvram": ("full", "lora"), "one": ("full",), "two": ("full",)})
+    rows = dict(row.split(maxsplit=1) for row in shown(table)[2:] if row.startswith(("layers", "vocabulary")))
+    assert rows == {"layers": "28", "vocabulary": "151,936"}
+    assert sum(hub_id in row for row in shown(table) for hub_id in preset.hub_ids) >= len(preset.hub_ids)
+    assert [line.plain for line in lines] == [
+        f"shapes: {preset.config_source}",
+        f"parameters: {preset.count_source}",
+        f"note: {preset.note}",
+        "estimates: peakvram (full, lora) and 2 formulas of others (`peakvram estimate --all-formulas`)",
+    ]
+
+
+def test_a_preset_that_no_formula_knows_says_what_does_run_it() -> None:
+    _, lines = model_blocks(list_presets()[0], {})
+    assert lines[-1].plain.endswith("no formula knows its shapes; `peakvram run` runs it on a virtual card")
