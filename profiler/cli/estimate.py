@@ -65,8 +65,8 @@ def estimate(  # noqa: PLR0913 - one parameter a flag
     Exit codes: 0 done (a job that does not fit is an answer), 2 usage, or a job that the formula does not
     speak of, 3 unfit environment.
     """  # noqa: D301 - \b keeps the examples' lines apart
-    spec, reason = job.read()
-    if reason:
+    spec, reasons = job.read()
+    for reason in reasons:
         notice(reason)
     file = read_factor_file(factors, is_bare=no_factors)
     if not all_formulas:

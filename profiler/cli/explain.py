@@ -74,11 +74,11 @@ def explain(  # noqa: PLR0913 - one parameter a flag
     from profiler.explain.run import run_explained  # noqa: PLC0415 - not for --help
     from profiler.report.files.explain import ExplanationFiles, explanation_tree  # noqa: PLC0415 - not for --help
 
-    spec, reason = _read(job)
+    spec, reasons = _read(job)
     timeout_s = read_timeout(timeout)
     files = ExplanationFiles(html=html, snapshot=snapshot, out=out)
     files.check()
-    if reason:
+    for reason in reasons:
         notice(reason)
     with progress(f"starting {spec.model}") as on_phase:
         run = run_explained(
@@ -100,7 +100,7 @@ def explain(  # noqa: PLR0913 - one parameter a flag
 _EXPLAINED = (OutcomeStatus.OK, OutcomeStatus.OOM)
 
 
-def _read(job: JobFlags) -> tuple[JobSpec, str]:
+def _read(job: JobFlags) -> tuple[JobSpec, tuple[str, ...]]:
     """The job of the flags; they change a record's as they change a file's."""
     named = job.values["model"]
     if not isinstance(named, str) or not named.endswith(".json"):

@@ -74,17 +74,23 @@ class JobFlags:
     config: Path | None
     settings: Sequence[str]
 
-    def read(self, *, data: Tree | None = None, source: str = "") -> tuple[JobSpec, str]:
-        """The job, and the reason for its allocator settings; `data` in place of a file, called `source`.
+    def read(self, *, data: Tree | None = None, source: str = "") -> tuple[JobSpec, tuple[str, ...]]:
+        """The job, and the reasons for what it was given unasked; `data` in place of a file, called `source`.
+
+        That is allocator settings of the environment, and an attention where the model lacks the default one.
 
         Raises:
             ConfigError: if the file and the flags describe no job.
         """
+        from profiler.formula.chosen import choose_attention  # noqa: PLC0415 - not for --help
+
         if self.config is not None:
             data, source = read_yaml(self.config), str(self.config)
-        return read_job(
+        spec, alloc_reason = read_job(
             self.values, data=data or {}, source=source, settings=self.settings, environ=os.environ
         )
+        spec, attention_reason = choose_attention(spec)
+        return spec, tuple(reason for reason in (alloc_reason, attention_reason) if reason)
 
 
 def takes_job(**arguments: tuple[str, str]) -> Callable[[_Command], _Command]:

@@ -33,8 +33,8 @@ def plan(
     study = read_study(file, out=out, gpu=gpu, settings=set_ or [])
     jobs = plan_jobs(study)
     report_problems(study.store)
-    if study.reason:
-        notice(study.reason)
+    for reason in study.reasons:
+        notice(reason)
     if json:
         print_json_value(plan_tree(study, jobs))
     else:

@@ -43,17 +43,18 @@ def run(  # noqa: PLR0913 - one parameter a flag
     """  # noqa: D301 - \b keeps the examples' lines apart
     from profiler.execute.local import run_job  # noqa: PLC0415 - `run --help` needs none of it
 
-    spec, reason = job.read()
+    spec, reasons = job.read()
     timeout_s = read_timeout(timeout)
+    for reason in reasons:
+        notice(reason)
     if dry_run:
         return say_whether_it_can_run(spec, as_json=json)
     check_directory(out / "records")
-    if reason:
-        notice(reason)
     with progress(f"starting {spec.model}") as on_phase:
         record = run_job(spec, timeout_s=timeout_s, allow_busy=allow_busy, on_phase=on_phase)
-    if reason:
-        record = record.model_copy(update={"notes": (*record.notes, reason)})
+    unsaid = tuple(reason for reason in reasons if reason not in record.notes)
+    if unsaid:
+        record = record.model_copy(update={"notes": (*record.notes, *unsaid)})
     _deliver(record, directory=out / "records", as_json=json)
     return exit_code_of(record.outcome.status)
 

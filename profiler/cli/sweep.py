@@ -66,8 +66,8 @@ def sweep(  # noqa: PLR0913 - one parameter a flag
     timeout_s = read_timeout(timeout)
     check_directory(study.store.records_directory)
     report_problems(study.store)
-    if study.reason:
-        notice(study.reason)
+    for reason in study.reasons:
+        notice(reason)
     pending = _pending(study, rerun=rerun)
     todo = pending.todo[:limit]
     if todo:

@@ -84,8 +84,8 @@ def verify(  # noqa: PLR0913 - one parameter a flag
     with twin_cards(gpu, allow_busy=allow_busy) as cards:
         directory = out or RESULTS / f"verify-{cards.twin.gpu.id}"
         check_directory(directory)
-        if study.reason:
-            notice(study.reason)
+        for reason in study.reasons:
+            notice(reason)
         folder = ComparisonFolder(directory, cards, with_hostname=with_hostname)
         with _events(len(study.jobs)) as events:
             for job in verify_jobs(study.jobs, cards, events, timeout_s=timeout_s, allow_busy=allow_busy):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -14,6 +15,7 @@ from profiler.estimate.card import card_of
 from profiler.estimate.estimate import Fits, or_reason
 from profiler.estimate.evaluate import Alike, evaluate_group
 from profiler.formula.breakdown import Shape
+from profiler.formula.chosen import choose_attention
 from profiler.formula.runnable import check_runnable, max_seq_len
 from profiler.jobs.job import JobSpec
 from profiler.jobs.keys import JOB_KEYS
@@ -43,9 +45,9 @@ def estimate_frame(
 
     Args:
         frame: a row a job, with columns named as the fields of a job (`model`, `method.kind`, `seq_len`), as
-            in the table of a study. A missing column or value is the field's default; other columns are
-            left alone. Jobs alike in all but `batch_size` and `seq_len` are evaluated together: the fewer
-            such groups there are, the faster it is.
+            in the table of a study. A missing column or value is the field's default, an attention one that
+            the model has; other columns are left alone. Jobs alike in all but `batch_size` and `seq_len` are
+            evaluated together: the fewer such groups there are, the faster it is.
         formula: the formula that is asked.
         factors: its corrections; None for the bare formula.
         is_here: whether the jobs are to run with the libraries that are installed here.
@@ -60,7 +62,8 @@ def estimate_frame(
     """
     columns = _Columns(len(frame))
     own = factors.formulas.get(formula.id) if factors else None
-    for group in group_frame(frame):
+    for read in group_frame(frame):
+        group = replace(read, job=choose_attention(read.job)[0]) if is_here else read
         card = or_reason(card_of, group.job)
         if isinstance(card, str):
             columns.refuse(group, reason=card)

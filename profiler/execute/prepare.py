@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from profiler.errors import EnvironmentUnfitError
 from profiler.files import reason_of, replace_file
+from profiler.formula.chosen import attention_note
 from profiler.formula.runnable import check_runnable
 from profiler.hardware.catalogue import Gpu
 from profiler.hardware.idle import idle_notes
@@ -83,6 +84,7 @@ def prepare_job(
         device=describe_device(choice),
         notes=(
             *notes,
+            *((note,) if (note := attention_note(spec)) else ()),
             *idle_notes(choice.gpu, allow_busy=allow_busy),
             *newer_than_tested(read_environment(alloc_conf="", driver=None).model_dump()),
         ),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
+from profiler.formula.chosen import choose_attention
 from profiler.hardware.catalogue import find_gpu
 from profiler.jobs.alloc_conf import choose_alloc_conf
 from profiler.jobs.expansion import Expansion, expand
@@ -30,15 +31,16 @@ class Study:
     Attributes:
         sweep: as the file and `--set` describe it.
         expansion: what it comes to.
-        jobs: its jobs, under the allocator's settings of the environment where they adopt them.
-        reason: why they do; empty where they do not.
+        jobs: its jobs, under the allocator's settings of the environment where they adopt them, and with an
+            attention that their model has where they name none.
+        reasons: why they do and are, each once.
         store: where the records are.
     """
 
     sweep: Sweep
     expansion: Expansion
     jobs: tuple[JobSpec, ...]
-    reason: str
+    reasons: tuple[str, ...]
     store: RecordStore
 
 
@@ -60,15 +62,18 @@ def read_study(
     if not expansion.jobs:
         raise _no_jobs(file, expansion)
     _check_names(expansion.jobs, source=str(file))
-    chosen = [choose_alloc_conf(job.alloc_conf, environ=environ) for job in expansion.jobs]
+    reasons: dict[str, None] = {}
+    jobs: dict[JobSpec, None] = {}  # two may be one once both have an attention
+    for listed in expansion.jobs:
+        alloc_conf, alloc_reason = choose_alloc_conf(listed.alloc_conf, environ=environ)
+        job, attention_reason = choose_attention(listed.model_copy(update={"alloc_conf": alloc_conf}))
+        jobs[job] = None
+        reasons |= dict.fromkeys(reason for reason in (alloc_reason, attention_reason) if reason)
     return Study(
         sweep=sweep,
         expansion=expansion,
-        jobs=tuple(
-            job.model_copy(update={"alloc_conf": alloc_conf})
-            for job, (alloc_conf, _) in zip(expansion.jobs, chosen, strict=True)
-        ),
-        reason=next((reason for _, reason in chosen if reason), ""),
+        jobs=tuple(jobs),
+        reasons=tuple(reasons),
         store=RecordStore(out or RESULTS / sweep.name),
     )
 

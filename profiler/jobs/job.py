@@ -223,6 +223,7 @@ class JobSpec(Value):
         optimizer: a name of transformers.
         batch_size: rows a step.
         seq_len: tokens a row, or of inference's prompt.
+        attention: eager, sdpa or flash_attention_2; without it a model that lacks sdpa takes eager.
         attention_mask (KIND): what a batch carries: none, full (all ones) or padded.
         loop (KIND): plain (logits live through the backward pass) or trainer, which drops them.
         steps: training steps to run.

@@ -48,7 +48,7 @@ def test_as_json_the_answer_is_there_whether_it_can_or_not() -> None:
         (["llama-3.1-8b", "--targets", "mlp"], "no module that adapters can go to"),
         (["gpt2", "--targets", "q_proj", "--seq-len", "512"], "its linear layers are c_attn, c_proj, c_fc"),
         (["gpt2"], "positions for 1024 tokens"),
-        (["gemma-2-2b"], "has no sdpa attention"),
+        (["gemma-2-2b", "--attention", "sdpa"], "has no sdpa attention"),
         (["llama-3.1-8b", "--alloc-conf", "expandable_segment:True"], "did you mean 'expandable_segments'?"),
         (["llama-3.1-8b", "--alloc-conf", "max_split_size_mb:8"], "at least 20"),
         (["mixtral-8x7b", "--dropout", "0.1"], "no dropout for the experts"),
@@ -62,6 +62,13 @@ def test_what_cannot_run_is_refused_by_every_command(
     code, said = told(command[0], *arguments, *command[1:])
     assert code == 2
     assert message in said
+
+
+@pytest.mark.parametrize("command", [["run", "--dry-run"], ["estimate"]])
+def test_a_job_that_names_no_attention_takes_what_its_model_has_and_says_so(command: list[str]) -> None:
+    code, said = told(command[0], "gemma-2-2b", "--method", "lora", *command[1:])
+    assert code == 0
+    assert said.count("attention is eager: gemma-2-2b has no sdpa attention in transformers ") == 1
 
 
 jobs = st.fixed_dictionaries(
