@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+RAISED = "raised in "
+HINT = "hint: "
+"""How the lines of a message begin that say where an error was raised, and what may get round it."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
@@ -19,6 +22,14 @@ def shown(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def in_one_line(message: str | None) -> str:
+    """What a job's message comes to where there is one line for it: its last words, and its hint."""
+    lines = (message or "no reason is known").strip().splitlines()
+    hints = [line.removeprefix(HINT) for line in lines if line.startswith(HINT)]
+    words = [line for line in lines if not line.startswith((HINT, RAISED))]
+    return " ".join([*words[-1:], *(f"({hint})" for hint in hints)])
 
 
 def as_cell(text: str) -> str:

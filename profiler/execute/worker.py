@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 
 from profiler.errors import ConfigError, MachineFaultError, PeakvramError
+from profiler.execute.raised import describe_error
 from profiler.files import replace_file
 from profiler.hardware.discovery import find_real_gpus
 from profiler.hardware.sampler import UsedMemorySampler
@@ -143,8 +144,7 @@ class Worker:
                 requested_bytes=self._requested_bytes,
             )
         traceback.print_exception(error)
-        message = f"{type(error).__name__}: {error}"
-        return Outcome(status=OutcomeStatus.ERROR, phase=phase, step=step, message=message)
+        return Outcome(status=OutcomeStatus.ERROR, phase=phase, step=step, message=describe_error(error))
 
     def _remember_request(
         self, _device: int, requested_bytes: int, _total_bytes: int, _free_bytes: int

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from profiler.jobs.job import JobSpec
 from profiler.records.history import EventKind
 from profiler.records.schema import Outcome, OutcomeStatus, Peak, PhaseName
+from profiler.text import in_one_line
 from profiler.values import Value
 from profiler.verify.events import FirstDifference, UnlikePhase, compare_histories, label
 
@@ -120,7 +121,7 @@ def _reason_against(real: Record, virtual: Record) -> str:
     """Why two runs say nothing about each other; empty where they do."""
     for side, record in (("real card", real), ("virtual twin", virtual)):
         if record.outcome.status not in (OutcomeStatus.OK, OutcomeStatus.OOM):
-            told = (record.outcome.message or "no reason is known").strip().splitlines()[-1]
+            told = in_one_line(record.outcome.message)
             return f"the job ended with {record.outcome.status} on the {side}: {told}"
     if real.environment is None or virtual.environment is None:
         return "a side tells nothing of its libraries"

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from profiler.text import as_cell, csv_text, shown
+from profiler.text import as_cell, csv_text, in_one_line, shown
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,19 @@ def test_a_table_has_numbers_as_numbers_and_nothing_where_nothing_is_known() -> 
         ["'=evil()", "-5", ""],
         ['a "b", c', "1.5", "-0.25"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        (None, "no reason is known"),
+        ("ValueError: of two\nlines\n", "lines"),
+        (
+            "ValueError: x\nraised in peft 0.21.2, peft/a.py:1 (f)\nhint: choose another",
+            "ValueError: x (choose another)",
+        ),
+        ("ValueError: x\nraised in torch 2.14.1, torch/a.py:1 (f), at layers.0 (Block)", "ValueError: x"),
+    ],
+)
+def test_a_message_in_one_line_is_its_last_words_and_its_hint(message: str | None, line: str) -> None:
+    assert in_one_line(message) == line

@@ -176,7 +176,10 @@ def test_an_exception_in_a_phase_is_the_outcome_with_its_phase(
     assert record.outcome.status is OutcomeStatus.ERROR
     assert (record.outcome.phase, record.outcome.step) == (PhaseName.FORWARD, 0)
     assert record.outcome.message is not None
-    assert record.outcome.message.startswith("RuntimeError: ")
+    said, raised = record.outcome.message.splitlines()
+    assert said.startswith("RuntimeError: ")
+    assert raised.startswith("raised in transformers ")
+    assert raised.endswith("model.layers.0.self_attn (LlamaAttention)")
     assert [phase.is_complete for phase in record.phases] == [True] * 5 + [False]
     assert record.phases[-1].name is PhaseName.FORWARD
     assert record.phases[-1].allocated_peak_bytes > 0

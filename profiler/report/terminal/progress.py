@@ -13,6 +13,7 @@ from profiler.report.base.describe import describe_job
 from profiler.report.base.text import literal
 from profiler.report.base.verdict import outcome_label
 from profiler.report.terminal.output import message_console
+from profiler.text import in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,7 +91,7 @@ class Progress:
         """A job is over."""
         self._tally.add(record)
         if record.outcome.status in FAILED:
-            reason = (record.outcome.message or "no reason is known").strip().splitlines()[-1]
+            reason = in_one_line(record.outcome.message)
             self._say(f"{outcome_label(record.outcome)}: {describe_job(record.spec)}: {reason}", reason)
         self._show()
 
