@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from profiler.errors import PeakvramError
 from profiler.formula.configs import config_of
-from profiler.jobs.causal_models import find_causal_model
+from profiler.jobs.causal_models import find_causal_model_of
 from profiler.jobs.choices import Attention, Weights
 from profiler.jobs.job import JobSpec
 
@@ -45,7 +45,7 @@ def _in_place_of_default(model: str, weights: Weights, revision: str | None) -> 
         config = config_of(model, weights=weights, revision=revision, may_fetch=False)
     except PeakvramError:  # a name that means nothing is refused where the job is judged
         return None
-    causal = find_causal_model(str(config["model_type"])) if config is not None else None
+    causal = find_causal_model_of(config) if config is not None else None
     if causal is None or DEFAULT in causal.attentions:
         return None
     return Attention.EAGER if Attention.EAGER in causal.attentions else min(causal.attentions)

@@ -17,7 +17,7 @@ from profiler.errors import ConfigError, EnvironmentUnfitError
 from profiler.formula.configs import config_of, read_architecture
 from profiler.formula.modules import FUSED_EXPERTS, OUTPUT, ModuleKind, modules_of, stacked_experts
 from profiler.jobs.alloc_settings import check_alloc_conf
-from profiler.jobs.causal_models import find_causal_model
+from profiler.jobs.causal_models import find_causal_model_of
 from profiler.jobs.choices import Attention
 from profiler.jobs.job import Full, Inference
 from profiler.jobs.targets import is_targeted
@@ -58,7 +58,7 @@ def check_runnable(job: JobSpec, *, is_here: bool = True, may_fetch: bool = True
     if config is None:
         return
     if is_here:
-        _check_family(job, str(config["model_type"]))
+        _check_family(job, config)
     _check_length(job, config)
     if not isinstance(job.method, Full | Inference):
         _check_targets(job, job.method, config)
@@ -104,9 +104,9 @@ def _check_flash_attention(job: JobSpec) -> None:
         )
 
 
-def _check_family(job: JobSpec, model_type: str) -> None:
+def _check_family(job: JobSpec, config: Mapping[str, object]) -> None:
     """What the installed transformers has for the family."""
-    model = find_causal_model(model_type)
+    model = find_causal_model_of(config)
     if model is None:
         return
     if job.attention not in model.attentions:

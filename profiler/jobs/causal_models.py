@@ -10,8 +10,12 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from profiler.jobs.choices import Attention
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _FLAG = re.compile(r"^    (_?supports_\w+)(?:: bool)? = (True|False)\b", re.MULTILINE)
 _CLASS = re.compile(r"class (?P<name>\w+)\((?P<bases>[^)]*)\)")
@@ -24,7 +28,7 @@ class CausalModel:
     """The class that `AutoModelForCausalLM` takes for a family.
 
     Attributes:
-        attentions: the attention implementations that it has.
+        attentions: the attention implementations that it has, in all of its parts.
         has_checkpointing: whether its blocks can be recomputed.
     """
 
@@ -32,36 +36,59 @@ class CausalModel:
     has_checkpointing: bool
 
 
+def find_causal_model_of(config: Mapping[str, object]) -> CausalModel | None:
+    """The causal language model of a config, encoders included; None where no source tells."""
+    parts = (part.get("model_type") for part in config.values() if isinstance(part, dict))
+    return find_causal_model(
+        str(config["model_type"]), parts=tuple(part for part in parts if isinstance(part, str))
+    )
+
+
 @cache
-def find_causal_model(model_type: str) -> CausalModel | None:
-    """The causal language model of a family, by transformers' `model_type`; None where no source tells."""
+def find_causal_model(model_type: str, *, parts: tuple[str, ...] = ()) -> CausalModel | None:
+    """The causal language model of a family, by transformers' `model_type`; None where no source tells.
+
+    Args:
+        model_type: the family.
+        parts: the families of a config's parts, such as an encoder of images.
+    """
     spec = importlib.util.find_spec("transformers")
     if spec is None or spec.origin is None:
         return None
     models = Path(spec.origin).parent / "models"
-    name = _class_of(models / "auto/modeling_auto.py", model_type)
+    table = models / "auto/modeling_auto.py"
+    name = _class_of(table, model_type, mapping="MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
     folder = model_type.replace("-", "_").removesuffix("_text")
     path = models / folder / f"modeling_{folder}.py"
-    flags = _flags_of(path.read_text(encoding="utf-8"), name) if name and path.is_file() else None
-    if flags is None:
+    source = path.read_text(encoding="utf-8") if name and path.is_file() else ""
+    flags = _flags_of(source, name) if name else None
+    if flags is None or name is None:
         return None
-    # The second name of flash attention's flag is that of releases before 4.54.
-    has_flash = flags.get("_supports_flash_attn") or flags.get("_supports_flash_attn_2")
-    attentions = {Attention.EAGER}
-    attentions |= {Attention.SDPA} if flags.get("_supports_sdpa") else set()
-    attentions |= {Attention.FLASH_ATTENTION_2} if has_flash else set()
+    attentions = _attentions(flags)
+    if name.endswith("ForConditionalGeneration"):  # a family's other class is its language model alone
+        for part in parts:
+            encoder = _class_of(table, part, mapping="MODEL_MAPPING_NAMES")
+            its_flags = _flags_of(source, encoder) if encoder else None
+            attentions &= attentions if its_flags is None else _attentions(its_flags)
     return CausalModel(
         attentions=frozenset(attentions),
         has_checkpointing=flags.get("supports_gradient_checkpointing", False),
     )
 
 
-def _class_of(path: Path, model_type: str) -> str | None:
-    """The class of a family in the table of `modeling_auto.py`."""
+def _attentions(flags: Mapping[str, bool]) -> set[Attention]:
+    # The second name of flash attention's flag is that of releases before 4.54.
+    has_flash = flags.get("_supports_flash_attn") or flags.get("_supports_flash_attn_2")
+    attentions = {Attention.EAGER}
+    attentions |= {Attention.SDPA} if flags.get("_supports_sdpa") else set()
+    attentions |= {Attention.FLASH_ATTENTION_2} if has_flash else set()
+    return attentions
+
+
+def _class_of(path: Path, model_type: str, *, mapping: str) -> str | None:
+    """The class of a family in a table of `modeling_auto.py`."""
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    table = re.search(
-        r"^MODEL_FOR_CAUSAL_LM_MAPPING_NAMES = OrderedDict\(.*?^\)", text, re.DOTALL | re.MULTILINE
-    )
+    table = re.search(rf"^{mapping} = OrderedDict\(.*?^\)", text, re.DOTALL | re.MULTILINE)
     pattern = rf'\("{re.escape(model_type)}",\s*"(\w+)"\)'
     found = re.search(pattern, table[0]) if table else None
     return found[1] if found else None

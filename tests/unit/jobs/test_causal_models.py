@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from profiler.jobs.causal_models import find_causal_model
+from profiler.jobs.causal_models import find_causal_model, find_causal_model_of
 from profiler.jobs.choices import Attention
 
 if TYPE_CHECKING:
@@ -19,8 +19,38 @@ MODEL_FOR_CAUSAL_LM_MAPPING_NAMES = OrderedDict(
         ("plain", "PlainForCausalLM"),
         ("old", "OldForCausalLM"),
         ("elsewhere", "ElsewhereForCausalLM"),
+        ("sees", "SeesForConditionalGeneration"),
+        ("reads", "SeesForCausalLM"),
     ]
 )
+MODEL_MAPPING_NAMES = OrderedDict(
+    [
+        ("sees_image", "SeesImageModel"),
+        ("sees_sound", "SeesSoundModel"),
+        ("guest", "GuestModel"),
+    ]
+)
+"""
+SEES = """
+class SeesPreTrainedModel(PreTrainedModel):
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+
+class SeesImageModel(SeesPreTrainedModel):
+    pass
+
+
+class SeesSoundModel(SeesPreTrainedModel):
+    _supports_sdpa = False
+
+
+class SeesForConditionalGeneration(SeesPreTrainedModel, GenerationMixin):
+    pass
+
+
+class SeesForCausalLM(SeesPreTrainedModel, GenerationMixin):
+    pass
 """
 PLAIN = """
 class PlainPreTrainedModel(PreTrainedModel):
@@ -43,8 +73,8 @@ class ElsewhereForCausalLM(LlamaForCausalLM):
 
 @pytest.fixture
 def _sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An installed transformers of three families."""
-    families = {"plain": PLAIN, "old": OLD, "elsewhere": ELSEWHERE}
+    """An installed transformers of a few families."""
+    families = {"plain": PLAIN, "old": OLD, "elsewhere": ELSEWHERE, "sees": SEES, "reads": SEES}
     files = {"auto/modeling_auto.py": TABLE} | {f"{n}/modeling_{n}.py": s for n, s in families.items()}
     for name, source in files.items():
         path = tmp_path / "models" / name
@@ -79,3 +109,30 @@ def test_installed_families_are_known(family: str, has_sdpa: bool) -> None:
     model = find_causal_model(family)
     assert model is not None
     assert (Attention.SDPA in model.attentions) == has_sdpa
+
+
+@pytest.mark.usefixtures("_sources")
+@pytest.mark.parametrize(
+    ("config", "attentions"),
+    [
+        ({"model_type": "sees"}, set(Attention)),
+        ({"model_type": "sees", "vision_config": {"model_type": "sees_image"}}, set(Attention)),
+        (
+            {"model_type": "sees", "sound_config": {"model_type": "sees_sound"}},
+            {Attention.EAGER, Attention.FLASH_ATTENTION_2},
+        ),
+        (
+            {"model_type": "sees", "vision_config": {"model_type": "guest"}},
+            set(Attention),
+        ),  # another's source
+        ({"model_type": "sees", "sound_config": None}, set(Attention)),
+        # The language model alone is built.
+        ({"model_type": "reads", "sound_config": {"model_type": "sees_sound"}}, set(Attention)),
+    ],
+)
+def test_a_model_has_the_attentions_that_all_of_its_parts_have(
+    config: dict[str, object], attentions: set[Attention]
+) -> None:
+    model = find_causal_model_of(config)
+    assert model is not None
+    assert model.attentions == attentions
