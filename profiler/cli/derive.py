@@ -50,8 +50,8 @@ def derive(
     from profiler.derive.make import make_derived  # noqa: PLC0415 - not for --help
     from profiler.report.terminal.derived import show_derived, tell_run  # noqa: PLC0415 - not for --help
 
-    spec, reason = job.read()
-    if reason:
+    spec, reasons = job.read()
+    for reason in reasons:
         notice(reason)
     with tell_run(f"deriving a formula for {spec.model}") as on_run:
         made = make_derived(spec, longest=longest, num_workers=workers, directory=out, on_run=on_run)

@@ -20,6 +20,7 @@ from profiler.process.children import call_in_new_python, kill_group
 from profiler.process.protocol import EVENTS, STDERR
 from profiler.records.schema import OutcomeStatus
 from profiler.records.trace import read_trace
+from profiler.text import in_one_line
 from profiler.units import TIB
 
 if TYPE_CHECKING:
@@ -132,8 +133,8 @@ class PointRuns(ExitStack):
             answer: dict[str, object] = json.loads(line)
             return answer
         result = worker_result(self._place.directory, self._place.request, self._process.wait())
-        message = result.outcome.message or str(result.outcome.status)
-        raise CannotFollowError(f"{self.spec.model} does not come to its first step: {message}")
+        told = in_one_line(result.outcome.message or str(result.outcome.status))
+        raise CannotFollowError(f"{self.spec.model} does not come to its first step: {told}")
 
     def _read(self, point: Point, directory: Path, exit_code: int) -> Observation | str:
         try:

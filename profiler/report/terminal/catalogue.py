@@ -79,7 +79,10 @@ def _who_estimates(formulas: Mapping[str, tuple[str, ...]]) -> str:
     said = [f"{_OWN_FORMULA} ({', '.join(own)})"] if own else []
     if num_others:
         said.append(f"{num_others} formulas of others (`peakvram estimate --all-formulas`)")
-    return " and ".join(said) or "no formula knows its shapes; `peakvram run` runs it on a virtual card"
+    return (
+        " and ".join(said)
+        or "no formula knows its shapes; `peakvram derive` makes one of a job, and `peakvram run` runs it"
+    )
 
 
 def _figure_value(figure: Figure) -> str:

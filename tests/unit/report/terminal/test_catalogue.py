@@ -56,4 +56,6 @@ def test_a_preset_is_shown_with_its_shapes_and_where_they_were_read() -> None:
 
 def test_a_preset_that_no_formula_knows_says_what_does_run_it() -> None:
     _, lines = model_blocks(list_presets()[0], {})
-    assert lines[-1].plain.endswith("no formula knows its shapes; `peakvram run` runs it on a virtual card")
+    assert lines[-1].plain.endswith(
+        "no formula knows its shapes; `peakvram derive` makes one of a job, and `peakvram run` runs it"
+    )
