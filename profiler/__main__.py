@@ -36,6 +36,7 @@ class _Signals:
     """
 
     is_running = False
+    raised = 0
 
     def __init__(self) -> None:
         known = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -57,6 +58,7 @@ class _Signals:
         if not self.is_running:
             _say(number)
             os._exit(128 + number)
+        self.raised = number
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
@@ -94,6 +96,13 @@ def main() -> NoReturn:
         code = asked.code
         if code in (128 + signal.SIGTERM, 128 + signal.SIGHUP):
             _say(int(code) - 128)
+    except Exception:
+        # A library written in another language may make an error of its own of what was raised in its midst.
+        signals.is_running = False
+        if not signals.raised:
+            raise
+        code = 128 + signals.raised
+        _say(signals.raised)
     for stream in filter(None, (sys.stdout, sys.stderr)):
         with suppress(OSError, ValueError):  # nobody reads it: Python says so as it ends
             stream.flush()

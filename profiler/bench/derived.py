@@ -44,8 +44,8 @@ def bench_derived(*, seed: int = 0, num_kinds: int = NUM_KINDS) -> dict[str, obj
     Progress goes to stderr; Ctrl-C ends it with what there is.
 
     Returns:
-        By method, and of all: how many runs, how many peaks of allocated and reserved memory were equal to the
-        byte, lay within 0.01 % and 1 %, and how many intervals held them.
+        By method, and of all: how many runs, how many peaks of allocated and reserved memory were equal to
+        the byte, lay within 0.01 % and 1 %, and how many intervals held them.
     """
     counts: Counter[tuple[str, str]] = Counter()
     try:
@@ -98,7 +98,7 @@ def _compare(spec: JobSpec, counts: Counter[tuple[str, str]], *, seed: int) -> N
 
 
 def _random_points(spec: JobSpec, *, seed: int) -> set[Point]:
-    """Batches within the model's positions, the lengths spread as their logarithms; half of them are round."""
+    """Batches within the model's positions, lengths spread as their logarithms; half of them are round."""
     draw = random.Random(f"{seed} {spec.model_dump_json()}")
     longest = min(positions_of(spec), MOST_POSITIONS)
     points: set[Point] = set()

@@ -158,3 +158,27 @@ def test_no_temporary_directory_is_told_in_one_line(tmp_path: Path, monkeypatch:
     )
     assert code == 3, told
     assert is_one_line_and_a_hint(told), told
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_a_library_made_an_error_of_its_own_of_ends_in_one_line(
+    number: signal.Signals, code: int
+) -> None:
+    program = (
+        "import signal, sys, types\n"
+        "import profiler.__main__ as entry\n"
+        "def run_command(_):\n"
+        "    try:\n"
+        f"        signal.raise_signal({int(number)})\n"
+        "    except BaseException as error:\n"
+        "        raise ValueError(f'Error serializing to JSON: {error!r}') from None\n"
+        "app = types.ModuleType('profiler.cli.app')\n"
+        "app.run_command = run_command\n"
+        "sys.modules['profiler.cli.app'] = app\n"
+        "entry.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, timeout=30, check=False
+    )
+    said = "interrupted" if number == signal.SIGINT else "ended by SIGTERM"
+    assert (done.returncode, done.stderr.decode()) == (code, f"error: {said}\n")
