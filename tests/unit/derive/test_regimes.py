@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.derive.observe import Observation, Point
+from profiler.derive.observe import Observation, PhaseEvents, Point
 from profiler.derive.regimes import between, changes, first_points, inside, row_of
+from profiler.records.schema import PhaseName
 
 rows = st.sampled_from([1, 2])
-STRUCTURES = ((), ())
 
 
-def an_observation(point: Point, structure: tuple[()] = ()) -> Observation:
+def an_observation(point: Point, structure: tuple[PhaseEvents, ...]) -> Observation:
     return Observation(point=point, structure=structure, sizes=(), allocated_bytes=0, reserved_bytes=0)
 
 
@@ -75,11 +75,11 @@ def test_a_point_inside_a_stretch_lies_in_its_row(first: Point, more: int, share
 
 
 def test_a_change_is_between_neighbours_in_the_order_of_tokens() -> None:
-    one, other = ((),), ((), ())
+    one, other = (), (PhaseEvents(PhaseName.LOAD, None, ()),)
     seen = [
-        an_observation(Point(2, 64), one),  # type: ignore[arg-type] - only which it is matters
-        an_observation(Point(3, 512), other),  # type: ignore[arg-type]
-        an_observation(Point(2, 256), one),  # type: ignore[arg-type]
+        an_observation(Point(2, 64), one),
+        an_observation(Point(3, 512), other),
+        an_observation(Point(2, 256), one),
     ]
     assert [(low.point, high.point) for low, high in changes(seen)] == [(Point(2, 256), Point(3, 512))]
 

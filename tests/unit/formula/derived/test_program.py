@@ -22,7 +22,10 @@ symbols = st.one_of(
 blocks = st.recursive(
     st.lists(symbols, min_size=1, max_size=12),
     lambda inner: st.builds(
-        lambda block, count, more: block * count + more, inner, st.integers(1, 6), st.lists(symbols, max_size=4)
+        lambda block, count, more: block * count + more,
+        inner,
+        st.integers(1, 6),
+        st.lists(symbols, max_size=4),
     ),
     max_leaves=6,
 )
