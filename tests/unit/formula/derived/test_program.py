@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import TypeAlias
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from profiler.formula.derived.program import Free, Request, Symbol, read_body, w
 from profiler.units import MIB
 from tests.unit.formula.derived.files import quickly
 
-symbols = st.one_of(
+symbols: st.SearchStrategy[Symbol] = st.one_of(
     st.builds(Request, st.integers(0, 12), st.integers(0, 3)),
     st.builds(Free, st.integers(1, 9)),
     st.none(),
@@ -19,32 +20,32 @@ symbols = st.one_of(
     st.builds(Free, st.integers(1, 999_999_999)),
 )
 """Few that are often alike, and some that may be anything."""
-blocks = st.recursive(
-    st.lists(symbols, min_size=1, max_size=12),
-    lambda inner: st.builds(
-        lambda block, count, more: block * count + more,
-        inner,
-        st.integers(1, 6),
-        st.lists(symbols, max_size=4),
-    ),
-    max_leaves=6,
-)
+Events: TypeAlias = list[Symbol]
+
+
+def repeated(inner: st.SearchStrategy[Events]) -> st.SearchStrategy[Events]:
+    parts = st.tuples(inner, st.integers(1, 6), st.lists(symbols, max_size=4))
+    return parts.map(lambda part: part[0] * part[1] + part[2])
+
+
+blocks = st.recursive(st.lists(symbols, min_size=1, max_size=12), repeated, max_leaves=6)
 
 
 @given(st.lists(blocks, max_size=4).map(lambda parts: [symbol for part in parts for symbol in part]))
-def test_a_body_is_read_as_it_was_written(events: list[Symbol]) -> None:
+def test_a_body_is_read_as_it_was_written(events: Events) -> None:
     assert read_body(write_body(events)) == tuple(events)
 
 
 def test_what_comes_in_a_row_is_written_once() -> None:
-    layer = [Request(number, 1) for number in range(20)] + [Free(number) for number in range(20, 0, -1)]
+    layer: Events = [Request(number, 1) for number in range(20)]
+    layer += [Free(number) for number in range(20, 0, -1)]
     text = write_body([None, *layer * 31, Request(7, 2)])
     assert text == f"e 31({write_body(layer)}) 7.2"
 
 
 def test_layers_of_blocks_are_written_once_in_each_other() -> None:
-    expert = [Request(1, 1), Request(2, 1), Free(2), Free(1)] * 3
-    layer = [*([Request(0, 0), *expert, Free(4)] * 8), Request(5, 5)]
+    expert: Events = [Request(1, 1), Request(2, 1), Free(2), Free(1)] * 3
+    layer: Events = [*([Request(0, 0), *expert, Free(4)] * 8), Request(5, 5)]
     events = layer * 12
     text = write_body(events)
     assert len(text) < 100
