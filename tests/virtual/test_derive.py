@@ -1,0 +1,94 @@
+"""Formulas derived from a few runs of real torch on a virtual card say what any other run takes, to the byte."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from profiler.derive import runs
+from profiler.derive.make import make_derived
+from profiler.derive.observe import Observation, Point, observe
+from profiler.estimate.card import card_of
+from profiler.estimate.derived import estimate_derived
+from profiler.estimate.estimate import Estimate
+from profiler.formula.derived.shelf import cache_dir
+from profiler.units import GIB, TIB
+from tests.virtual.jobs import a_job, a_model, run_warm, without_times
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from profiler.jobs.job import JobSpec
+    from profiler.records.schema import PhaseReading
+    from profiler.records.trace import Trace
+    from tests.virtual.harness import WarmMachines
+
+LONGEST = 512
+OTHERS = ((1, 333), (3, 200), (6, 150))
+"""Batches that no derivation begins with."""
+JOBS: dict[str, dict[str, Any]] = {
+    "full": {"gradient_checkpointing": False},
+    "lora": {"method": "lora"},
+    "qlora": {"method": "qlora"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def job(directory: Path, **changes: Any) -> JobSpec:
+    return a_job(model=a_model(directory / "model"), **({"gpu_memory_bytes": 512 * GIB} | changes))
+
+
+@pytest.mark.parametrize("changes", JOBS.values(), ids=JOBS)
+def test_a_derived_formula_says_what_a_run_takes_to_the_byte(
+    virtual_gpu: WarmMachines, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    spec = job(tmp_path, **changes)
+    seen: list[Point] = []
+    made = make_derived(spec, longest=LONGEST, on_run=seen.append)
+    assert made.path.parent == cache_dir()
+    assert [check.allocated_difference_bytes for check in made.file.checks] == [0] * len(made.file.checks)
+    assert [check.reserved_difference_bytes for check in made.file.checks] == [0] * len(made.file.checks)
+    for batch_size, seq_len in OTHERS:
+        assert Point(batch_size, seq_len) not in seen
+        one = spec.model_copy(update={"batch_size": batch_size, "seq_len": seq_len})
+        said = estimate_derived(one, card=card_of(one))
+        ran = run_warm(virtual_gpu, one)
+        assert isinstance(said, Estimate)
+        assert said.notes == ()
+        assert ran.peak is not None
+        assert said.corrected.reserved is not None
+        assert said.corrected.allocated.value_bytes == ran.peak.allocated_bytes
+        assert said.corrected.reserved.value_bytes == ran.peak.reserved_bytes
+
+
+def test_a_batch_of_a_forked_worker_leaves_what_a_fresh_run_leaves(
+    virtual_gpu: WarmMachines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: dict[Point, Sequence[PhaseReading]] = {}
+
+    def look(point: Point, trace: Trace, readings: Sequence[PhaseReading]) -> Observation:
+        left[point] = readings
+        return observe(point, trace, readings)
+
+    monkeypatch.setattr(runs, "observe", look)
+    spec = job(tmp_path, method="lora", gpu_memory_bytes=16 * TIB, steps=2)
+    points = [Point(1, 100), Point(3, 65)]
+    with runs.PointRuns(spec) as made:
+        found = made.observe(points, num_steps=2)
+    assert made.num_done == 2
+    for point in points:
+        ran = run_warm(virtual_gpu, spec.model_copy(update=point._asdict()))
+        assert [one.model_dump(exclude={"elapsed_s"}) for one in left[point]] == without_times(ran)
+        one = found[point]
+        assert isinstance(one, Observation)
+        assert ran.peak is not None
+        assert (one.allocated_bytes, one.reserved_bytes) == (
+            ran.peak.allocated_bytes,
+            ran.peak.reserved_bytes,
+        )
