@@ -1,4 +1,4 @@
-"""Formulas derived from a few runs of real torch on a virtual card say what any other run takes, to the byte."""
+"""Formulas derived from runs of real torch on a virtual card say what any other run takes, to the byte."""
 
 from __future__ import annotations
 

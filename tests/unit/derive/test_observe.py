@@ -50,7 +50,7 @@ def test_runs_that_do_the_same_with_other_sizes_have_one_structure() -> None:
 def test_every_event_of_a_step_is_followed() -> None:
     seen = observe(POINT, a_trained_trace(), READINGS)
     requests = [event for phase in seen.structure for event in phase.events if isinstance(event, Asked)]
-    assert len(requests) == len(seen.sizes) == 8
+    assert len(requests) == len(seen.sizes) == 9
     assert len({event.owner for event in requests}) > 3
 
 
