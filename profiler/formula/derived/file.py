@@ -17,8 +17,8 @@ from pydantic import FailFast, Field, ValidationError
 from profiler.errors import ConfigError
 from profiler.files import reason_of
 from profiler.formula.derived.sizes import parse_size
-from profiler.records.schema import Bytes, Count, PhaseName
-from profiler.values import Value
+from profiler.records.schema import Count, PhaseName
+from profiler.values import MAX_INT, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,8 @@ _MOST_AT_ONCE = 3
 """How many regimes may be left open for one number of tokens, each of which is replayed."""
 
 Index = Annotated[int, Field(ge=0, lt=1 << 20, strict=True)]
+PeakBytes = Annotated[int, Field(ge=1, le=MAX_INT, strict=True)]
+Difference = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT, strict=True)]
 Item = TypeVar("Item")
 Row: TypeAlias = Annotated[tuple[Item, ...], FailFast()]
 """Of anybody's file: read no further than what is wrong in it."""
@@ -76,10 +78,10 @@ class Check(Value):
 
     batch_size: Count
     seq_len: Count
-    allocated_bytes: Bytes
-    allocated_difference_bytes: int
-    reserved_bytes: Bytes
-    reserved_difference_bytes: int
+    allocated_bytes: PeakBytes
+    allocated_difference_bytes: Difference
+    reserved_bytes: PeakBytes
+    reserved_difference_bytes: Difference
 
 
 class DerivedOn(Value):

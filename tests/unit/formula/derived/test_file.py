@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from profiler.errors import ConfigError
+from profiler.formula.derived.evaluate import DerivedFormula
 from profiler.formula.derived.file import (
     MAX_FILE_BYTES,
     Check,
@@ -17,7 +18,9 @@ from profiler.formula.derived.file import (
     pack_derived,
     read_derived,
 )
+from profiler.formula.own.parts import WORKSPACE_BYTES
 from profiler.records.schema import PhaseName
+from tests.builders import ROOT
 from tests.unit.formula.derived.files import a_file, a_run, pack_text, quickly
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ def steps(names: Sequence[tuple[str, int | None]]) -> list[dict[str, Any]]:
 
 ONE = {"batch": "one", "first": 64, "last": 128, "regime": 0}
 LOADED: list[tuple[str, int | None]] = [("load", None), ("forward", 0), ("backward", 0)]
+CHECKED = CHECK.model_dump()
 HOSTILE = {
     "not JSON": ("{", "the file: invalid json"),
     "no text": (b"\xff\xfe\x00", "the file: invalid json"),
@@ -92,6 +96,11 @@ HOSTILE = {
     "steps that begin late": (tree(regimes=steps([*LOADED, ("forward", 2)])), "not in order"),
     "steps backwards": (tree(regimes=steps([*LOADED, ("forward", 1), ("step", 0)])), "not in order"),
     "a step far away": (tree(regimes=steps([*LOADED, ("forward", 10**18)])), "not in order"),
+    "a check of nothing": (tree(checks=[CHECKED | {"allocated_bytes": 0}]), "checks.0.allocated_bytes"),
+    "a check far off": (
+        tree(checks=[CHECKED | {"reserved_difference_bytes": -(10**400)}]),
+        "checks.0.reserved_difference_bytes",
+    ),
     "no spans": (tree(spans=[]), "it says of no batch what happens"),
     "a regime that is not there": (
         tree(spans=[ONE | {"regime": 1}]),
@@ -178,3 +187,14 @@ def test_a_regime_of_a_hand_made_run_has_its_phases() -> None:
     assert isinstance(regime, Regime)
     assert regime.phases[0] == Phase(name=PhaseName.CONTEXT, body=0)
     assert regime.phases[-1].step == 1
+
+
+def test_the_file_that_is_shown_is_one_and_its_check_holds(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "derived.md").read_text(encoding="utf-8")
+    shown = page.partition("```json\n")[2].partition("```")[0]
+    file = read_derived(pack_text(tmp_path / "one.json.gz", shown))
+    (check,) = file.checks
+    done = DerivedFormula(file).replay(
+        0, check.batch_size, check.seq_len, workspace_bytes=WORKSPACE_BYTES, num_steps=1
+    )
+    assert (check.allocated_bytes, check.reserved_bytes) == (done.allocated_bytes, done.reserved_bytes)
