@@ -197,8 +197,8 @@ def with_forward(text: str) -> dict[str, Any]:
 
 NOT_THERE = "a request is of a size or an owner that is not there"
 DAMAGED = {
-    "a free of what is not there": (with_forward("-1"), "the block of request -1 is freed and not there"),
-    "a double free": (with_forward("0.0 -1 -1"), "the block of request 0 is freed and not there"),
+    "a free of what is not there": (with_forward("-1"), "it frees what is not there"),
+    "a double free": (with_forward("0.0 -1 -1"), "it frees what is not there"),
     "a size that is not there": (with_forward("9.0"), NOT_THERE),
     "an owner that is not there": (with_forward("0.9"), NOT_THERE),
     "no event": (with_forward("-0"), "no event: '-0'"),
@@ -256,7 +256,7 @@ FLAGS = ["llama-3.1-8b", "--method", "lora", "--batch-size", "2", "--seq-len", "
 def test_a_damaged_file_is_one_clear_line_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     put(**with_forward("0.0 -1 -1"))
     assert run_command(["estimate", *FLAGS]) == 0
-    assert "its derived formula is damaged: the block of request 0" in capsys.readouterr().out
+    assert "its derived formula is damaged: it frees what is not there" in capsys.readouterr().out
     assert run_command(["estimate", *FLAGS, "--formula", "derived"]) == 2
     told = capsys.readouterr().err
     assert "formula derived does not speak of this job: its derived formula is damaged" in told
