@@ -13,7 +13,7 @@ from profiler.estimate.derived import estimate_derived
 from profiler.estimate.estimate import Estimate, Fits, Refusal
 from profiler.formula.configs import config_of
 from profiler.formula.derived import shelf
-from profiler.formula.derived.file import Regime, Span, pack_derived
+from profiler.formula.derived.file import Check, Regime, Span, pack_derived
 from profiler.formula.derived.identity import derived_key
 from profiler.formula.derived.shelf import cache_dir, file_name
 from profiler.formula.own.parts import WORKSPACE_BYTES
@@ -139,6 +139,35 @@ def test_a_size_that_lies_between_two_gives_an_interval_and_says_so() -> None:
     )
     assert found.verdict.fits is Fits.LIKELY
     assert estimated(MIB).verdict.fits is Fits.UNLIKELY
+
+
+def test_checks_that_missed_widen_the_interval_and_are_told() -> None:
+    checks = [a_check(), a_check(allocated_difference_bytes=-MIB), a_check(reserved_difference_bytes=2 * MIB)]
+    put(checks=checks)
+    found = estimated()
+    assert found.notes == (
+        "2 of 3 runs that checked the formula took other bytes: "
+        "up to 1.00 MiB allocated and 2.00 MiB reserved",
+    )
+    allocated = found.corrected.allocated
+    off_bytes = -(-2 * ALLOCATED_BYTES // 100)  # a hundredth, and as much again
+    assert allocated == Band(
+        value_bytes=ALLOCATED_BYTES,
+        low_bytes=ALLOCATED_BYTES - off_bytes,
+        high_bytes=ALLOCATED_BYTES + off_bytes,
+    )
+    assert found.verdict.fits is Fits.LIKELY
+
+
+def test_checks_that_agreed_leave_it_exact() -> None:
+    put(checks=[a_check()])
+    assert estimated().notes == ()
+
+
+def a_check(**changes: int) -> Check:
+    values = {"batch_size": 2, "seq_len": 300, "allocated_bytes": 100 * MIB, "reserved_bytes": 200 * MIB}
+    off = {"allocated_difference_bytes": 0, "reserved_difference_bytes": 0}
+    return Check(**(values | off | changes))
 
 
 def test_between_two_regimes_the_figures_are_those_of_both() -> None:
