@@ -210,11 +210,14 @@ def test_inference_is_refused() -> None:
     assert found.reason == "formulas are derived for jobs that train"
 
 
+ENDED_WELL = "no run of {} ended well when its formula was derived; `peakvram run` runs the job"
+
+
 def test_a_batch_of_a_row_that_no_run_was_seen_of_is_refused() -> None:
     put()
-    assert refusal(batch_size=1) == "no run of one row ended well when its formula was derived"
+    assert refusal(batch_size=1) == ENDED_WELL.format("one row")
     put(spans=(Span(batch="one", first=64, last=9000, regime=0),))
-    assert refusal() == "no run of several rows ended well when its formula was derived"
+    assert refusal() == ENDED_WELL.format("several rows")
 
 
 def with_forward(text: str) -> dict[str, Any]:
