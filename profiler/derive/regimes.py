@@ -36,7 +36,8 @@ def row_of(point: Point) -> Row:
 def first_points(longest: int) -> Iterator[Point]:
     """Where a derivation begins: along both rows, from a few tokens to the longest that the model takes.
 
-    Half of the lengths are powers of 2, and half are odd: what is padded to a multiple shows in these.
+    Half of the lengths are powers of 2, and half are one more than a multiple of one: what is padded shows in
+    these, and to which multiple.
 
     Args:
         longest: the longest row of tokens.
@@ -51,7 +52,7 @@ def _lengths(longest: int) -> Iterator[int]:
     length = _SMALLEST
     while length <= longest:
         yield length
-        if (longer := length + length // 2 + 5) <= longest:
+        if (longer := length + length // 2 + 1) <= longest:
             yield longer
         length *= 4 if length >= 2 * _SMALLEST else 2
 
@@ -75,7 +76,10 @@ def between(one: Point, other: Point) -> Point | None:
         return Point(rows, low)
     if high % _NICE == 0 or (high + 1) % _NICE == 0:
         return Point(rows, high)
-    return Point(rows, _nicest(low, high)) if high - low >= _CLOSE else None
+    if high - low >= _CLOSE:
+        return Point(rows, _nicest(low, high))
+    nice = -(-low // _NICE) * _NICE
+    return Point(rows, nice) if nice <= high else None
 
 
 def _nicest(low: int, high: int) -> int:

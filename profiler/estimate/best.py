@@ -31,6 +31,7 @@ def best_estimate(spec: JobSpec, *, factors: FactorFile | None, card: Card) -> E
         derived = estimate_derived(spec, card=card)
         if isinstance(derived, Estimate):
             return derived
-        notes = find_derived(spec, card_id=card.id).notes
+        shelf = find_derived(spec, card_id=card.id)
+        notes = shelf.notes if shelf.formula is None else (derived.reason,)
     ours = estimate_job(spec, formula=find_formula(DEFAULT_FORMULA), factors=factors, card=card)
     return replace(ours, notes=notes) if isinstance(ours, Estimate) else ours

@@ -44,7 +44,10 @@ def estimate_derived(spec: JobSpec, *, card: Card) -> Estimated:
     if shelf.formula is None:
         reason = "; ".join((*shelf.notes, "none was derived for it yet: `peakvram derive` does"))
         return Refusal(spec=spec, formula=DERIVED, reason=reason)
-    return estimate_with(shelf.formula, spec, card=card, notes=shelf.notes)
+    try:
+        return estimate_with(shelf.formula, spec, card=card, notes=shelf.notes)
+    except ConfigError as error:
+        return Refusal(spec=spec, formula=DERIVED, reason=f"{error.message}; {error.hint}")
 
 
 def estimate_with(
@@ -53,13 +56,18 @@ def estimate_with(
     """What a derived formula says of a job that it is for.
 
     Raises:
-        ConfigError: the formula's file makes no sense.
+        ConfigError: it says nothing of such a batch, or its file makes no sense.
     """
+    if not formula.regimes_at(spec.batch_size, spec.seq_len)[0]:
+        rows = "one row" if spec.batch_size == 1 else "several rows"
+        raise ConfigError(
+            f"no run of {rows} ended well when its formula was derived", hint="`peakvram run` runs the job"
+        )
     try:
         return _Replays(spec, formula, card).estimate(notes)
-    except (ValueError, IndexError) as error:
+    except ValueError as error:
         raise ConfigError(
-            f"the derived formula of {spec.model} is damaged: {error}", hint="derive it anew"
+            f"its derived formula is damaged: {error}", hint="`peakvram derive` makes it anew"
         ) from None
 
 

@@ -12,7 +12,7 @@ from profiler.allocator.caching_allocator import CachingAllocator
 from profiler.allocator.settings import AllocatorSettings
 from profiler.formula.derived.flat import EMPTY_CACHE, FIRST_SIZE, FlatRun, replay_flat
 from profiler.formula.derived.native import can_replay, replay_natively
-from profiler.formula.derived.program import Free, Request, read_body
+from profiler.formula.derived.program import MAX_EVENTS, Free, Request, read_body
 from profiler.formula.derived.sizes import Band, Workspace, parse_size
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from profiler.formula.derived.program import Symbol
     from profiler.formula.derived.sizes import Size
     from profiler.records.schema import PhaseName
+
+_MOST_EVENTS = 1 << 26
+"""Of a run with all its steps: of the longest, a thousand steps of the largest models."""
 
 
 class End(StrEnum):
@@ -88,7 +91,10 @@ class DerivedFormula:
         return tuple(parse_size(text) for text in self.file.sizes)
 
     def regimes_at(self, batch_size: int, seq_len: int) -> tuple[tuple[int, ...], bool]:
-        """Which regimes may hold for a batch, and whether it lies where one was seen to."""
+        """Which regimes may hold for a batch, and whether it lies where one was seen to.
+
+        There is none where no run of such a batch, of one row or of more, was seen to end well.
+        """
         tokens, kind = batch_size * seq_len, "one" if batch_size == 1 else "more"
         spans = sorted((span for span in self.file.spans if span.batch == kind), key=lambda span: span.first)
         inside = [span for span in spans if span.first <= tokens <= span.last]
@@ -136,7 +142,7 @@ class DerivedFormula:
         sizes = [self._bytes(size, batch_size, seq_len, workspace_bytes, end) for size in self.sizes]
         run, phases = self._flat_run(regime, num_steps)
         settings = settings or AllocatorSettings()
-        if can_replay(run, settings):
+        if can_replay(run, sizes, settings):
             outcome = replay_natively(run, sizes, capacity_bytes=capacity_bytes)
         else:
             outcome = replay_flat(run, sizes, CachingAllocator(settings, capacity_bytes=capacity_bytes))
@@ -178,8 +184,16 @@ class DerivedFormula:
 
     def _phases(self, number: int, num_steps: int | None) -> Iterator[Phase]:
         regime = self.file.regimes[number]
+        num_events = 0
+        for phase in regime.phases:
+            num_events += len(self._body(phase.body))
+            if num_events > MAX_EVENTS:
+                raise ValueError(f"more than {MAX_EVENTS:,} events of one run")
         last = max((phase.step for phase in regime.phases if phase.step is not None), default=0)
         again = [phase for phase in regime.phases if phase.step == last]
+        num_more = max(0, (num_steps or 0) - last - 1)
+        if num_events + num_more * sum(len(self._body(phase.body)) for phase in again) > _MOST_EVENTS:
+            raise ValueError(f"{num_steps:,} steps are more than {_MOST_EVENTS:,} events")
         for phase in regime.phases:
             if phase.step is None or num_steps is None or phase.step < num_steps:
                 yield phase
@@ -190,13 +204,18 @@ class DerivedFormula:
         steps, ends, parts = array("i"), array("i"), bytearray()
         part_numbers = {part: number for number, part in enumerate(self._parts)}
         part_of = [part_numbers[part] for part, _ in self.file.owners]
+        num_sizes, num_owners = len(self.sizes), len(part_of)
         for phase in phases:
             for symbol in self._body(phase.body):
                 match symbol:
                     case Request(size, owner):
+                        if size >= num_sizes or owner >= num_owners:
+                            raise ValueError("a request is of a size or an owner that is not there")
                         steps.append(FIRST_SIZE - size)
                         parts.append(part_of[owner])
                     case Free(back):
+                        if back > len(parts):  # what is below 0 would be another event
+                            raise ValueError("it frees what is not there")
                         steps.append(len(parts) - back)
                     case None:
                         steps.append(EMPTY_CACHE)

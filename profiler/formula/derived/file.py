@@ -9,23 +9,38 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from typing import TYPE_CHECKING, Annotated, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import FailFast, Field, ValidationError
 
 from profiler.errors import ConfigError
 from profiler.files import reason_of
-from profiler.records.schema import Bytes, Count, PhaseName
-from profiler.values import Value
+from profiler.formula.derived.sizes import parse_size
+from profiler.records.schema import Count, PhaseName
+from profiler.values import MAX_INT, Value
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-MAX_FILE_BYTES = 64 << 20
+MAX_FILE_BYTES = 16 << 20
 """Of a file once it is unpacked; those of the largest models have some hundred KiB."""
+_MOST_PHASES = 256
+_MOST_SIZES = 1 << 12
+_MOST_SIZE_CHARACTERS = 1 << 14
+_ALWAYS = {(PhaseName.LOAD, None), (PhaseName.FORWARD, 0), (PhaseName.BACKWARD, 0)}
+"""Phases of every run that trains."""
+_MOST_AT_ONCE = 3
+"""How many regimes may be left open for one number of tokens, each of which is replayed."""
 
 Index = Annotated[int, Field(ge=0, lt=1 << 20, strict=True)]
-Text = Annotated[str, Field(max_length=MAX_FILE_BYTES)]
+PeakBytes = Annotated[int, Field(ge=1, le=MAX_INT, strict=True)]
+Difference = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT, strict=True)]
+Item = TypeVar("Item")
+Row: TypeAlias = Annotated[tuple[Item, ...], FailFast()]
+"""Of anybody's file: read no further than what is wrong in it."""
+SizeText = Annotated[str, Field(max_length=_MOST_SIZE_CHARACTERS)]
 
 
 class Span(Value):
@@ -55,7 +70,7 @@ class Phase(Value):
 class Regime(Value):
     """What a run does where the regime holds, phase by phase."""
 
-    phases: tuple[Phase, ...]
+    phases: Annotated[Row[Phase], Field(max_length=_MOST_PHASES)]
 
 
 class Check(Value):
@@ -63,10 +78,10 @@ class Check(Value):
 
     batch_size: Count
     seq_len: Count
-    allocated_bytes: Bytes
-    allocated_difference_bytes: int
-    reserved_bytes: Bytes
-    reserved_difference_bytes: int
+    allocated_bytes: PeakBytes
+    allocated_difference_bytes: Difference
+    reserved_bytes: PeakBytes
+    reserved_difference_bytes: Difference
 
 
 class DerivedOn(Value):
@@ -102,12 +117,12 @@ class DerivedFile(Value):
     versions: dict[str, str | None]
     card: DerivedOn
     num_runs: Count
-    checks: tuple[Check, ...]
-    spans: tuple[Span, ...]
-    regimes: tuple[Regime, ...]
-    sizes: tuple[Text, ...]
-    owners: tuple[tuple[str, str], ...]
-    bodies: tuple[Text, ...]
+    checks: Row[Check]
+    spans: Row[Span]
+    regimes: Row[Regime]
+    sizes: Annotated[Row[SizeText], Field(max_length=_MOST_SIZES)]
+    owners: Row[tuple[str, str]]
+    bodies: Row[str]
 
 
 def pack_derived(derived: DerivedFile) -> bytes:
@@ -121,6 +136,8 @@ def read_derived(path: Path) -> DerivedFile:
     Raises:
         ConfigError: it cannot be read, is torn, or is no derived formula.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ConfigError(f"cannot read {path}: it is no file", hint="remove it: it is derived anew")
     try:
         with gzip.open(path) as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -130,10 +147,51 @@ def read_derived(path: Path) -> DerivedFile:
     if len(data) > MAX_FILE_BYTES:
         raise ConfigError(f"{path} is no derived formula: it is too large", hint="remove it")
     try:
-        return DerivedFile.model_validate_json(data)
+        derived = DerivedFile.model_validate_json(data)
+        _check(derived)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
         raise ConfigError(
             f"{path} is no derived formula: {place}: {first['msg'].lower()}", hint="remove it"
         ) from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is no derived formula: {error}", hint="remove it") from None
+    return derived
+
+
+def _check(file: DerivedFile) -> None:
+    """Looks at all that can be seen before a body is read, as of most files few are.
+
+    Raises:
+        ValueError: something refers to what is not there.
+    """
+    for size in file.sizes:
+        parse_size(size)
+    for regime in file.regimes:
+        _check_regime(regime, num_bodies=len(file.bodies))
+    _check_spans(file.spans, num_regimes=len(file.regimes))
+
+
+def _check_regime(regime: Regime, *, num_bodies: int) -> None:
+    if any(phase.body >= num_bodies for phase in regime.phases):
+        raise ValueError("a phase is of a body that is not there")
+    if not {(phase.name, phase.step) for phase in regime.phases} >= _ALWAYS:
+        raise ValueError("phases of a run are missing")
+    steps = [-1 if phase.step is None else phase.step for phase in regime.phases]
+    if any(later - step not in (0, 1) for step, later in pairwise(steps)):
+        raise ValueError("the steps of a run are not in order")
+
+
+def _check_spans(spans: Sequence[Span], *, num_regimes: int) -> None:
+    if not spans:
+        raise ValueError("it says of no batch what happens")
+    if any(span.regime >= num_regimes for span in spans):
+        raise ValueError("a span is of a regime that is not there")
+    if any(span.first > span.last for span in spans):
+        raise ValueError("a span ends before it begins")
+    for row in ("one", "more"):
+        ordered = sorted((span for span in spans if span.batch == row), key=lambda span: span.first)
+        pairs = zip(ordered, ordered[_MOST_AT_ONCE:], strict=False)
+        if any(later.first <= one.last for one, later in pairs):
+            raise ValueError(f"more than {_MOST_AT_ONCE} spans hold at once")

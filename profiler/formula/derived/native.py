@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_PARTS = 64
 """Parts of a run that the library tells apart."""
+_MOST_BYTES = 1 << 61
+"""Of all requests of a run together: the library counts with 64 bits, and rounds up."""
 
 
 class _Run(ctypes.Structure):
@@ -51,11 +53,12 @@ class _Outcome(ctypes.Structure):
     )
 
 
-def can_replay(run: FlatRun, settings: AllocatorSettings) -> bool:
-    """Whether the library is there, and follows an allocator with these settings."""
+def can_replay(run: FlatRun, sizes: Sequence[int], settings: AllocatorSettings) -> bool:
+    """Whether the library is there, and follows an allocator with these settings and sizes."""
     is_plain = settings == AllocatorSettings(rules=settings.rules)
     is_followed = is_plain and settings.rules.order is BlockOrder.SEGMENT and run.num_parts <= MAX_PARTS
-    return is_followed and _library() is not None
+    is_counted = max(sizes, default=0) * max(1, len(run.parts)) < _MOST_BYTES
+    return is_followed and is_counted and _library() is not None
 
 
 def replay_natively(run: FlatRun, sizes: Sequence[int], *, capacity_bytes: int | None) -> FlatOutcome:

@@ -20,7 +20,9 @@ MAX_EVENTS = 4_000_000
 """Events of one run; a file that comes to more is not read."""
 
 _TOKEN = re.compile(
-    r"(?P<request>\d{1,6})\.(?P<owner>\d{1,6})|-(?P<back>\d{1,9})|(?P<empty>e)|(?P<count>\d{1,6})\(|\)"
+    r"(?:(?P<request>\d{1,6})\.(?P<owner>\d{1,6})|-(?P<back>[1-9]\d{0,8})|(?P<empty>e)"
+    r"|(?P<count>[1-9]\d{0,5})\(|(?P<end>\))|(?P<wrong>.{1,40})) ?",
+    re.DOTALL,
 )
 _MAX_DEPTH = 8
 _ALIKE = 8
@@ -57,38 +59,48 @@ def read_body(text: str) -> tuple[Symbol, ...]:
         ValueError: the text is none, or comes to more than a run can have.
     """
     stack: list[tuple[int, list[Symbol]]] = [(1, [])]
-    position = 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise ValueError(f"no event: {text[position : position + 40]!r}")
-        _take(match, stack)
-        position = match.end()
-        position += text.startswith(" ", position)
+    num_events = 0
+    for match in _TOKEN.finditer(text):
+        symbols = stack[-1][1]
+        num_events += 1
+        match match.lastgroup:
+            case "owner":
+                symbols.append(Request(int(match["request"]), int(match["owner"])))
+            case "back":
+                symbols.append(Free(int(match["back"])))
+            case "empty":
+                symbols.append(None)
+            case "count":
+                num_events -= 1
+                _begin(stack, int(match["count"]))
+            case "end":
+                num_events = _end(stack, num_events - 1)
+            case _:
+                raise ValueError(f"no event: {match[0]!r}")
+        if num_events > MAX_EVENTS:
+            raise ValueError(f"more than {MAX_EVENTS:,} events")
     if len(stack) > 1:
         raise ValueError("a repeated block does not end")
     return tuple(stack[0][1])
 
 
-def _take(match: re.Match[str], stack: list[tuple[int, list[Symbol]]]) -> None:
-    symbols = stack[-1][1]
-    if match["request"]:
-        symbols.append(Request(int(match["request"]), int(match["owner"])))
-    elif match["back"]:
-        symbols.append(Free(int(match["back"])))
-    elif match["empty"]:
-        symbols.append(None)
-    elif match["count"]:
-        if len(stack) > _MAX_DEPTH:
-            raise ValueError("repeated blocks are nested too deeply")
-        stack.append((int(match["count"]), []))
-    else:
-        if len(stack) == 1:
-            raise ValueError("a repeated block ends that has not begun")
-        count, repeated = stack.pop()
-        if count * len(repeated) + len(stack[-1][1]) > MAX_EVENTS:
-            raise ValueError(f"more than {MAX_EVENTS:,} events")
+def _begin(stack: list[tuple[int, list[Symbol]]], count: int) -> None:
+    if len(stack) > _MAX_DEPTH:
+        raise ValueError("repeated blocks are nested too deeply")
+    stack.append((count, []))
+
+
+def _end(stack: list[tuple[int, list[Symbol]]], num_events: int) -> int:
+    """Writes out the block that ends; how many events there are then, of all that is written so far."""
+    if len(stack) == 1:
+        raise ValueError("a repeated block ends that has not begun")
+    count, repeated = stack.pop()
+    if not repeated:
+        raise ValueError("a repeated block is empty")  # its text could go on without an event
+    num_events += (count - 1) * len(repeated)
+    if num_events <= MAX_EVENTS:
         stack[-1][1].extend(repeated * count)
+    return num_events
 
 
 def _text_of(symbol: Symbol) -> str:

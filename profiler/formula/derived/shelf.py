@@ -88,6 +88,9 @@ def find_derived(job: JobSpec, *, card_id: str) -> Shelf:
         except ConfigError as error:
             notes.append(f"{error.message}; the estimate goes on without it")
             continue
+        if f"--{file.key}--" not in path.name:
+            notes.append(f"{path} is of another job than its name says; the estimate goes on without it")
+            continue
         return Shelf(formula=DerivedFormula(file), notes=(*notes, *_differences(file, card_id, installed)))
     return Shelf(notes=tuple(notes))
 

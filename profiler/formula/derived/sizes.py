@@ -18,10 +18,15 @@ WORKSPACE = "workspace"
 
 _FACTOR = re.compile(r"(?P<plain>b|s)|up\((?P<of>s|b\*s),(?P<multiple>[1-9]\d{0,5})\)")
 _TERM = re.compile(
-    r"(?P<number>-?\d{1,18}(?:/[1-9]\d{0,8})?)(?P<factors>(?:\*(?:b|s|up\((?:s|b\*s),\d{1,6}\)))*)"
+    r"(?P<number>-?\d{1,18}(?:/[1-9]\d{0,8})?)"
+    r"(?P<factors>(?:\*(?:b|s|up\((?:s|b\*s),[1-9]\d{0,5}\))){0,4})"
 )
 _STEP = re.compile(r"(?P<tokens>\d{1,12}):(?P<size>\d{1,18})")
 _TABLE = "by tokens "
+_MOST_TERMS = 8
+"""Of a polynomial; none of ours has as many."""
+_MOST_STEPS = 1024
+"""Of a table; none of ours has as many."""
 
 
 class Factor(NamedTuple):
@@ -126,11 +131,14 @@ def parse_size(text: str) -> Size:
         return Workspace()
     if text.startswith(_TABLE):
         return _parse_table(text.removeprefix(_TABLE))
-    return Polynomial(tuple(_parse_term(term) for term in text.split(" + ")))
+    terms = text.split(" + ", _MOST_TERMS)
+    if len(terms) > _MOST_TERMS:
+        raise ValueError(f"more than {_MOST_TERMS} terms of a size")
+    return Polynomial(tuple(map(_parse_term, terms)))
 
 
 def _parse_table(text: str) -> StepTable:
-    matches = [_STEP.fullmatch(step) for step in text.split(" ")]
+    matches = [_STEP.fullmatch(step) for step in text.split(" ", _MOST_STEPS)]
     steps = tuple((int(match["tokens"]), int(match["size"])) for match in matches if match)
     if len(steps) != len(matches) or list(steps) != sorted(set(steps)):
         raise ValueError(f"no table of sizes: {text[:80]!r}")
