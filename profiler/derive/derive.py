@@ -7,10 +7,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from profiler.derive.observe import Asked, CannotFollowError, Observation, Point
-from profiler.derive.regimes import ROWS, Row, between, changes, first_points, inside, row_of
+from profiler.derive.regimes import (
+    ROWS,
+    Row,
+    between,
+    changes,
+    first_points,
+    inside,
+    lines,
+    row_of,
+    stretches,
+)
 from profiler.derive.solve import solve_size
 from profiler.formula.derived.evaluate import DerivedFormula
-from profiler.formula.derived.file import Check, DerivedFile, DerivedOn, Phase, Regime, Span
+from profiler.formula.derived.file import Check, DerivedFile, DerivedOn, Phase, Regime, Seen
 from profiler.formula.derived.identity import job_fields
 from profiler.formula.derived.program import Request, write_body
 from profiler.formula.derived.sizes import Workspace
@@ -149,10 +159,10 @@ def _find_changes(runs: PointRuns, known: _Known) -> None:
 
 
 def _next_looks(known: _Known) -> Iterator[Point]:
-    for row in ROWS:
-        found = changes(known.row(row))
+    for line in lines(known.observations.values()):
+        found = changes(line)
         if len(found) > _MAX_CHANGES:
-            continue  # it changes with something else than the number of tokens
+            continue  # it changes too often for each change to be followed
         for one, other in found:
             point = between(one.point, other.point)
             if point is not None and point not in known.observations and point not in known.failures:
@@ -162,12 +172,12 @@ def _next_looks(known: _Known) -> Iterator[Point]:
 def _fill(runs: PointRuns, known: _Known) -> None:
     """Runs as many points of each regime as it takes to solve its sizes."""
     for share in _SHARES:
-        points = []
-        for row in ROWS:
-            for regime, first, last in stretches(known.row(row)):
-                seen = [one.point for one in known.row(row) if one.structure is regime]
-                if first.point != last.point and not _is_enough(row, seen):
-                    points.append(inside(first.point, last.point, share))
+        points = [
+            inside(first.point, last.point, share)
+            for line in lines(known.observations.values())
+            for first, last in stretches(line)
+            if first.point != last.point and not _is_enough(known, first)
+        ]
         new = [point for point in points if point not in known.observations and point not in known.failures]
         if points and not new:
             continue
@@ -176,27 +186,14 @@ def _fill(runs: PointRuns, known: _Known) -> None:
         known.add(runs.observe(new, num_steps=known.num_steps))
 
 
-def _is_enough(row: Row, points: Sequence[Point]) -> bool:
-    """Whether sizes can be solved from runs at these points: batch and length must be told apart."""
+def _is_enough(known: _Known, one: Observation) -> bool:
+    """Whether sizes of a run's regime can be solved: batch and length must be told apart."""
+    row = row_of(one.point)
+    points = [other.point for other in known.row(row) if other.structure is one.structure]
     if len(points) < _NUM_POINTS[row]:
         return False
     batches = Counter(point.batch_size for point in points)
     return row == "one" or (len(batches) > 2 and len(points) - max(batches.values()) > 2)
-
-
-def stretches(
-    observations: Sequence[Observation],
-) -> Iterator[tuple[tuple[PhaseEvents, ...], Observation, Observation]]:
-    """The parts of a row with one structure: that, and the first and the last run in it."""
-    first = last = None
-    for one in observations:
-        if first is None or last is None or one.structure is not first.structure:
-            if first is not None and last is not None:
-                yield first.structure, first, last
-            first = one
-        last = one
-    if first is not None and last is not None:
-        yield first.structure, first, last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,30 +203,36 @@ class _Checked:
 
 
 def _check(runs: PointRuns, known: _Known, file: DerivedFile) -> list[_Checked]:
-    """Compares the formula with runs that it was not made from; those it did not foresee become known."""
+    """Compares the formula with runs that it was not made from; those it did not foresee become known.
+
+    Where the formula says itself that it is not exact, there is nothing to check: a run more is known.
+    """
     formula = DerivedFormula(file)
     points = []
-    for row in ROWS:
-        parts = list(stretches(known.row(row)))
-        if not parts:
-            continue
-        _, first, last = max(parts, key=lambda part: part[2].point.tokens / part[1].point.tokens)
+    for line in lines(known.observations.values()):
+        first, last = max(stretches(line), key=lambda part: part[1].point.seq_len / part[0].point.seq_len)
         points += [inside(first.point, last.point, share) for share in _CHECK_SHARES]
-    new = [point for point in points if point not in known.observations]
-    found = runs.observe(new, num_steps=runs.spec.steps)
+    new = [point for point in points if point not in known.observations and point not in known.failures]
+    exact = [point for point in new if _is_exact(formula, point)]
+    found = runs.observe(exact, num_steps=runs.spec.steps)
     checked = {
         point: _checked(formula, one, runs, known)
         for point, one in found.items()
         if isinstance(one, Observation)
     }
-    unforeseen = [point for point, check in checked.items() if not check.is_foreseen]
-    known.add(runs.observe(unforeseen, num_steps=known.num_steps))
+    more = [point for point in new if point not in checked or not checked[point].is_foreseen]
+    known.add(runs.observe(more, num_steps=known.num_steps))
     return list(checked.values())
+
+
+def _is_exact(formula: DerivedFormula, point: Point) -> bool:
+    regimes, is_sure = formula.regimes_at(*point)
+    return is_sure and formula.is_exact(regimes[0], *point)
 
 
 def _checked(formula: DerivedFormula, one: Observation, runs: PointRuns, known: _Known) -> _Checked:
     """How far off the formula is at a run."""
-    regimes, is_sure = formula.regimes_at(*one.point)
+    regimes, _ = formula.regimes_at(*one.point)
     said = formula.replay(
         regimes[0], *one.point, workspace_bytes=_workspace(known), num_steps=runs.spec.steps
     )
@@ -242,8 +245,7 @@ def _checked(formula: DerivedFormula, one: Observation, runs: PointRuns, known: 
         reserved_bytes=one.reserved_bytes,
         reserved_difference_bytes=reserved,
     )
-    is_exact = is_sure and formula.is_exact(regimes[0], *one.point)
-    return _Checked(told=told, is_foreseen=not is_exact or allocated == reserved == 0)
+    return _Checked(told=told, is_foreseen=allocated == reserved == 0)
 
 
 def _workspace(known: _Known) -> int:
@@ -271,23 +273,17 @@ class _Writer:
 
     def file(self, *, key: str, versions: Mapping[str, str | None]) -> DerivedFile:
         """The formula as far as it is known, not yet checked."""
-        spans: list[Span] = []
+        seen: list[Seen] = []
         regimes: list[Regime] = []
         for row in ROWS:
             observations = self._known.row(row)
             numbers: dict[int, int] = {}
-            for structure, first, last in stretches(observations):
-                if id(structure) not in numbers:
-                    numbers[id(structure)] = len(regimes)
-                    regimes.append(self._regime([one for one in observations if one.structure is structure]))
-                spans.append(
-                    Span(
-                        batch=row,
-                        first=first.point.tokens,
-                        last=last.point.tokens,
-                        regime=numbers[id(structure)],
-                    )
-                )
+            for one in observations:
+                if id(one.structure) not in numbers:
+                    numbers[id(one.structure)] = len(regimes)
+                    same = [other for other in observations if other.structure is one.structure]
+                    regimes.append(self._regime(same))
+                seen.append(Seen(**one.point._asdict(), regime=numbers[id(one.structure)]))
         spec, card = self._runs.spec, self._runs.card
         major, minor = card.compute_capability
         return DerivedFile(
@@ -298,7 +294,7 @@ class _Writer:
             card=DerivedOn(id=card.id, compute_capability=f"{major}.{minor}", num_sms=card.num_sms),
             num_runs=self._runs.num_done,
             checks=(),
-            spans=tuple(spans),
+            seen=tuple(seen),
             regimes=tuple(regimes),
             sizes=tuple(self._sizes),
             owners=tuple(self._owners),

@@ -6,10 +6,13 @@ from array import array
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import product
+from math import log
 from typing import TYPE_CHECKING, NamedTuple
 
 from profiler.allocator.caching_allocator import CachingAllocator
 from profiler.allocator.settings import AllocatorSettings
+from profiler.formula.derived.file import Seen
 from profiler.formula.derived.flat import EMPTY_CACHE, FIRST_SIZE, FlatRun, replay_flat
 from profiler.formula.derived.native import can_replay, replay_natively
 from profiler.formula.derived.program import MAX_EVENTS, Free, Request, read_body
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
 
 _MOST_EVENTS = 1 << 26
 """Of a run with all its steps: of the longest, a thousand steps of the largest models."""
+
+
+_MOST_TRIED = 12
+"""How many of the nearest runs are tried as corners of what lies between."""
 
 
 class End(StrEnum):
@@ -72,6 +79,16 @@ class Replayed:
     phases: tuple[PhasePeak, ...]
 
 
+def _is_within(one: Seen, other: Seen) -> bool:
+    """Whether a batch has no more rows, and no longer ones, than another."""
+    return one.batch_size <= other.batch_size and one.seq_len <= other.seq_len
+
+
+def _distance(one: Seen, other: Seen) -> float:
+    """How far apart two batches are, in powers of their sizes."""
+    return abs(log(one.batch_size / other.batch_size)) + abs(log(one.seq_len / other.seq_len))
+
+
 class DerivedFormula:
     """A file's formula, its texts read as they are needed."""
 
@@ -91,19 +108,25 @@ class DerivedFormula:
         return tuple(parse_size(text) for text in self.file.sizes)
 
     def regimes_at(self, batch_size: int, seq_len: int) -> tuple[tuple[int, ...], bool]:
-        """Which regimes may hold for a batch, and whether it lies where one was seen to.
+        """Which regimes may hold for a batch, the likeliest first, and whether the first is sure to.
 
-        There is none where no run of such a batch, of one row or of more, was seen to end well.
+        It is where a run of it is known with no more rows and no longer ones, and one with no fewer and no
+        shorter ones, and between these two none of another regime: what makes a kernel or a mask another one is
+        that some size exceeds another. There is none where no run of such a batch, of one row or of more, ended
+        well.
         """
-        tokens, kind = batch_size * seq_len, "one" if batch_size == 1 else "more"
-        spans = sorted((span for span in self.file.spans if span.batch == kind), key=lambda span: span.first)
-        inside = [span for span in spans if span.first <= tokens <= span.last]
-        if inside:
-            regimes = tuple(dict.fromkeys(span.regime for span in inside))
-            return regimes, len(regimes) == 1
-        below = [span for span in spans if span.last < tokens][-1:]
-        above = [span for span in spans if span.first > tokens][:1]
-        return tuple(dict.fromkeys(span.regime for span in (*below, *above))), False
+        asked = Seen(batch_size=batch_size, seq_len=seq_len, regime=0)
+        seen = [one for one in self.file.seen if (one.batch_size == 1) == (batch_size == 1)]
+        seen.sort(key=lambda one: _distance(one, asked))
+        smaller = [one for one in seen if _is_within(one, asked)][:_MOST_TRIED]
+        larger = [one for one in seen if _is_within(asked, one)][:_MOST_TRIED]
+        for low, high in product(smaller, larger):
+            if low.regime == high.regime and all(
+                one.regime == low.regime for one in seen if _is_within(low, one) and _is_within(one, high)
+            ):
+                return (low.regime,), True
+        nearest = [*seen[:1], *smaller[:1], *larger[:1]]
+        return tuple(dict.fromkeys(one.regime for one in nearest)), False
 
     def is_exact(self, regime: int, batch_size: int, seq_len: int) -> bool:
         """Whether every size is known exactly there."""

@@ -21,7 +21,6 @@ from profiler.records.schema import Count, PhaseName
 from profiler.values import MAX_INT, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 MAX_FILE_BYTES = 16 << 20
@@ -31,8 +30,7 @@ _MOST_SIZES = 1 << 12
 _MOST_SIZE_CHARACTERS = 1 << 14
 _ALWAYS = {(PhaseName.LOAD, None), (PhaseName.FORWARD, 0), (PhaseName.BACKWARD, 0)}
 """Phases of every run that trains."""
-_MOST_AT_ONCE = 3
-"""How many regimes may be left open for one number of tokens, each of which is replayed."""
+_MOST_SEEN = 4096
 
 Index = Annotated[int, Field(ge=0, lt=1 << 20, strict=True)]
 PeakBytes = Annotated[int, Field(ge=1, le=MAX_INT, strict=True)]
@@ -43,20 +41,17 @@ Row: TypeAlias = Annotated[tuple[Item, ...], FailFast()]
 SizeText = Annotated[str, Field(max_length=_MOST_SIZE_CHARACTERS)]
 
 
-class Span(Value):
-    """Where a regime was seen to hold: in a row of batches, from one size to another.
+class Seen(Value):
+    """A run that the formula was derived from: its batch, and the number of the regime it was of."""
 
-    Attributes:
-        batch: batches of one row, or of more: masks and attention are handled otherwise.
-        first: tokens of the smallest batch at which it was seen.
-        last: tokens of the largest one.
-        regime: its number.
-    """
-
-    batch: Literal["one", "more"]
-    first: Count
-    last: Count
+    batch_size: Annotated[int, Field(ge=1, le=MAX_INT, strict=True)]
+    seq_len: Annotated[int, Field(ge=1, le=MAX_INT, strict=True)]
     regime: Index
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the batch."""
+        return self.batch_size * self.seq_len
 
 
 class Phase(Value):
@@ -103,7 +98,7 @@ class DerivedFile(Value):
         card: the card it was derived on.
         num_runs: how many runs it was derived from.
         checks: at points it was not derived from.
-        spans: which regime holds where.
+        seen: the runs it was derived from, which say which regime holds where.
         regimes: by number.
         sizes: what requests ask for (`sizes.parse_size`).
         owners: whose blocks those are: the part of a run, and the name in the model.
@@ -118,7 +113,7 @@ class DerivedFile(Value):
     card: DerivedOn
     num_runs: Count
     checks: Row[Check]
-    spans: Row[Span]
+    seen: Annotated[Row[Seen], Field(max_length=_MOST_SEEN)]
     regimes: Row[Regime]
     sizes: Annotated[Row[SizeText], Field(max_length=_MOST_SIZES)]
     owners: Row[tuple[str, str]]
@@ -170,7 +165,10 @@ def _check(file: DerivedFile) -> None:
         parse_size(size)
     for regime in file.regimes:
         _check_regime(regime, num_bodies=len(file.bodies))
-    _check_spans(file.spans, num_regimes=len(file.regimes))
+    if not file.seen:
+        raise ValueError("it says of no batch what happens")
+    if any(one.regime >= len(file.regimes) for one in file.seen):
+        raise ValueError("a run is of a regime that is not there")
 
 
 def _check_regime(regime: Regime, *, num_bodies: int) -> None:
@@ -181,17 +179,3 @@ def _check_regime(regime: Regime, *, num_bodies: int) -> None:
     steps = [-1 if phase.step is None else phase.step for phase in regime.phases]
     if any(later - step not in (0, 1) for step, later in pairwise(steps)):
         raise ValueError("the steps of a run are not in order")
-
-
-def _check_spans(spans: Sequence[Span], *, num_regimes: int) -> None:
-    if not spans:
-        raise ValueError("it says of no batch what happens")
-    if any(span.regime >= num_regimes for span in spans):
-        raise ValueError("a span is of a regime that is not there")
-    if any(span.first > span.last for span in spans):
-        raise ValueError("a span ends before it begins")
-    for row in ("one", "more"):
-        ordered = sorted((span for span in spans if span.batch == row), key=lambda span: span.first)
-        pairs = zip(ordered, ordered[_MOST_AT_ONCE:], strict=False)
-        if any(later.first <= one.last for one, later in pairs):
-            raise ValueError(f"more than {_MOST_AT_ONCE} spans hold at once")

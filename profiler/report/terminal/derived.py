@@ -42,19 +42,24 @@ def show_derived(console: Console, file: DerivedFile) -> None:
             literal(versions),
             literal("VIRTUAL GPU: nothing here was measured on hardware", "bold magenta"),
         ],
-        _spans_table(file),
+        _regimes_table(file),
         _checks_table(file),
     )
 
 
-def _spans_table(file: DerivedFile) -> Group:
-    table = plain_table(left("rows") | right("tokens from", "to", "events"))
-    for span in file.spans:
-        rows = "1" if span.batch == "one" else "2 and more"
-        phases = file.regimes[span.regime].phases
-        num_bodies = len({phase.body for phase in phases})
-        table.add_row(literal(rows), f"{span.first:,}", f"{span.last:,}", f"{num_bodies}")
-    return titled("Where it does the same", table)
+def _regimes_table(file: DerivedFile) -> Group:
+    table = plain_table(left("rows", "lengths") | right("runs", "bodies"))
+    for number, regime in enumerate(file.regimes):
+        seen = [one for one in file.seen if one.regime == number]
+        rows, lengths = [one.batch_size for one in seen], [one.seq_len for one in seen]
+        num_bodies = len({phase.body for phase in regime.phases})
+        table.add_row(_range(rows), _range(lengths), f"{len(seen)}", f"{num_bodies}")
+    return titled("Regimes: where it does the same", table)
+
+
+def _range(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _checks_table(file: DerivedFile) -> Group:
