@@ -1,13 +1,13 @@
 """Where a job does the same whatever its batch: regimes, and the points that tell where one ends.
 
-A line holds batches of so many rows. Along it, as rows get longer, kernels change with the size of their input,
-and masks with the length: each such change is followed to where it happens. Batches of one row are apart from
-all others, as masks and attention are handled otherwise for one.
+A line holds batches of so many rows. Along it, as rows get longer, kernels change with the size of their
+input, and masks with the length: each such change is followed to where it happens. Batches of one row are
+apart from all others, as masks and attention are handled otherwise for one.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from profiler.derive.observe import Observation, Point
@@ -21,6 +21,8 @@ LINES = (1, 2, 5, 16)
 """Batch sizes that are looked along."""
 
 _SMALLEST = 64
+_BEYOND = (1, 2, 3)
+"""By how much every other length exceeds a round one, in turn: padding to 2 is told from that to 4 and 8."""
 _MOST_TOKENS = 262_144
 """Larger batches of several rows fill every card there is."""
 _OTHERS = (3, 7, 4, 6)
@@ -41,8 +43,8 @@ def row_of(point: Point) -> Row:
 def first_points(longest: int) -> Iterator[Point]:
     """Where a derivation begins: along all lines, from a few tokens to the longest that the model takes.
 
-    Half of the lengths are powers of 2, and half are one more than a multiple of one: what is padded shows in
-    these, and to which multiple.
+    Half of the lengths are powers of 2, and half are a little more than a multiple of one: what is padded
+    shows in these, and to which multiple.
 
     Args:
         longest: the longest row of tokens.
@@ -58,10 +60,10 @@ def first_points(longest: int) -> Iterator[Point]:
 
 
 def _lengths(longest: int) -> Iterator[int]:
-    length = _SMALLEST
+    length, beyond = _SMALLEST, cycle(_BEYOND)
     while length <= longest:
         yield length
-        if (longer := length + length // 2 + 1) <= longest:
+        if (longer := length + length // 2 + next(beyond)) <= longest:
             yield longer
         length *= 4 if length >= 2 * _SMALLEST else 2
 
@@ -122,10 +124,10 @@ def stretches(line: Sequence[Observation]) -> Iterator[tuple[Observation, Observ
 
 
 def inside(first: Point, last: Point, share: float) -> Point:
-    """A point in a stretch of a line, in proportion of its logarithm: on it, or beside with as many tokens."""
+    """A point in a stretch of a line, in proportion of its logarithm: on it, or beside it."""
     length = round(first.seq_len * (last.seq_len / first.seq_len) ** share)
     if first.batch_size == 1:
         return Point(1, min(length | 1, last.seq_len))  # an odd length shows what is padded
     tokens = length * first.batch_size
     rows = _OTHERS[tokens % len(_OTHERS)]
-    return Point(rows, length if length % 2 else max(1, tokens // rows))
+    return Point(rows, length if length % 2 else min(max(1, tokens // rows), last.seq_len))

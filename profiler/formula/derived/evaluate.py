@@ -111,9 +111,9 @@ class DerivedFormula:
         """Which regimes may hold for a batch, the likeliest first, and whether the first is sure to.
 
         It is where a run of it is known with no more rows and no longer ones, and one with no fewer and no
-        shorter ones, and between these two none of another regime: what makes a kernel or a mask another one is
-        that some size exceeds another. There is none where no run of such a batch, of one row or of more, ended
-        well.
+        shorter ones, and between these two none of another regime: what makes a kernel or a mask another one
+        is that some size exceeds another. There is none where no run of such a batch, of one row or of more,
+        ended well.
         """
         asked = Seen(batch_size=batch_size, seq_len=seq_len, regime=0)
         seen = [one for one in self.file.seen if (one.batch_size == 1) == (batch_size == 1)]

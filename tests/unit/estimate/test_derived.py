@@ -13,7 +13,7 @@ from profiler.estimate.derived import estimate_derived
 from profiler.estimate.estimate import Estimate, Fits, Refusal
 from profiler.formula.configs import config_of
 from profiler.formula.derived import shelf
-from profiler.formula.derived.file import Check, Regime, Span, pack_derived
+from profiler.formula.derived.file import Check, Regime, Seen, pack_derived
 from profiler.formula.derived.identity import derived_key
 from profiler.formula.derived.shelf import cache_dir, file_name
 from profiler.formula.own.parts import WORKSPACE_BYTES
@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 JOB = a_job(method="lora", batch_size=2, seq_len=8192, steps=2)
-TOO_LONG = Span(batch="more", first=64, last=100_000, regime=0)
+
+
+def seen(*runs: tuple[int, int, int]) -> tuple[Seen, ...]:
+    return tuple(Seen(batch_size=rows, seq_len=length, regime=regime) for rows, length, regime in runs)
+
+
+SEVERAL_ROWS = seen((2, 64, 0), (16, 50_000, 0))
 ALLOCATED_BYTES = 159_580_672
 RESERVED_BYTES = 190 * MIB
 
@@ -41,7 +47,7 @@ def put(**changes: Any) -> Path:
     """Keeps a hand-made formula for the job."""
     config = config_of(JOB.model)
     assert config is not None
-    values = {"key": derived_key(JOB, config), "versions": library_versions(), "spans": (TOO_LONG,)}
+    values = {"key": derived_key(JOB, config), "versions": library_versions(), "seen": SEVERAL_ROWS}
     file = a_file(**(values | changes))
     path = cache_dir() / file_name(file, JOB.method.kind)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -173,8 +179,7 @@ def a_check(**changes: int) -> Check:
 def test_between_two_regimes_the_figures_are_those_of_both() -> None:
     one = a_file().regimes[0]
     other = Regime(phases=tuple(phase for phase in one.phases if phase.step != 1))
-    spans = [Span(batch="more", first=first, last=last, regime=regime) for first, last, regime in APART]
-    put(regimes=(one, other), spans=spans)
+    put(regimes=(one, other), seen=seen((2, 64, 0), (2, 8000, 0), (2, 8500, 1), (16, 8500, 1)))
     found = estimated()
     assert found.corrected.allocated == Band(
         value_bytes=ALLOCATED_BYTES,
@@ -183,9 +188,6 @@ def test_between_two_regimes_the_figures_are_those_of_both() -> None:
     )
     assert found.verdict.fits is Fits.LIKELY
     assert len(found.notes) == 1
-
-
-APART = ((64, 16_000, 0), (17_000, 20_000, 1))
 
 
 def test_other_versions_are_told() -> None:
@@ -216,7 +218,7 @@ ENDED_WELL = "no run of {} ended well when its formula was derived; `peakvram ru
 def test_a_batch_of_a_row_that_no_run_was_seen_of_is_refused() -> None:
     put()
     assert refusal(batch_size=1) == ENDED_WELL.format("one row")
-    put(spans=(Span(batch="one", first=64, last=9000, regime=0),))
+    put(seen=seen((1, 64, 0), (1, 9000, 0)))
     assert refusal() == ENDED_WELL.format("several rows")
 
 

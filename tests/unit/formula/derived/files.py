@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from profiler.allocator.events import Action, ReplayEvent
-from profiler.formula.derived.file import DerivedFile, DerivedOn, Phase, Regime, Span
+from profiler.formula.derived.file import DerivedFile, DerivedOn, Phase, Regime, Seen
 from profiler.formula.derived.program import Free, Request, write_body
 from profiler.records.schema import PhaseName
 from profiler.units import MIB
@@ -121,9 +121,10 @@ def a_file(tape: Tape | None = None, **changes: Any) -> DerivedFile:
         "card": DerivedOn(id="rtx-4090", compute_capability="8.9", num_sms=128),
         "num_runs": 12,
         "checks": (),
-        "spans": (
-            Span(batch="one", first=64, last=8192, regime=0),
-            Span(batch="more", first=128, last=8192, regime=0),
+        "seen": tuple(
+            Seen(batch_size=batch_size, seq_len=seq_len, regime=0)
+            for batch_size in (1, 2, 16)
+            for seq_len in (64, 8192)
         ),
         "regimes": (
             Regime(

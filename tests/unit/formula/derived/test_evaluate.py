@@ -11,7 +11,7 @@ from profiler.allocator.replay import replay
 from profiler.allocator.settings import AllocatorSettings
 from profiler.formula.derived import evaluate, program
 from profiler.formula.derived.evaluate import DerivedFormula, End, Replayed
-from profiler.formula.derived.file import Phase, Regime, Span
+from profiler.formula.derived.file import Phase, Regime, Seen
 from profiler.formula.derived.formula import TERMS, breakdown_of
 from profiler.records.schema import PhaseName
 from profiler.units import KIB, MIB
@@ -167,47 +167,51 @@ def test_a_size_that_no_request_is_of_makes_nothing_inexact() -> None:
     assert formula.is_exact(0, 1, 150)
 
 
-SPANS = (
-    Span(batch="more", first=1000, last=2000, regime=1),
-    Span(batch="one", first=64, last=500, regime=0),
-    Span(batch="one", first=501, last=900, regime=1),
-    Span(batch="one", first=1000, last=2000, regime=0),
-)
+def seen(*runs: tuple[int, int, int]) -> list[Seen]:
+    return [Seen(batch_size=rows, seq_len=length, regime=regime) for rows, length, regime in runs]
+
+
+ONE = seen((1, 64, 0), (1, 500, 0), (1, 501, 1), (1, 900, 1), (1, 1000, 0), (1, 2000, 0))
+# With two rows another kernel from 1,000 tokens on; from lengths of 4,096 on another mask.
+MORE = seen((2, 64, 0), (2, 499, 0), (2, 500, 1), (2, 4095, 1), (2, 4096, 0), (16, 63, 1), (16, 4095, 1))
 
 
 @pytest.mark.parametrize(
     ("batch_size", "seq_len", "regimes", "is_sure"),
     [
         (1, 64, (0,), True),
-        (1, 500, (0,), True),
+        (1, 300, (0,), True),
         (1, 501, (1,), True),
-        (1, 950, (1, 0), False),  # between two
+        (1, 920, (1, 0), False),  # between two
         (1, 63, (0,), False),
         (1, 2001, (0,), False),
+        (2, 100, (0,), True),
         (2, 500, (1,), True),
-        (2, 499, (1,), False),
-        (4, 1000, (1,), False),
+        (8, 500, (1,), True),
+        (8, 100, (0, 1), False),  # nobody knows where between 2 and 16 rows it changes
+        (16, 64, (1,), True),
+        (16, 4096, (1,), False),  # beyond all that was seen
+        (32, 500, (1,), False),
     ],
 )
-def test_the_tokens_of_a_batch_tell_its_regime(
+def test_a_regime_holds_between_a_smaller_and_a_larger_run_of_it(
     batch_size: int, seq_len: int, regimes: tuple[int, ...], is_sure: bool
 ) -> None:
-    formula = DerivedFormula(a_file(spans=SPANS, regimes=a_file().regimes * 2))
-    assert formula.regimes_at(batch_size, seq_len) == (regimes, is_sure)
+    formula = DerivedFormula(a_file(seen=ONE + MORE, regimes=a_file().regimes * 2))
+    found, is_found_sure = formula.regimes_at(batch_size, seq_len)
+    assert (set(found), is_found_sure) == (set(regimes), is_sure)
 
 
-def test_where_two_regimes_were_seen_at_once_neither_is_sure() -> None:
-    spans = [Span(batch="more", first=first, last=last, regime=regime) for first, last, regime in TWICE]
-    formula = DerivedFormula(a_file(spans=spans, regimes=a_file().regimes * 2))
-    assert formula.regimes_at(2, 320) == ((0, 1), False)
-    assert formula.regimes_at(2, 319) == ((0,), True)
-
-
-TWICE = ((64, 640, 0), (640, 1000, 1))
+def test_a_run_of_another_regime_between_two_makes_neither_sure() -> None:
+    runs = seen((2, 64, 0), (4, 400, 1), (16, 4000, 0))
+    formula = DerivedFormula(a_file(seen=runs, regimes=a_file().regimes * 2))
+    assert not formula.regimes_at(3, 300)[1]
+    assert not formula.regimes_at(8, 1000)[1]
+    assert formula.regimes_at(4, 400) == ((1,), True)
 
 
 def test_of_a_row_that_no_run_was_seen_of_there_is_no_regime() -> None:
-    formula = DerivedFormula(a_file(spans=SPANS[1:]))
+    formula = DerivedFormula(a_file(seen=ONE))
     assert formula.regimes_at(2, 500) == ((), False)
 
 

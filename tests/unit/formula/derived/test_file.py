@@ -14,7 +14,6 @@ from profiler.formula.derived.file import (
     Check,
     Phase,
     Regime,
-    Span,
     pack_derived,
     read_derived,
 )
@@ -61,7 +60,7 @@ def steps(names: Sequence[tuple[str, int | None]]) -> list[dict[str, Any]]:
     return [{"phases": [{"name": name, "step": step, "body": 1} for name, step in names]}]
 
 
-ONE = {"batch": "one", "first": 64, "last": 128, "regime": 0}
+ONE = {"batch_size": 1, "seq_len": 64, "regime": 0}
 LOADED: list[tuple[str, int | None]] = [("load", None), ("forward", 0), ("backward", 0)]
 CHECKED = CHECK.model_dump()
 HOSTILE = {
@@ -101,14 +100,14 @@ HOSTILE = {
         tree(checks=[CHECKED | {"reserved_difference_bytes": -(10**400)}]),
         "checks.0.reserved_difference_bytes",
     ),
-    "no spans": (tree(spans=[]), "it says of no batch what happens"),
+    "no runs": (tree(seen=[]), "it says of no batch what happens"),
     "a regime that is not there": (
-        tree(spans=[ONE | {"regime": 1}]),
-        "a span is of a regime that is not there",
+        tree(seen=[ONE | {"regime": 1}]),
+        "a run is of a regime that is not there",
     ),
-    "no regimes": (tree(regimes=[]), "a span is of a regime that is not there"),
-    "a span backwards": (tree(spans=[ONE | {"first": 129}]), "a span ends before it begins"),
-    "spans upon spans": (tree(spans=[ONE] * 100_000), "more than 3 spans hold at once"),
+    "no regimes": (tree(regimes=[]), "a run is of a regime that is not there"),
+    "a run of nothing": (tree(seen=[ONE | {"batch_size": 0}]), "seen.0.batch_size"),
+    "runs upon runs": (tree(seen=[ONE] * 100_000), "seen"),
 }
 
 
@@ -124,16 +123,6 @@ def test_what_is_no_formula_is_told_in_one_line(
     assert reason in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.hint == "remove it"
-
-
-def test_three_regimes_may_be_left_open_for_one_number_of_tokens(tmp_path: Path) -> None:
-    spans = tuple(
-        Span(batch="more", first=first, last=last, regime=0) for first, last in ((64, 640), (640, 640))
-    )
-    file = a_file(spans=(*spans, Span(batch="more", first=640, last=1000, regime=0)))
-    path = tmp_path / "one.json.gz"
-    path.write_bytes(pack_derived(file))
-    assert read_derived(path) == file
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
