@@ -39,6 +39,9 @@ Factors = Annotated[
     Path | None,
     typer.Option("--factors", metavar="FILE", help="Correction factors to use (default: the shipped ones)"),
 ]
+NoDerive = Annotated[
+    bool, o.switch("--no-derive", "Where no formula speaks of the job, say so, and derive none.")
+]
 NoFactors = Annotated[bool, o.switch("--no-factors", "The bare formula, as its author gives it.")]
 
 
@@ -50,12 +53,14 @@ def estimate(  # noqa: PLR0913 - one parameter a flag
     all_formulas: AllFormulas = False,
     factors: Factors = None,
     no_factors: NoFactors = False,
+    no_derive: NoDerive = False,
     json: o.Json = False,
 ) -> int:
     """Estimate a job's GPU memory from its model's shapes; nothing is run.
 
     Where a formula was derived from runs of the job (`peakvram derive`), it decides. Else ours gives the
-    terms, and factors fitted on records correct them and give the interval.
+    terms, and factors fitted on records correct them and give the interval. Where neither speaks of a job,
+    one is derived on the spot.
 
     \b
     peakvram estimate llama-3.1-8b --method qlora --gpu rtx-4090
@@ -70,7 +75,7 @@ def estimate(  # noqa: PLR0913 - one parameter a flag
         notice(reason)
     file = read_factor_file(factors, is_bare=no_factors)
     if not all_formulas:
-        return _estimate_one(spec, formula_id=formula, factors=file, as_json=json)
+        return _estimate_one(spec, formula_id=formula, factors=file, may_derive=not no_derive, as_json=json)
     if formula is not None:
         raise ConfigError("--formula names one, --all-formulas all", hint="leave out one of them")
     return _compare(spec, factors=file, as_json=json)
@@ -89,10 +94,12 @@ def read_factor_file(path: Path | None, *, is_bare: bool) -> FactorFile | None:
     return default_factors() if path is None else read_factors(path)
 
 
-def _estimate_one(spec: JobSpec, *, formula_id: str | None, factors: FactorFile | None, as_json: bool) -> int:
+def _estimate_one(
+    spec: JobSpec, *, formula_id: str | None, factors: FactorFile | None, may_derive: bool, as_json: bool
+) -> int:
     card = card_of(spec)
     if formula_id is None:
-        estimated = _estimate_best(spec, factors=factors, card=card)
+        estimated = _estimate_best(spec, factors=factors, card=card, may_derive=may_derive)
     elif formula_id == DERIVED.id:
         from profiler.estimate.derived import estimate_derived  # noqa: PLC0415 - few jobs have one
 
@@ -113,16 +120,16 @@ def _estimate_one(spec: JobSpec, *, formula_id: str | None, factors: FactorFile 
     return 0
 
 
-def _estimate_best(spec: JobSpec, *, factors: FactorFile | None, card: Card) -> Estimated:
-    """By a derived formula, or ours; where neither speaks of a job, one is derived, if torch is there."""
+def _estimate_best(spec: JobSpec, *, factors: FactorFile | None, card: Card, may_derive: bool) -> Estimated:
+    """By a derived formula, or ours; where neither speaks of a job, one is derived, if that can be."""
     try:
         estimated = best_estimate(spec, factors=factors, card=card)
     except UnknownShapesError as error:
-        if not _can_be_derived_here(spec):
+        if not (may_derive and _can_be_derived_here(spec)):
             raise
         reason = error.message
     else:
-        if isinstance(estimated, Estimate) or not _can_be_derived_here(spec):
+        if isinstance(estimated, Estimate) or not (may_derive and _can_be_derived_here(spec)):
             return estimated
         reason = f"ours does not speak of this job: {estimated.reason}"
     from profiler.derive.make import make_derived  # noqa: PLC0415 - few estimates need it
