@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from profiler.records.schema import PhaseName
 
 _MAX_CHANGES = 8
-"""Changes of structure along a row that are followed to the token; with more, the gaps stay unknown."""
+"""Changes of structure along a line that are followed to where they happen; with more, gaps stay unknown."""
 _NUM_POINTS: Mapping[Row, int] = {"one": 5, "more": 7}
 """Runs that a regime is solved from, where it has room for so many."""
 _SHARES = (0.5, 0.25, 0.75, 0.12, 0.88, 0.37, 0.63, 0.06, 0.94)

@@ -88,8 +88,9 @@ class _Replays:
         first = regimes[0]
         replayed = self._replay(first)
         others = [self._replay(regime) for regime in regimes[1:]]
-        is_exact = is_seen and self._formula.is_exact(first, spec.batch_size, spec.seq_len)
-        if not is_exact:
+        is_known = is_seen and self._formula.is_exact(first, spec.batch_size, spec.seq_len)
+        is_exact = is_known and not notes  # of other versions, or another card
+        if not is_known:
             others += [self._replay(regime, end=end) for regime in regimes for end in (End.LOW, End.HIGH)]
             notes = (
                 *notes,

@@ -192,8 +192,10 @@ def test_between_two_regimes_the_figures_are_those_of_both() -> None:
 
 def test_other_versions_are_told() -> None:
     put(versions={**library_versions(), "peft": "0.1"})
-    (note,) = estimated().notes
+    found = estimated()
+    (note,) = found.notes
     assert note.startswith("derived with peft 0.1 (here ")
+    assert found.verdict.fits is Fits.LIKELY
 
 
 def refusal(**changes: Any) -> str:
