@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, estimate_job
 from profiler.formula.catalogue import find_formula
 from profiler.formula.derived.shelf import files_for, find_derived
+from profiler.formula.runnable import check_runnable
 
 if TYPE_CHECKING:
     from profiler.estimate.card import Card
@@ -24,6 +25,7 @@ def best_estimate(spec: JobSpec, *, factors: FactorFile | None, card: Card) -> E
         ConfigError: the job cannot run, or the model is not known.
         EnvironmentUnfitError: it cannot run with what is installed here.
     """
+    check_runnable(spec)
     notes: tuple[str, ...] = ()
     if files_for(spec, card_id=card.id):
         from profiler.estimate.derived import estimate_derived  # noqa: PLC0415 - few jobs have one yet

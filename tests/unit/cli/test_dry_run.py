@@ -5,7 +5,7 @@ import json
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from profiler.cli.app import run_command
@@ -107,6 +107,7 @@ models = st.sampled_from(
 
 @settings(deadline=None, max_examples=100)
 @given(models, jobs)
+@example("no-such", {"--alloc-conf": "expandable_segments:true"})
 def test_an_estimate_and_a_dry_run_agree_on_what_can_run(model: str, flags: dict[str, str]) -> None:
     arguments = [model, *(part for flag in flags.items() for part in flag)]
     can_run, why_not = told("run", *arguments, "--dry-run")
