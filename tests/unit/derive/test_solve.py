@@ -4,7 +4,7 @@ from fractions import Fraction
 from itertools import combinations, pairwise
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from profiler.derive.observe import Point
@@ -58,6 +58,7 @@ def test_a_polynomial_is_found_again_from_the_first_points(truth: Polynomial, po
     assert parse_size(str(found)) == found
 
 
+@settings(max_examples=20)  # all that a size may be is tried before it is a table
 @given(st.lists(st.integers(1, 10**10), min_size=len(SEEN), max_size=len(SEEN)))
 def test_sizes_that_follow_no_rule_are_a_table(sizes: list[int]) -> None:
     assume(len({-(-size // 512) for size in sizes}) > 5)
@@ -69,6 +70,7 @@ def test_sizes_that_follow_no_rule_are_a_table(sizes: list[int]) -> None:
     assert all(found.at(*point).value == largest[point.tokens] for point in SEEN)
 
 
+@settings(max_examples=20)
 @given(polynomials(), st.integers(0, len(SEEN) - 1), st.integers(513, 10**6))
 def test_one_size_that_does_not_belong_makes_it_a_table(truth: Polynomial, index: int, off: int) -> None:
     sizes = [exact(truth, one) for one in SEEN]
