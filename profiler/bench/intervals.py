@@ -79,7 +79,8 @@ def bench_intervals(*, num_jobs: int, seed: int = 0) -> dict[str, object]:
         base = {"gpu": GPU, "gpu_memory_bytes": GPU_MEMORY, "steps": 2}
         include = random_jobs(num_jobs, seed=seed)
         sweep.write_text(json.dumps({"name": "intervals", "base": base, "include": include}))  # JSON is YAML
-        time_python(("-m", "profiler", "sweep", str(sweep), "--out", str(study), "--no-prune"))
+        command = ("-m", "profiler", "sweep", str(sweep), "--out", str(study), "--no-prune")
+        time_python(command, codes=(0, 1))  # 1: some of the jobs cannot be run
         return compare_intervals([stored.record for stored in RecordStore(study).read()])
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from profiler.errors import PeakvramError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 SAMPLE_S = 0.25
 
@@ -39,9 +39,19 @@ class Timing:
 
 
 def time_python(
-    arguments: Sequence[str], *, environment: Mapping[str, str] | None = None, is_tree_watched: bool = False
+    arguments: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    is_tree_watched: bool = False,
+    codes: Collection[int] = (0,),
 ) -> Timing:
     """Run the interpreter in an empty directory of its own, and wait for it.
+
+    Args:
+        arguments: its own.
+        environment: the variables it gets; this process's own if None.
+        is_tree_watched: whether to sample what it and all that it starts hold.
+        codes: the exit codes of one that has done what it should.
 
     Raises:
         PeakvramError: it failed; the message ends with what it wrote.
@@ -61,7 +71,7 @@ def time_python(
         process.returncode = os.waitstatus_to_exitcode(status)
         log.seek(0)
         output = log.read()
-    if process.returncode != 0:
+    if process.returncode not in codes:
         raise PeakvramError(f"{' '.join(arguments)} failed:\n{output}")
     process_bytes = usage.ru_maxrss * 1024  # KiB on Linux; its children's included
     return Timing(elapsed_s=elapsed_s, process_bytes=process_bytes, tree_bytes=max(tree_bytes), output=output)
