@@ -20,15 +20,15 @@ from profiler.derive.regimes import (
 )
 from profiler.derive.solve import solve_size
 from profiler.formula.derived.evaluate import DerivedFormula
-from profiler.formula.derived.file import Check, DerivedFile, DerivedOn, Phase, Regime, Seen
+from profiler.formula.derived.file import CheckedRun, DerivedFile, DerivedOn, Phase, Regime, Seen
 from profiler.formula.derived.identity import job_fields
-from profiler.formula.derived.program import Request, write_body
+from profiler.formula.derived.program import SizedRequest, write_body
 from profiler.formula.derived.sizes import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from profiler.derive.observe import PhaseEvents
+    from profiler.derive.observe import PhaseSteps
     from profiler.derive.runs import PointRuns
     from profiler.formula.derived.program import Symbol
     from profiler.formula.derived.sizes import Size
@@ -59,7 +59,7 @@ class _Known:
 
     observations: dict[Point, Observation] = field(default_factory=dict)
     failures: dict[Point, str] = field(default_factory=dict)
-    structures: list[tuple[PhaseEvents, ...]] = field(default_factory=list)
+    structures: list[tuple[PhaseSteps, ...]] = field(default_factory=list)
     longer: dict[int, Observation] = field(default_factory=dict)
     num_steps: int = _FEW_STEPS
 
@@ -198,7 +198,7 @@ def _is_enough(known: _Known, one: Observation) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Checked:
-    told: Check
+    told: CheckedRun
     is_foreseen: bool
 
 
@@ -237,7 +237,7 @@ def _checked(formula: DerivedFormula, one: Observation, runs: PointRuns, known: 
         regimes[0], *one.point, workspace_bytes=_workspace(known), num_steps=runs.spec.steps
     )
     allocated, reserved = one.allocated_bytes - said.allocated_bytes, one.reserved_bytes - said.reserved_bytes
-    told = Check(
+    told = CheckedRun(
         batch_size=one.point.batch_size,
         seq_len=one.point.seq_len,
         allocated_bytes=one.allocated_bytes,
@@ -309,10 +309,10 @@ class _Writer:
         structure = observations[0].structure
         longer = self._known.longer.get(id(structure))
         phases = []
-        asked: dict[PhaseName, list[Request]] = {}
+        asked: dict[PhaseName, list[SizedRequest]] = {}
         for phase in structure:
             symbols = tuple(self._symbols(phase, vectors, points, solved))
-            asked[phase.name] = [symbol for symbol in symbols if isinstance(symbol, Request)]
+            asked[phase.name] = [symbol for symbol in symbols if isinstance(symbol, SizedRequest)]
             phases.append(self._phase(phase, symbols))
         for phase in longer.structure[len(structure) :] if longer else ():
             requests = iter(asked[phase.name])
@@ -320,13 +320,13 @@ class _Writer:
             phases.append(self._phase(phase, symbols))
         return Regime(phases=tuple(phases))
 
-    def _phase(self, phase: PhaseEvents, symbols: Sequence[Symbol]) -> Phase:
+    def _phase(self, phase: PhaseSteps, symbols: Sequence[Symbol]) -> Phase:
         body = self._bodies.setdefault(write_body(symbols), len(self._bodies))
         return Phase(name=phase.name, step=phase.step, body=body)
 
     def _symbols(
         self,
-        phase: PhaseEvents,
+        phase: PhaseSteps,
         vectors: Iterator[tuple[int, ...]],
         points: Sequence[Point],
         solved: dict[tuple[int, ...], Size],
@@ -340,4 +340,4 @@ class _Writer:
             if not event.is_workspace:
                 size = solved.get(sizes) or solved.setdefault(sizes, solve_size(points, sizes))
             number = self._sizes.setdefault(str(size), len(self._sizes))
-            yield Request(number, self._owners.setdefault(event.owner, len(self._owners)))
+            yield SizedRequest(number, self._owners.setdefault(event.owner, len(self._owners)))

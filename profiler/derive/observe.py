@@ -50,7 +50,7 @@ Event = Asked | Free | None
 """What happens; None for an emptied cache."""
 
 
-class PhaseEvents(NamedTuple):
+class PhaseSteps(NamedTuple):
     """What happens in one phase."""
 
     name: PhaseName
@@ -71,7 +71,7 @@ class Observation:
     """
 
     point: Point
-    structure: tuple[PhaseEvents, ...]
+    structure: tuple[PhaseSteps, ...]
     sizes: tuple[int, ...]
     allocated_bytes: int
     reserved_bytes: int
@@ -90,7 +90,7 @@ def observe(point: Point, trace: Trace, readings: Sequence[PhaseReading]) -> Obs
     }
     reader = _Reader(owners)
     structure = tuple(
-        PhaseEvents(phase.phase, phase.step, tuple(chain.from_iterable(map(reader.read, phase.events))))
+        PhaseSteps(phase.phase, phase.step, tuple(chain.from_iterable(map(reader.read, phase.events))))
         for phase in trace.phases
     )
     return Observation(

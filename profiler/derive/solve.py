@@ -7,7 +7,7 @@ from functools import cache
 from itertools import combinations
 from typing import TYPE_CHECKING, TypeAlias
 
-from profiler.formula.derived.sizes import Factor, Monomial, Polynomial, StepTable
+from profiler.formula.derived.sizes import Monomial, Polynomial, SizeFactor, StepTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from profiler.derive.observe import Point
     from profiler.formula.derived.sizes import Size
 
-_BATCH, _LENGTH = Factor("b"), Factor("s")
+_BATCH, _LENGTH = SizeFactor("b"), SizeFactor("s")
 _PLAIN: tuple[Monomial, ...] = (
     (),
     (_BATCH, _LENGTH),
@@ -74,7 +74,7 @@ def _candidates() -> tuple[tuple[Monomial, ...], ...]:
 
 def _with_rounded(multiple: int) -> Iterator[tuple[Monomial, ...]]:
     """Sums in which one product has a length, or the tokens, rounded up."""
-    length, tokens = Factor("s", multiple), Factor("b*s", multiple)
+    length, tokens = SizeFactor("s", multiple), SizeFactor("b*s", multiple)
     rounded: tuple[Monomial, ...] = (
         (_BATCH, length),
         (tokens,),

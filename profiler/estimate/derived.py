@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from profiler.estimate.card import Card
     from profiler.estimate.estimate import Estimated
     from profiler.formula.derived.evaluate import DerivedFormula, Replayed
-    from profiler.formula.derived.file import Check
+    from profiler.formula.derived.file import CheckedRun
     from profiler.jobs.job import JobSpec
 
 _SEGMENT_BYTES = 20 * MIB
@@ -193,7 +193,7 @@ def _band(value_bytes: int, every: Iterable[int], *, share: float = 0, slack_byt
     )
 
 
-def _missed_text(missed: Sequence[Check], num_checks: int) -> str:
+def _missed_text(missed: Sequence[CheckedRun], num_checks: int) -> str:
     """What is said of a formula that was off where it was checked."""
     allocated_bytes = max(abs(check.allocated_difference_bytes) for check in missed)
     reserved_bytes = max(abs(check.reserved_difference_bytes) for check in missed)

@@ -15,8 +15,8 @@ from profiler.allocator.settings import AllocatorSettings
 from profiler.formula.derived.file import Seen
 from profiler.formula.derived.flat import EMPTY_CACHE, FIRST_SIZE, FlatRun, replay_flat
 from profiler.formula.derived.native import can_replay, replay_natively
-from profiler.formula.derived.program import MAX_EVENTS, Free, Request, read_body
-from profiler.formula.derived.sizes import Band, Workspace, parse_size
+from profiler.formula.derived.program import MAX_EVENTS, Free, SizedRequest, read_body
+from profiler.formula.derived.sizes import SizeBand, Workspace, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 _MOST_EVENTS = 1 << 26
 """Of a run with all its steps: of the longest, a thousand steps of the largest models."""
-
-
 _MOST_TRIED = 12
 """How many of the nearest runs are tried as corners of what lies between."""
 
@@ -195,7 +193,7 @@ class DerivedFormula:
     def _bytes(size: Size, batch_size: int, seq_len: int, workspace_bytes: int, end: End) -> int:
         if isinstance(size, Workspace):
             return workspace_bytes
-        band: Band = size.at(batch_size, seq_len)
+        band: SizeBand = size.at(batch_size, seq_len)
         return {End.VALUE: band.value, End.LOW: band.low, End.HIGH: band.high}[end]
 
     def _flat_run(self, regime: int, num_steps: int | None) -> tuple[FlatRun, tuple[Phase, ...]]:
@@ -231,7 +229,7 @@ class DerivedFormula:
         for phase in phases:
             for symbol in self._body(phase.body):
                 match symbol:
-                    case Request(size, owner):
+                    case SizedRequest(size, owner):
                         if size >= num_sizes or owner >= num_owners:
                             raise ValueError("a request is of a size or an owner that is not there")
                         steps.append(FIRST_SIZE - size)

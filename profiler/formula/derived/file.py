@@ -68,7 +68,7 @@ class Regime(Value):
     phases: Annotated[Row[Phase], Field(max_length=_MOST_PHASES)]
 
 
-class Check(Value):
+class CheckedRun(Value):
     """A run that the formula was not made from, and how far off it was: the run's figure less its own."""
 
     batch_size: Count
@@ -112,7 +112,7 @@ class DerivedFile(Value):
     versions: dict[str, str | None]
     card: DerivedOn
     num_runs: Count
-    checks: Row[Check]
+    checks: Row[CheckedRun]
     seen: Annotated[Row[Seen], Field(max_length=_MOST_SEEN)]
     regimes: Row[Regime]
     sizes: Annotated[Row[SizeText], Field(max_length=_MOST_SIZES)]

@@ -66,7 +66,7 @@ def refusal(job: JobSpec, _architecture: Architecture) -> str | None:
     if not can_be_derived(job):
         return "formulas are derived for jobs that train"
     if find_derived(job, card_id=job.gpu).formula is None:
-        return "none was derived for it yet; `peakvram derive` does"
+        return "none was derived for it yet: `peakvram derive` does"
     return None
 
 

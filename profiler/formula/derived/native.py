@@ -26,6 +26,9 @@ _MOST_BYTES = 1 << 61
 """Of all requests of a run together: the library counts with 64 bits, and rounds up."""
 
 
+_NO_MEMORY = -2
+
+
 class _Run(ctypes.Structure):
     """`vgpu_run` of csrc/replay.c."""
 
@@ -66,6 +69,7 @@ def replay_natively(run: FlatRun, sizes: Sequence[int], *, capacity_bytes: int |
 
     Raises:
         ValueError: the run frees what is not there.
+        MemoryError: this machine has no memory for it.
     """
     library = _library()
     assert library is not None, "`can_replay` has been asked"
@@ -86,6 +90,8 @@ def replay_natively(run: FlatRun, sizes: Sequence[int], *, capacity_bytes: int |
     answer = library.vgpu_replay(
         ctypes.byref(given), ctypes.byref(outcome), *(part.buffer_info()[0] for part in (peaks, terms))
     )
+    if answer == _NO_MEMORY:
+        raise MemoryError
     if answer:
         raise ValueError("it frees what is not there")
     num_begun = outcome.num_phases + bool(outcome.requested)

@@ -30,7 +30,7 @@ _ALIKE = 8
 _MOST_TRIED = 32
 
 
-class Request(NamedTuple):
+class SizedRequest(NamedTuple):
     """A request: the number of its size, and that of its owner."""
 
     size: int
@@ -43,7 +43,7 @@ class Free(NamedTuple):
     back: int
 
 
-Symbol = Request | Free | None
+Symbol = SizedRequest | Free | None
 """What happens; None for an emptied cache."""
 
 
@@ -65,7 +65,7 @@ def read_body(text: str) -> tuple[Symbol, ...]:
         num_events += 1
         match match.lastgroup:
             case "owner":
-                symbols.append(Request(int(match["request"]), int(match["owner"])))
+                symbols.append(SizedRequest(int(match["request"]), int(match["owner"])))
             case "back":
                 symbols.append(Free(int(match["back"])))
             case "empty":
@@ -105,7 +105,7 @@ def _end(stack: list[tuple[int, list[Symbol]]], num_events: int) -> int:
 
 def _text_of(symbol: Symbol) -> str:
     match symbol:
-        case Request(size, owner):
+        case SizedRequest(size, owner):
             return f"{size}.{owner}"
         case Free(back):
             return f"-{back}"

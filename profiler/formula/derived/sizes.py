@@ -29,7 +29,7 @@ _MOST_STEPS = 1024
 """Of a table; none of ours has as many."""
 
 
-class Factor(NamedTuple):
+class SizeFactor(NamedTuple):
     """A part of a product: `b`, `s`, or one of `s` and `b*s` rounded up to a multiple, 1 for none."""
 
     of: str
@@ -45,11 +45,11 @@ class Factor(NamedTuple):
         return self.of if self.multiple == 1 else f"up({self.of},{self.multiple})"
 
 
-Monomial: TypeAlias = tuple[Factor, ...]
+Monomial: TypeAlias = tuple[SizeFactor, ...]
 """A product of factors; 1 if it has none."""
 
 
-class Band(NamedTuple):
+class SizeBand(NamedTuple):
     """A number of bytes, and between which it lies; the three are one where it is known exactly."""
 
     value: int
@@ -63,7 +63,7 @@ class Polynomial:
 
     terms: tuple[tuple[Fraction, Monomial], ...]
 
-    def at(self, batch_size: int, seq_len: int) -> Band:
+    def at(self, batch_size: int, seq_len: int) -> SizeBand:
         """The bytes for a batch; at least 1, as there are no empty requests."""
         total = Fraction(0)
         for coefficient, monomial in self.terms:
@@ -72,7 +72,7 @@ class Polynomial:
                 product *= factor.value(batch_size, seq_len)
             total += coefficient * product
         value = max(1, -(-total.numerator // total.denominator))
-        return Band(value, value, value)
+        return SizeBand(value, value, value)
 
     def __str__(self) -> str:
         """As it is written."""
@@ -88,21 +88,21 @@ class StepTable:
 
     steps: tuple[tuple[int, int], ...]
 
-    def at(self, batch_size: int, seq_len: int) -> Band:
+    def at(self, batch_size: int, seq_len: int) -> SizeBand:
         """The bytes for a batch."""
         tokens = batch_size * seq_len
         index = bisect_left(self.steps, (tokens, 0))
         if index < len(self.steps) and self.steps[index][0] == tokens:
             size = self.steps[index][1]
-            return Band(size, size, size)
+            return SizeBand(size, size, size)
         below = self.steps[max(0, index - 1)]
         above = self.steps[min(index, len(self.steps) - 1)]
         low, high = sorted((below[1], above[1]))
         if below == above:  # beyond all that was seen
             size = max(1, below[1] * tokens // max(1, below[0]))
-            return Band(size, min(size, low), max(size, high))
+            return SizeBand(size, min(size, low), max(size, high))
         share = Fraction(tokens - below[0], above[0] - below[0])
-        return Band(round(below[1] + share * (above[1] - below[1])), low, high)
+        return SizeBand(round(below[1] + share * (above[1] - below[1])), low, high)
 
     def __str__(self) -> str:
         """As it is written."""
@@ -151,7 +151,7 @@ def _parse_term(text: str) -> tuple[Fraction, Monomial]:
         raise ValueError(f"no term of a size: {text[:80]!r}")
     factors = _FACTOR.finditer(match["factors"])
     monomial = tuple(
-        Factor(found["plain"]) if found["plain"] else Factor(found["of"], int(found["multiple"]))
+        SizeFactor(found["plain"]) if found["plain"] else SizeFactor(found["of"], int(found["multiple"]))
         for found in factors
     )
     return Fraction(match["number"]), monomial

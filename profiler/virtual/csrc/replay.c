@@ -9,6 +9,9 @@
 
 enum { EMPTY_CACHE = -1, FIRST_SIZE = -2, MAX_PARTS = 64 };
 
+/* What a replay answers: an event frees what is not there; this machine has no memory for it. */
+enum { WRONG_FREE = -1, NO_MEMORY = -2 };
+
 #define MIN_BLOCK 512
 #define SMALL (1ll << 20)
 #define SMALL_SEGMENT (2ll << 20)
@@ -33,7 +36,7 @@ typedef struct {
     int32_t num_blocks, room, unused; /* `unused` begins the list of blocks that are no more, linked by `next` */
     pool pools[2];
     int64_t allocated, reserved, reserved_peak, next_address, capacity, num_retries;
-    int failed; /* for want of memory of this machine */
+    int failed; /* 0, WRONG_FREE or NO_MEMORY */
 } allocator;
 
 static int before(const allocator *a, int32_t one, int64_t size, int64_t address)
@@ -64,7 +67,7 @@ static void insert(allocator *a, int32_t index)
         int32_t room = p->room ? 2 * p->room : 256;
         int32_t *members = realloc(p->members, (size_t)room * sizeof *members);
         if (!members) {
-            a->failed = 1;
+            a->failed = NO_MEMORY;
             return;
         }
         p->members = members;
@@ -97,7 +100,7 @@ static int32_t make(allocator *a, int64_t size, int64_t address, int32_t in_pool
             int32_t room = a->room ? 2 * a->room : 1024;
             block *blocks = realloc(a->blocks, (size_t)room * sizeof *blocks);
             if (!blocks) {
-                a->failed = 1;
+                a->failed = NO_MEMORY;
                 return -1;
             }
             a->blocks = blocks;
@@ -230,7 +233,7 @@ typedef struct {
     int32_t num_phases;                                            /* those that came to their end */
 } vgpu_outcome;
 
-/* Replays a run. 0, or -1 where this machine has no memory for it, or an event frees what is not there.
+/* Replays a run. 0, WRONG_FREE or NO_MEMORY.
  *
  * peaks: of each phase the allocated peak; terms: of each phase, by part, what is allocated then.
  */
@@ -242,7 +245,7 @@ int vgpu_replay(const vgpu_run *run, vgpu_outcome *outcome, int64_t *peaks, int6
     int32_t number = 0, event = 0, phase = 0;
     memset(outcome, 0, sizeof *outcome);
     if (!blocks || run->num_parts > MAX_PARTS)
-        a.failed = 1;
+        a.failed = NO_MEMORY;
     for (; phase < run->num_phases && !a.failed && !outcome->requested; phase++) {
         int64_t *at_peak = terms + (int64_t)phase * run->num_parts;
         peaks[phase] = a.allocated;
@@ -253,7 +256,7 @@ int vgpu_replay(const vgpu_run *run, vgpu_outcome *outcome, int64_t *peaks, int6
                 release_cached(&a);
             } else if (step >= 0) {
                 if (step >= number || blocks[step] < 0) {
-                    a.failed = 1;
+                    a.failed = WRONG_FREE;
                     break;
                 }
                 now[run->parts[step]] -= a.blocks[blocks[step]].size;
@@ -263,7 +266,7 @@ int vgpu_replay(const vgpu_run *run, vgpu_outcome *outcome, int64_t *peaks, int6
                 int64_t asked = run->sizes[FIRST_SIZE - step];
                 int32_t index = request(&a, asked);
                 if (index < 0) {
-                    outcome->requested = asked;
+                    outcome->requested = asked; /* unless it was this machine that had no memory */
                     break;
                 }
                 blocks[number] = index;
@@ -284,5 +287,5 @@ int vgpu_replay(const vgpu_run *run, vgpu_outcome *outcome, int64_t *peaks, int6
     free(a.blocks);
     free(a.pools[0].members);
     free(a.pools[1].members);
-    return a.failed ? -1 : 0;
+    return a.failed;
 }

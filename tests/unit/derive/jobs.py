@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from profiler.allocator.events import Action, ReplayEvent
 from profiler.allocator.replay import replay
-from profiler.derive.observe import Asked, Event, Observation, PhaseEvents, Point
+from profiler.derive.observe import Asked, Event, Observation, PhaseSteps, Point
 from profiler.formula.derived.program import Free
 from profiler.hardware.catalogue import load_catalogue
 from profiler.records.schema import PhaseName
@@ -115,6 +115,6 @@ class _Run:
     def free_live(self) -> None:
         self.free(len(self.sizes) - self._live.pop())
 
-    def end(self, name: PhaseName, step: int | None = None) -> PhaseEvents:
+    def end(self, name: PhaseName, step: int | None = None) -> PhaseSteps:
         events, self._events = tuple(self._events), []
-        return PhaseEvents(name, step, events)
+        return PhaseSteps(name, step, events)

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiler.derive.observe import Observation, PhaseEvents, Point
+from profiler.derive.observe import Observation, PhaseSteps, Point
 from profiler.derive.regimes import LINES, between, changes, first_points, inside, lines, row_of, stretches
 from profiler.records.schema import PhaseName
 
 rows = st.sampled_from([1, 2])
 
 
-def an_observation(point: Point, structure: tuple[PhaseEvents, ...]) -> Observation:
+def an_observation(point: Point, structure: tuple[PhaseSteps, ...]) -> Observation:
     return Observation(point=point, structure=structure, sizes=(), allocated_bytes=0, reserved_bytes=0)
 
 
@@ -74,7 +74,7 @@ def test_a_point_inside_a_stretch_lies_in_its_row(first: Point, more: int, share
 
 
 def test_a_change_is_between_neighbours_of_a_line() -> None:
-    one, other = (), (PhaseEvents(PhaseName.LOAD, None, ()),)
+    one, other = (), (PhaseSteps(PhaseName.LOAD, None, ()),)
     seen = [
         an_observation(Point(2, 512), other),
         an_observation(Point(2, 64), one),

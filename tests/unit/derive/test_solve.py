@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from profiler.derive.observe import Point
 from profiler.derive.regimes import first_points
 from profiler.derive.solve import solve_size
-from profiler.formula.derived.sizes import Factor, Monomial, Polynomial, StepTable, parse_size
+from profiler.formula.derived.sizes import Monomial, Polynomial, SizeFactor, StepTable, parse_size
 
 LONGEST = 4096
 SEEN = list(first_points(LONGEST))
-B, S = Factor("b"), Factor("s")
+B, S = SizeFactor("b"), SizeFactor("s")
 PLAIN: list[Monomial] = [(), (B, S), (S,), (B,), (B, S, S), (S, S)]
 points = st.builds(Point, st.integers(1, 8), st.integers(64, LONGEST))
 
@@ -24,7 +24,7 @@ def monomials(draw: st.DrawFn) -> tuple[Monomial, ...]:
     """Up to three products, of which one may have a length or the tokens rounded up."""
     chosen = draw(st.lists(st.sampled_from(PLAIN), max_size=3, unique=True))
     multiple = 1 << draw(st.integers(1, 12))
-    up, tokens = Factor("s", multiple), Factor("b*s", multiple)
+    up, tokens = SizeFactor("s", multiple), SizeFactor("b*s", multiple)
     rounded: list[Monomial] = [(B, up), (tokens,), (up,), (B, S, up), (S, up), (B, up, up), (up, up)]
     if not chosen or (len(chosen) < 3 and draw(st.booleans())):
         chosen.insert(0, draw(st.sampled_from(rounded)))

@@ -13,7 +13,7 @@ from profiler.estimate.derived import estimate_derived
 from profiler.estimate.estimate import Estimate, Fits, Refusal
 from profiler.formula.configs import config_of
 from profiler.formula.derived import shelf
-from profiler.formula.derived.file import Check, Regime, Seen, pack_derived
+from profiler.formula.derived.file import CheckedRun, Regime, Seen, pack_derived
 from profiler.formula.derived.identity import derived_key
 from profiler.formula.derived.shelf import cache_dir, file_name
 from profiler.formula.own.parts import WORKSPACE_BYTES
@@ -170,10 +170,10 @@ def test_checks_that_agreed_leave_it_exact() -> None:
     assert estimated().notes == ()
 
 
-def a_check(**changes: int) -> Check:
+def a_check(**changes: int) -> CheckedRun:
     values = {"batch_size": 2, "seq_len": 300, "allocated_bytes": 100 * MIB, "reserved_bytes": 200 * MIB}
     off = {"allocated_difference_bytes": 0, "reserved_difference_bytes": 0}
-    return Check(**(values | off | changes))
+    return CheckedRun(**(values | off | changes))
 
 
 def test_between_two_regimes_the_figures_are_those_of_both() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from profiler.allocator.events import Action, ReplayEvent
 from profiler.formula.derived.file import DerivedFile, DerivedOn, Phase, Regime, Seen
-from profiler.formula.derived.program import Free, Request, write_body
+from profiler.formula.derived.program import Free, SizedRequest, write_body
 from profiler.records.schema import PhaseName
 from profiler.units import MIB
 
@@ -45,7 +45,7 @@ class Tape:
 
     def ask(self, name: str, size: int, owner: int) -> None:
         """Requests a block of one of the file's sizes."""
-        self._symbols.append(Request(size, owner))
+        self._symbols.append(SizedRequest(size, owner))
         self.events.append((self._num_requests, size))
         self._numbers[name] = self._num_requests
         self._num_requests += 1

@@ -11,7 +11,7 @@ from profiler.errors import ConfigError
 from profiler.formula.derived.evaluate import DerivedFormula
 from profiler.formula.derived.file import (
     MAX_FILE_BYTES,
-    Check,
+    CheckedRun,
     Phase,
     Regime,
     pack_derived,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-CHECK = Check(
+CHECK = CheckedRun(
     batch_size=2,
     seq_len=300,
     allocated_bytes=10,

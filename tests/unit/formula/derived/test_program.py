@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.formula.derived import program
-from profiler.formula.derived.program import Free, Request, Symbol, read_body, write_body
+from profiler.formula.derived.program import Free, SizedRequest, Symbol, read_body, write_body
 from profiler.units import MIB
 from tests.unit.formula.derived.files import quickly
 
 symbols: st.SearchStrategy[Symbol] = st.one_of(
-    st.builds(Request, st.integers(0, 12), st.integers(0, 3)),
+    st.builds(SizedRequest, st.integers(0, 12), st.integers(0, 3)),
     st.builds(Free, st.integers(1, 9)),
     st.none(),
-    st.builds(Request, st.integers(0, 999_999), st.integers(0, 999_999)),
+    st.builds(SizedRequest, st.integers(0, 999_999), st.integers(0, 999_999)),
     st.builds(Free, st.integers(1, 999_999_999)),
 )
 """Few that are often alike, and some that may be anything."""
@@ -37,15 +37,15 @@ def test_a_body_is_read_as_it_was_written(events: Events) -> None:
 
 
 def test_what_comes_in_a_row_is_written_once() -> None:
-    layer: Events = [Request(number, 1) for number in range(20)]
+    layer: Events = [SizedRequest(number, 1) for number in range(20)]
     layer += [Free(number) for number in range(20, 0, -1)]
-    text = write_body([None, *layer * 31, Request(7, 2)])
+    text = write_body([None, *layer * 31, SizedRequest(7, 2)])
     assert text == f"e 31({write_body(layer)}) 7.2"
 
 
 def test_layers_of_blocks_are_written_once_in_each_other() -> None:
-    expert: Events = [Request(1, 1), Request(2, 1), Free(2), Free(1)] * 3
-    layer: Events = [*([Request(0, 0), *expert, Free(4)] * 8), Request(5, 5)]
+    expert: Events = [SizedRequest(1, 1), SizedRequest(2, 1), Free(2), Free(1)] * 3
+    layer: Events = [*([SizedRequest(0, 0), *expert, Free(4)] * 8), SizedRequest(5, 5)]
     events = layer * 12
     text = write_body(events)
     assert len(text) < 100

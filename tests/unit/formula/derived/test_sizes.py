@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiler.formula.derived.sizes import (
-    Band,
-    Factor,
     Polynomial,
     Size,
+    SizeBand,
+    SizeFactor,
     StepTable,
     Workspace,
     parse_size,
@@ -18,8 +18,8 @@ from profiler.formula.derived.sizes import (
 from tests.unit.formula.derived.files import quickly
 
 factors = st.one_of(
-    st.sampled_from([Factor("b"), Factor("s")]),
-    st.builds(Factor, st.sampled_from(["s", "b*s"]), st.integers(2, 999_999)),
+    st.sampled_from([SizeFactor("b"), SizeFactor("s")]),
+    st.builds(SizeFactor, st.sampled_from(["s", "b*s"]), st.integers(2, 999_999)),
 )
 numbers = st.builds(Fraction, st.integers(-(10**18) + 1, 10**18 - 1), st.integers(1, 10**9 - 1))
 polynomials = st.builds(
@@ -57,7 +57,7 @@ def test_a_polynomial_says_the_bytes_of_a_batch(
 ) -> None:
     size = parse_size(text)
     assert isinstance(size, Polynomial)
-    assert size.at(batch_size, seq_len) == Band(size_bytes, size_bytes, size_bytes)
+    assert size.at(batch_size, seq_len) == SizeBand(size_bytes, size_bytes, size_bytes)
 
 
 TABLE = StepTable(((100, 1000), (200, 3000), (400, 2000)))
@@ -66,14 +66,14 @@ TABLE = StepTable(((100, 1000), (200, 3000), (400, 2000)))
 @pytest.mark.parametrize(
     ("tokens", "band"),
     [
-        (200, Band(3000, 3000, 3000)),  # seen
-        (150, Band(2000, 1000, 3000)),  # between two
-        (300, Band(2500, 2000, 3000)),  # between two, and falling
-        (50, Band(500, 500, 1000)),  # below all
-        (800, Band(4000, 2000, 4000)),  # above all
+        (200, SizeBand(3000, 3000, 3000)),  # seen
+        (150, SizeBand(2000, 1000, 3000)),  # between two
+        (300, SizeBand(2500, 2000, 3000)),  # between two, and falling
+        (50, SizeBand(500, 500, 1000)),  # below all
+        (800, SizeBand(4000, 2000, 4000)),  # above all
     ],
 )
-def test_a_table_knows_what_was_seen_and_between_what_the_rest_lies(tokens: int, band: Band) -> None:
+def test_a_table_knows_what_was_seen_and_between_what_the_rest_lies(tokens: int, band: SizeBand) -> None:
     assert TABLE.at(1, tokens) == band
     assert TABLE.at(2, tokens // 2) == band
 
