@@ -1,7 +1,8 @@
 """Whether a flag that the host reads decides of an error, and which answer avoids it: found in the bytecode.
 
-`if not (a >= b).all(): raise`, an `assert`, a helper that returns the flag to either of these: a run that
-works passes such a check. The frame that asks stands at the call, or at the jump, that the flag goes to.
+`if not (a >= b).all(): raise`, an `assert`, `torch._check(...)`, a helper that returns the flag to any of
+these: a run that works passes such a check. The frame that asks stands at the call, or at the jump, that the
+flag goes to.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ _STEERING = {"StopIteration", "StopAsyncIteration", "KeyboardInterrupt", "System
 """Exceptions that end something which went well."""
 _TAKEN_ON = "_check_tensor_all_with"
 """torch's function that hands a flag on to one which raises an error."""
+_CHECKERS = {"_check", "_check_index", "_check_value", "_check_type", "_check_not_implemented", "_check_with"}
+"""torch's functions that raise an error unless a flag is true."""
+_CALLS = {"PRECALL", "CALL", "CALL_KW"}
+_LOADS_CALLEE = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FAST", "LOAD_DEREF", "LOAD_ATTR", "LOAD_METHOD"}
 _MAX_HELPERS = 8
 
 
@@ -71,6 +76,8 @@ def _use(code: CodeType, offset: int) -> _Use:
         elif (skipped := flow.skip_neutral(index)) is not None:
             index = skipped
             continue
+        elif flow.is_handed_to_checker(index):
+            return _Use(is_negated=is_negated, passes=True)
         else:
             break
         index += 1
@@ -114,17 +121,37 @@ class _Flow:
         return index + 2 if is_taken_up else None
 
     def _calls_bool(self, index: int) -> bool:
-        """Whether the function of a call is `bool`: what was loaded where the call's own text begins."""
+        return self._callee(index) == "bool"
+
+    def is_handed_to_checker(self, index: int) -> bool:
+        """Whether a flag on the stack becomes an argument of a check of torch, whose others are no flags."""
+        num_above = 0
+        while index < len(self.listing):
+            instruction = self.listing[index]
+            num_taken = (instruction.arg or 0) + (instruction.opname == "CALL_KW")  # and the keywords' names
+            if instruction.opname in _CALLS and num_taken > num_above:
+                return self._callee(index) in _CHECKERS
+            if instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs:
+                return False
+            num_above += dis.stack_effect(instruction.opcode, instruction.arg)
+            if num_above < 0:  # something else took it
+                return False
+            index += 1
+        return False
+
+    def _callee(self, index: int) -> str | None:
+        """The name of a call's function: what was loaded last where the call's own text begins."""
         place = self.listing[index].positions
-        return any(
-            other.opname == "LOAD_GLOBAL"
-            and other.argval == "bool"
-            and place is not None
-            and other.positions is not None
-            and other.positions.lineno == place.lineno
-            and other.positions.col_offset == place.col_offset
+        if place is None or place.col_offset is None:
+            return None
+        names = [
+            str(other.argval)
             for other in self.listing[:index]
-        )
+            if other.opname in _LOADS_CALLEE
+            and other.positions is not None
+            and (other.positions.lineno, other.positions.col_offset) == (place.lineno, place.col_offset)
+        ]
+        return names[-1] if names else None
 
     def passing_value(self, index: int) -> bool | None:
         """The value that a test goes on with, if the other one leads to an error and this does not."""

@@ -104,7 +104,7 @@ def test_a_check_of_unknown_values_passes_where_it_else_raises_and_is_listed(
     assumed, num_unknown = virtual_gpu("rtx-4090", _check, is_default)
     first = _check_validity.__code__.co_firstlineno
     assert num_unknown == 0
-    assert [int(site.rpartition(":")[2]) - first for site in assumed] == [1, 3, 4, 5, 6, 8, 10, 11]
+    assert [int(site.rpartition(":")[2]) - first for site in assumed] == [1, 3, 4, 5, 6, 8, 10, 11, 12]
     assert set(assumed.values()) == {1}
 
 
@@ -128,6 +128,7 @@ def _check_validity(x: torch.Tensor, y: torch.Tensor) -> None:
     torch._assert_async((x > 0).all())  # the card would say so
     torch._check_tensor_all(x > 0)
     torch.distributions.Poisson(x.exp(), validate_args=True)
+    torch._check((x > 0).all().item(), lambda: "negative")
 
 
 def test_what_else_depends_on_a_flag_stays_a_read(virtual_gpu: WarmMachines) -> None:

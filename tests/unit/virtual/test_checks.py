@@ -7,6 +7,7 @@ from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from profiler.virtual.checks import passing_answer
 
@@ -111,6 +112,16 @@ def _raises_within_finally(x: Flag) -> None:
         str(x.answers)
 
 
+def _hands_it_to_torch(x: Flag) -> None:
+    torch._check(x.item())
+    torch._check_value(x.item(), lambda: f"not positive: {x}")
+    torch._check(cond=x.item(), message="not positive")
+
+
+def _hands_its_negation_to_torch(x: Flag) -> None:
+    torch._check(not x.item(), lambda: "negative")
+
+
 def _raises_after_a_message(x: Flag) -> None:
     if not x:
         message = "long" if len(x.answers) > 3 else "short"
@@ -135,6 +146,8 @@ def _raises_after_a_message(x: Flag) -> None:
         (_asks_a_helper_that_negates, [True]),
         (_raises_within_with, [True]),
         (_raises_within_finally, [True]),
+        (_hands_it_to_torch, [True, True, True]),
+        (_hands_its_negation_to_torch, [False]),
         (_raises_after_a_message, [True]),
     ],
 )
@@ -195,6 +208,12 @@ def _passes_it_on(x: Flag) -> None:
         raise ValueError
 
 
+def _hands_it_to_another(x: Flag) -> None:
+    torch.tensor(x.item())
+    torch.full((2,), x.item(), dtype=torch.bool)
+    torch._check(len(str(x.item())) > 3)
+
+
 def _keeps_it(x: Flag) -> list[bool]:
     return [x.item()]
 
@@ -203,7 +222,7 @@ def _keeps_it(x: Flag) -> list[bool]:
     "ask",
     [
         *(_branches, _waits, _handles_its_own, _handles_all, _stops_an_iteration, _may_raise),
-        *(_raises_anyway, _passes_it_on, _keeps_it),
+        *(_raises_anyway, _passes_it_on, _keeps_it, _hands_it_to_another),
     ],
 )
 def test_a_flag_that_decides_of_anything_else_has_no_answer(ask: Callable[[Flag], object]) -> None:
