@@ -86,7 +86,9 @@ def explain(  # noqa: PLR0913 - one parameter a flag
         )
     effects = None
     if not no_suggest and run.explanation is not None and run.record.outcome.status in _EXPLAINED:
-        effects = find_effects(run.record, ChangesTold(), timeout_s=timeout_s, allow_busy=allow_busy)
+        effects = find_effects(
+            run.record, ChangesTold(), settings=run.settings, timeout_s=timeout_s, allow_busy=allow_busy
+        )
     told = [f"Wrote {path}" for path in files.write(run, effects)]
     if json:
         print_json_value(explanation_tree(run, effects))

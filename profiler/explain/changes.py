@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pydantic import ValidationError
 
-from profiler.jobs.alloc_conf import format_alloc_conf, parse_alloc_conf
 from profiler.jobs.choices import Attention, InferenceQuant, Loop, Optimizer, Precision
 from profiler.jobs.job import Full, GradientCheckpointing, Inference, JobSpec, Lora
 
@@ -55,10 +54,15 @@ _Idea: TypeAlias = tuple[Lever, str, str, dict[str, object]]
 """Lever, flags, cost and the changed keys."""
 
 
-def possible_changes(spec: JobSpec) -> list[Change]:
-    """The changes of a job that may lower its peak, those that cost least first; valid jobs all."""
+def possible_changes(spec: JobSpec, *, alloc_conf: str | None = None) -> list[Change]:
+    """The changes of a job that may lower its peak, those that cost least first; valid jobs all.
+
+    Args:
+        spec: the job.
+        alloc_conf: settings of the allocator that are better for it; None where none is known.
+    """
     changes: list[Change] = []
-    for kind, flags, cost, values in _ideas(spec):
+    for kind, flags, cost, values in _ideas(spec, alloc_conf):
         try:
             changed = JobSpec.model_validate(spec.model_dump() | values)
         except ValidationError:  # another setting of the job rules it out
@@ -67,7 +71,7 @@ def possible_changes(spec: JobSpec) -> list[Change]:
     return changes
 
 
-def _ideas(spec: JobSpec) -> Iterator[_Idea]:
+def _ideas(spec: JobSpec, alloc_conf: str | None) -> Iterator[_Idea]:
     if spec.attention is Attention.EAGER:
         yield Lever.ATTENTION, "--attention sdpa", "nothing: it is faster, too", {"attention": Attention.SDPA}
     if isinstance(spec.method, Inference):
@@ -76,10 +80,8 @@ def _ideas(spec: JobSpec) -> Iterator[_Idea]:
         yield from _of_loop(spec)
         yield from _of_optimizer(spec.optimizer)
         yield from _of_method(spec)
-    options = parse_alloc_conf(spec.alloc_conf)
-    if options.get("expandable_segments", "").lower() != "true":
-        text = format_alloc_conf(options | {"expandable_segments": "True"})
-        yield Lever.ALLOCATOR, f"--alloc-conf {text}", "nothing", {"alloc_conf": text}
+    if alloc_conf is not None:
+        yield Lever.ALLOCATOR, f"--alloc-conf {alloc_conf}", "nothing", {"alloc_conf": alloc_conf}
     yield from _of_tokens(spec)
 
 

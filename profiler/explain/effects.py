@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from profiler.execute.options import SweepEvents
+    from profiler.explain.settings import BetterSettings
     from profiler.jobs.job import JobSpec
     from profiler.records.schema import Record
 
@@ -50,7 +51,12 @@ class Effect(Value):
 
 
 def find_effects(
-    record: Record, events: SweepEvents, *, timeout_s: float | None, allow_busy: bool
+    record: Record,
+    events: SweepEvents,
+    *,
+    settings: BetterSettings | None,
+    timeout_s: float | None,
+    allow_busy: bool,
 ) -> tuple[Effect, ...]:
     """Runs the changes that promise most, on the job's own card; those that save most come first.
 
@@ -59,6 +65,7 @@ def find_effects(
     Args:
         record: of the job as it is.
         events: told how it goes on.
+        settings: of the allocator, under which its requests reserve less.
         timeout_s: the time limit of each run.
         allow_busy: use a real card that others use.
 
@@ -66,7 +73,7 @@ def find_effects(
         EnvironmentUnfitError: nothing can be run here.
         KeyboardInterrupt: the user has had enough.
     """
-    changes = {job_key(change.spec): change for change in most_promising(record)}
+    changes = {job_key(change.spec): change for change in most_promising(record, settings)}
     if not changes:
         return ()
     options = SweepOptions(timeout_s=timeout_s, prune=False, allow_busy=allow_busy)
@@ -81,17 +88,16 @@ def find_effects(
     return tuple(effects[:NUM_SHOWN])
 
 
-def most_promising(record: Record) -> list[Change]:
-    """The changes that by the formula lower the peak most, and those it says nothing of."""
-    changes = possible_changes(record.spec)
+def most_promising(record: Record, settings: BetterSettings | None) -> list[Change]:
+    """The changes that by the formula, or by the replay, save most, and those it says nothing of."""
+    changes = possible_changes(record.spec, alloc_conf=settings.alloc_conf if settings else None)
     own = _estimated(record.spec)
     if own is None:
         return list(_one_a_kind(changes))[:NUM_RUN]
     saved = {change.flags: own - (_estimated(change.spec) or 0) for change in changes}
-    gap_bytes = record.peak.reserved_bytes - record.peak.allocated_bytes if record.peak else 0
     for change in changes:  # the formula knows nothing of where the allocator puts its blocks
-        if change.spec.alloc_conf != record.spec.alloc_conf:
-            saved[change.flags] = gap_bytes
+        if settings is not None and change.kind is Lever.ALLOCATOR:
+            saved[change.flags] = settings.saved_bytes
     ranked = sorted(changes, key=lambda change: -saved[change.flags])
     return [change for change in _one_a_kind(ranked) if saved[change.flags] > 0][:NUM_RUN]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from profiler.execute.local import run_prepared
 from profiler.execute.prepare import prepare_job
 from profiler.explain.explanation import explain_trace
+from profiler.explain.settings import find_better_settings
 from profiler.explain.timeline import make_timelines
 from profiler.process.leases import lease_device
 from profiler.process.protocol import SNAPSHOT, TRACE
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from profiler.explain.explanation import Explanation
+    from profiler.explain.settings import BetterSettings
     from profiler.explain.timeline import Timeline
     from profiler.jobs.job import JobSpec
     from profiler.records.schema import PhaseReading, Record
@@ -33,12 +35,14 @@ class ExplainedRun:
         explanation: None where nothing was allocated before it ended.
         moment: the event it explains.
         timelines: the whole run first, then parts of it; none where there is no explanation.
+        settings: of the allocator, under which its requests would have reserved less; None where none would.
     """
 
     record: Record
     explanation: Explanation | None
     moment: int = 0
     timelines: tuple[Timeline, ...] = ()
+    settings: BetterSettings | None = None
 
 
 def run_explained(
@@ -70,9 +74,16 @@ def run_explained(
         path = scratch.path / "trace.jsonl"
         keep = {TRACE: path} | ({SNAPSHOT: snapshot_path} if snapshot_path else {})
         record = run_prepared(job, timeout_s=timeout_s, on_phase=on_phase, keep=keep)
-        found = explain_trace(read_trace(path), record) if path.is_file() else None
-    if found is None:
+        trace = read_trace(path) if path.is_file() else None
+    found = explain_trace(trace, record) if trace else None
+    if trace is None or found is None:
         return ExplainedRun(record=record, explanation=None)
     explanation, moment, run, owners = found
     timelines = make_timelines(run, owners, moment=moment.event)
-    return ExplainedRun(record=record, explanation=explanation, moment=moment.event, timelines=timelines)
+    return ExplainedRun(
+        record=record,
+        explanation=explanation,
+        moment=moment.event,
+        timelines=timelines,
+        settings=find_better_settings(trace, record),
+    )

@@ -128,7 +128,7 @@ def _check_validity(x: torch.Tensor, y: torch.Tensor) -> None:
     torch._assert_async((x > 0).all())  # the card would say so
     torch._check_tensor_all(x > 0)
     torch.distributions.Poisson(x.exp(), validate_args=True)
-    torch._check((x > 0).all().item(), lambda: "negative")
+    torch._check(bool((x > 0).all().item()), lambda: "negative")
 
 
 def test_what_else_depends_on_a_flag_stays_a_read(virtual_gpu: WarmMachines) -> None:

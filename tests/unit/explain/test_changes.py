@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from profiler.explain.changes import possible_changes
+from profiler.explain.changes import Lever, possible_changes
 from profiler.explain.effects import NUM_RUN, most_promising
+from profiler.explain.settings import BetterSettings
 from profiler.jobs.flags import read_job
 from profiler.jobs.job import METHODS
-from profiler.records.schema import Peak
 from profiler.units import GIB
 from tests.builders import a_job, a_record
 
@@ -20,7 +20,7 @@ JOBS: list[dict[str, Any]] = [
     {},
     {"method": "full", "batch_size": 4, "gradient_checkpointing": False},
     {"method": "lora", "attention": "eager", "precision": "fp32"},
-    {"method": "int8-lora", "seq_len": 300, "loop": "trainer", "optimizer": "paged_adamw_8bit"},
+    {"method": "int8-lora", "seq_len": 600, "loop": "trainer", "optimizer": "paged_adamw_8bit"},
     {"method": "inference", "alloc_conf": "max_split_size_mb:64"},
     {"method": {"kind": "qlora", "rank": 8, "targets": "q_proj"}, "optimizer": "sgd"},
 ]
@@ -51,10 +51,13 @@ def test_a_job_that_has_it_already_is_not_told_to_do_it() -> None:
     assert possible_changes(spec) == []
 
 
-def test_other_settings_of_the_allocator_are_kept() -> None:
+def test_better_settings_of_the_allocator_are_a_change_where_they_are_known() -> None:
     spec = a_job(alloc_conf="max_split_size_mb:64")
-    (change,) = [one for one in possible_changes(spec) if one.spec.alloc_conf != spec.alloc_conf]
-    assert change.spec.alloc_conf == "max_split_size_mb:64,expandable_segments:True"
+    conf = "max_split_size_mb:64,expandable_segments:True"
+    (change,) = [one for one in possible_changes(spec, alloc_conf=conf) if one.kind is Lever.ALLOCATOR]
+    assert change.spec.alloc_conf == conf
+    assert with_flags(spec, change.flags) == change.spec
+    assert Lever.ALLOCATOR not in [one.kind for one in possible_changes(spec)]
 
 
 def test_an_adapter_keeps_its_rank_where_its_base_is_quantized() -> None:
@@ -67,20 +70,22 @@ def test_an_adapter_keeps_its_rank_where_its_base_is_quantized() -> None:
 @pytest.mark.parametrize("kind", METHODS)
 def test_only_the_most_promising_change_of_a_kind_is_run(kind: str) -> None:
     record = a_record(spec=a_job(method=kind, batch_size=4))
-    found = most_promising(record)
+    found = most_promising(record, None)
     assert 0 < len(found) <= NUM_RUN
     assert len({change.kind for change in found}) == len(found)
 
 
 def test_a_job_with_much_logits_is_told_to_let_go_of_them() -> None:
-    found = most_promising(a_record(spec=a_job(method="qlora", seq_len=4096)))
+    found = most_promising(a_record(spec=a_job(method="qlora", seq_len=4096)), None)
     assert {"--loop trainer", "--seq-len 2048"} <= {change.flags for change in found}
 
 
-def test_the_allocators_setting_is_tried_where_much_is_reserved_and_not_allocated() -> None:
+@pytest.mark.parametrize(("saved_bytes", "place"), [(90 * GIB, 0), (1, -1)])
+def test_the_allocators_settings_are_ranked_by_what_the_replay_says_they_save(
+    saved_bytes: int, place: int
+) -> None:
     record = a_record(spec=a_job(method="full", batch_size=4, seq_len=128))
-    flags = "--alloc-conf expandable_segments:True"
-    for gap, is_tried in ((20 * GIB, True), (0, False)):
-        peak = Peak(allocated_bytes=GIB, reserved_bytes=GIB + gap)
-        found = most_promising(record.model_copy(update={"peak": peak}))
-        assert (flags in [change.flags for change in found]) is is_tried
+    better = BetterSettings(alloc_conf="expandable_segments:True", saved_bytes=saved_bytes)
+    kinds = [change.kind for change in most_promising(record, better)]
+    assert len(kinds) > 2
+    assert kinds[place] is Lever.ALLOCATOR
