@@ -12,7 +12,7 @@ from profiler.formula.breakdown import Breakdown, Instant, Shape
 from profiler.formula.configs import architecture_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,6 +35,20 @@ class Alike:
     job: JobSpec
     positions: NDArray[np.int64]
     shape: Shape
+
+    def of(self, is_in: NDArray[np.bool_]) -> Alike:
+        """The same of some of the jobs."""
+        shape = Shape(
+            batch_size=np.asarray(self.shape.batch_size)[is_in], seq_len=np.asarray(self.shape.seq_len)[is_in]
+        )
+        return Alike(job=self.job, positions=self.positions[is_in], shape=shape)
+
+    def jobs(self) -> Iterator[tuple[int, JobSpec]]:
+        """Each job with its position."""
+        batches, lengths = np.asarray(self.shape.batch_size), np.asarray(self.shape.seq_len)
+        for position, batch, length in zip(self.positions, batches, lengths, strict=True):
+            shape = {"batch_size": int(batch), "seq_len": int(length)}
+            yield int(position), self.job.model_copy(update=shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

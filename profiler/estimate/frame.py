@@ -12,10 +12,13 @@ import pandas as pd
 from profiler.errors import ConfigError
 from profiler.estimate.apply import Band, correct
 from profiler.estimate.card import card_of
-from profiler.estimate.estimate import Fits, or_reason
+from profiler.estimate.derived import estimate_with
+from profiler.estimate.estimate import DEFAULT_FORMULA, Fits, or_reason
 from profiler.estimate.evaluate import Alike, evaluate_group
 from profiler.formula.breakdown import Shape
+from profiler.formula.catalogue import find_formula
 from profiler.formula.chosen import choose_attention
+from profiler.formula.derived.shelf import find_derived
 from profiler.formula.runnable import check_runnable, max_seq_len
 from profiler.jobs.job import JobSpec
 from profiler.jobs.keys import JOB_KEYS
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from profiler.estimate.apply import Corrected
     from profiler.estimate.card import Card
+    from profiler.estimate.estimate import Estimate
     from profiler.estimate.factors import FactorFile
     from profiler.formula.breakdown import Breakdown, Formula, Quantity
 
@@ -35,11 +39,11 @@ _SHAPE_KEYS = ("batch_size", "seq_len")
 _BANDS = ("allocated", "reserved", "device_used")
 _ENDS = ("value", "low", "high")
 _BYTES = tuple(f"{band}_{end}_bytes" for band in _BANDS for end in _ENDS)
-_TEXTS = ("instant", "fits", "refusal")
+_TEXTS = ("instant", "fits", "formula", "refusal")
 
 
 def estimate_frame(
-    frame: pd.DataFrame, *, formula: Formula, factors: FactorFile | None, is_here: bool = True
+    frame: pd.DataFrame, *, formula: Formula | None, factors: FactorFile | None, is_here: bool = True
 ) -> pd.DataFrame:
     """What a formula says of the job of every row.
 
@@ -48,35 +52,60 @@ def estimate_frame(
             in the table of a study. A missing column or value is the field's default, an attention one that
             the model has; other columns are left alone. Jobs alike in all but `batch_size` and `seq_len` are
             evaluated together: the fewer such groups there are, the faster it is.
-        formula: the formula that is asked.
-        factors: its corrections; None for the bare formula.
+        formula: the formula that is asked; None for the one that knows each job best: the derived formula of
+            the job, which replays row after row, or where there is none, ours.
+        factors: its corrections; None for the bare formula. A derived formula has none.
         is_here: whether the jobs are to run with the libraries that are installed here.
 
     Returns:
         A frame with the same index: `estimate.instant`, `estimate.allocated_bytes` with `_low_bytes` and
-        `_high_bytes` (the 90 % interval), the same of `reserved` and `device_used`, `estimate.fits`, and
-        `estimate.refusal` where the job cannot run or the formula says nothing. What is not known is missing.
+        `_high_bytes` (the 90 % interval), the same of `reserved` and `device_used`, `estimate.fits`,
+        `estimate.formula`, which spoke, and `estimate.refusal` where the job cannot run or the formula says
+        nothing. What is not known is missing.
 
     Raises:
         ConfigError: if a row describes no job; it names the row.
     """
     columns = _Columns(len(frame))
-    own = factors.formulas.get(formula.id) if factors else None
+    asked = formula or find_formula(DEFAULT_FORMULA)
+    own = factors.formulas.get(asked.id) if factors else None
     for read in group_frame(frame):
         group = replace(read, job=choose_attention(read.job)[0]) if is_here else read
         card = or_reason(card_of, group.job)
         if isinstance(card, str):
             columns.refuse(group, reason=card)
             continue
-        for part in _parts(group):
-            reason = or_reason(partial(check_runnable, is_here=is_here), part.job)
-            breakdown = evaluate_group(formula, part) if reason is None else reason
+        for whole in _parts(group):
+            reason = or_reason(partial(check_runnable, is_here=is_here), whole.job)
+            part = whole
+            if formula is None and reason is None:
+                replayed = _replay_each(whole, card)
+                for position, estimate in replayed.items():
+                    columns.put(position, estimate)
+                part = whole.of(~np.isin(whole.positions, list(replayed)))
+            if not part.positions.size:
+                continue
+            breakdown = evaluate_group(asked, part) if reason is None else reason
             if isinstance(breakdown, str):
                 columns.refuse(part, reason=breakdown)
             else:
                 corrected = correct(breakdown, factors=own, job=part.job, context_bytes=card.context_bytes)
-                columns.fill(part, corrected, card)
+                columns.fill(part, corrected, card, formula=asked)
     return columns.as_frame(frame.index)
+
+
+def _replay_each(group: Alike, card: Card) -> dict[int, Estimate]:
+    """What the derived formula of some jobs says of those it speaks of, by their positions."""
+    shelf = find_derived(group.job, card_id=card.id)
+    if shelf.formula is None:
+        return {}
+    estimates = {}
+    for position, job in group.jobs():
+        try:
+            estimates[position] = estimate_with(shelf.formula, job, card=card, notes=shelf.notes)
+        except ConfigError:  # of such a batch it says nothing
+            continue
+    return estimates
 
 
 def _parts(group: Alike) -> Iterator[Alike]:
@@ -89,11 +118,8 @@ def _parts(group: Alike) -> Iterator[Alike]:
     too_long = np.unique(lengths[lengths > limit])
     for is_in in (lengths <= limit, *(lengths == length for length in too_long)):
         if is_in.any():
-            yield Alike(
-                job=group.job.model_copy(update={"seq_len": int(lengths[is_in][0])}),
-                positions=group.positions[is_in],
-                shape=Shape(batch_size=np.asarray(group.shape.batch_size)[is_in], seq_len=lengths[is_in]),
-            )
+            part = group.of(is_in)
+            yield replace(part, job=next(job for _, job in part.jobs()))
 
 
 def group_frame(frame: pd.DataFrame) -> Iterator[Alike]:
@@ -159,16 +185,26 @@ class _Columns:
     def refuse(self, group: Alike, *, reason: str) -> None:
         self._texts["refusal"][group.positions] = reason
 
-    def fill(self, group: Alike, corrected: Corrected, card: Card) -> None:
+    def fill(self, group: Alike, corrected: Corrected, card: Card, *, formula: Formula) -> None:
         self._texts["instant"][group.positions] = _winners(corrected.breakdown)
         self._texts["fits"][group.positions] = _judge_all(corrected, card)
+        self._texts["formula"][group.positions] = formula.id
+        self._fill_bytes(group.positions, corrected)
+
+    def put(self, position: int, estimate: Estimate) -> None:
+        self._texts["instant"][position] = estimate.breakdown.peak.name
+        self._texts["fits"][position] = str(estimate.verdict.fits)
+        self._texts["formula"][position] = estimate.formula.id
+        self._fill_bytes(np.array([position]), estimate.corrected)
+
+    def _fill_bytes(self, positions: NDArray[np.int64], corrected: Corrected) -> None:
         for name in _BANDS:
             band: Band | None = getattr(corrected, name)
             for end in _ENDS:
                 quantity = getattr(band, f"{end}_bytes") if band else None
                 if quantity is not None:
-                    self._bytes[f"{name}_{end}_bytes"][group.positions] = quantity
-                    self._is_known[f"{name}_{end}_bytes"][group.positions] = True
+                    self._bytes[f"{name}_{end}_bytes"][positions] = quantity
+                    self._is_known[f"{name}_{end}_bytes"][positions] = True
 
     def as_frame(self, index: pd.Index) -> pd.DataFrame:
         series: dict[str, pd.api.extensions.ExtensionArray] = {}
@@ -176,7 +212,7 @@ class _Columns:
             series[name] = pd.array(self._texts[name], dtype="string")
         for name in _BYTES:
             series[name] = pd.arrays.IntegerArray(self._bytes[name], ~self._is_known[name])
-        names = ("instant", *_BYTES, "fits", "refusal")
+        names = ("instant", *_BYTES, "fits", "formula", "refusal")
         columns = {f"estimate.{name.replace('_value_bytes', '_bytes')}": series[name] for name in names}
         return pd.DataFrame(columns, index=index)
 

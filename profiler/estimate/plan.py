@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from profiler.estimate.estimate import DEFAULT_FORMULA, Estimate, estimate_jobs, without_terms
+from profiler.estimate.best import best_estimates
+from profiler.estimate.estimate import Estimate, without_terms
 from profiler.estimate.factors import default_factors
 from profiler.estimate.miss import Miss, miss_of
 from profiler.execute.pending import pending_jobs
-from profiler.formula.catalogue import find_formula
 
 if TYPE_CHECKING:
     from profiler.estimate.estimate import Estimated
@@ -40,11 +40,11 @@ def plan_jobs(study: Study) -> list[PlannedJob]:
     """The jobs of a study, those with a record first, each with its estimate."""
     pending = pending_jobs(study.jobs, study.store)
     jobs = [*((record.spec, record) for record in pending.stored), *((spec, None) for spec in pending.todo)]
-    formula, factors = find_formula(DEFAULT_FORMULA), default_factors()
+    factors = default_factors()
     planned: list[PlannedJob] = []
     for start in range(0, len(jobs), _JOBS_AT_ONCE):  # of each no more is kept than is shown
         part = jobs[start : start + _JOBS_AT_ONCE]
-        estimates = estimate_jobs([spec for spec, _ in part], formula=formula, factors=factors)
+        estimates = best_estimates([spec for spec, _ in part], factors=factors)
         planned += [
             PlannedJob(spec=spec, record=record, estimate=without_terms(estimate))
             for (spec, record), estimate in zip(part, estimates, strict=True)

@@ -182,9 +182,11 @@ def miss_text(estimate: Estimate, record: Record) -> str | None:
 
 
 def interval(band: Band) -> str:
-    """The ends of a figure's interval, such as `12.51 to 12.90 GiB`; empty where there is none."""
+    """The ends of a figure's interval, such as `12.51 to 12.90 GiB`; equal ones in bytes; else empty."""
     if band.low_bytes is None or band.high_bytes is None:
         return ""
+    if band.low_bytes == band.high_bytes:
+        return f"{single(band.value_bytes):,} B"
     low, high = format_bytes(single(band.low_bytes)), format_bytes(single(band.high_bytes))
     is_same_unit = low.split()[1] == high.split()[1]
     return f"{low.split()[0] if is_same_unit else low} to {high}"
@@ -227,7 +229,7 @@ def _figure(band: Band, *, name: str = "90 % interval") -> str:
     if not ends:
         return value
     if band.low_bytes == band.high_bytes:
-        return f"{value} ({single(band.value_bytes):,} B)"
+        return f"{value} ({ends})"
     return f"{value} ({name} {ends})"
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from profiler.estimate.estimate import Estimate, Fits, room_text, single
+from profiler.formula.derived.formula import DERIVED
 from profiler.jobs.settings import Settings, method_label, settings_of, show_value, unusual, varying_keys
 from profiler.report.base.estimate_tree import summary_tree
 from profiler.report.base.text import UNKNOWN, left, literal, plain_table, right, titled, titled_table
@@ -70,7 +71,11 @@ def plan_tree(study: Study, jobs: Sequence[PlannedJob]) -> dict[str, object]:
             {
                 "spec": job.spec.model_dump(mode="json"),
                 "outcome": job.record.outcome.model_dump(mode="json") if job.record else None,
-                "estimate": summary_tree(job.estimate) if job.estimate else None,
+                "estimate": (
+                    {"formula": job.estimate.formula.id, **summary_tree(job.estimate)}
+                    if job.estimate
+                    else None
+                ),
                 "is_contradicted": job.is_contradicted,
             }
             for job in jobs
@@ -120,9 +125,12 @@ def _state(job: PlannedJob) -> str:
 
 def estimates_summary(jobs: Iterable[PlannedJob]) -> str:
     """How many jobs are estimated to fit, in one line."""
-    fits = Counter(job.estimate.verdict.fits if isinstance(job.estimate, Estimate) else None for job in jobs)
+    estimates = [job.estimate if isinstance(job.estimate, Estimate) else None for job in jobs]
+    fits = Counter(estimate.verdict.fits if estimate else None for estimate in estimates)
     parts = [f"{fits[answer]} {word}" for answer, word in _WORDS.items() if fits[answer]]
-    return f"estimated, nothing was run: {', '.join(parts)}"
+    num_derived = sum(estimate is not None and estimate.formula.id == DERIVED.id for estimate in estimates)
+    derived = f"; {num_derived} of them by derived formulas" if num_derived else ""
+    return f"estimated, nothing was run: {', '.join(parts)}{derived}"
 
 
 def contradictions(jobs: Sequence[PlannedJob]) -> Iterator[str]:

@@ -1,29 +1,34 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from profiler.cli.app import run_command
 from profiler.errors import ConfigError
 from profiler.estimate.apply import Band
-from profiler.estimate.best import best_estimate
+from profiler.estimate.best import best_estimate, best_estimates
 from profiler.estimate.card import Card
 from profiler.estimate.derived import estimate_derived
 from profiler.estimate.estimate import Estimate, Fits, Refusal
+from profiler.estimate.factors import default_factors
+from profiler.estimate.frame import estimate_frame
+from profiler.formula.catalogue import find_formula
 from profiler.formula.configs import config_of
 from profiler.formula.derived import shelf
 from profiler.formula.derived.file import CheckedRun, Regime, Seen, pack_derived
 from profiler.formula.derived.identity import derived_key
 from profiler.formula.derived.shelf import cache_dir, file_name
 from profiler.formula.own.parts import WORKSPACE_BYTES
+from profiler.jobs.job import Full
+from profiler.jobs.keys import flatten
 from profiler.process.environment import library_versions
 from profiler.units import GIB, MIB, TIB
 from tests.builders import a_job
 from tests.unit.formula.derived.files import SIZES, a_file, pack_text
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 JOB = a_job(method="lora", batch_size=2, seq_len=8192, steps=2)
 
@@ -33,6 +38,7 @@ def seen(*runs: tuple[int, int, int]) -> tuple[Seen, ...]:
 
 
 SEVERAL_ROWS = seen((2, 64, 0), (16, 50_000, 0))
+CHANGES: list[dict[str, Any]] = [{}, {"batch_size": 1}, {"seq_len": 4096}, {"method": Full()}]
 ALLOCATED_BYTES = 159_580_672
 RESERVED_BYTES = 190 * MIB
 
@@ -268,6 +274,36 @@ def test_the_derived_formula_is_the_best_and_ours_where_there_is_none() -> None:
     best = best_estimate(JOB, factors=None, card=a_card(TIB))
     assert isinstance(best, Estimate)
     assert best.formula.id == "derived"
+
+
+def test_a_table_of_jobs_asks_the_derived_formula_of_each_that_has_one() -> None:
+    put()
+    specs = [JOB.model_copy(update={"gpu": "rtx-4090", **changes}) for changes in CHANGES]
+    frame = pd.DataFrame([flatten(spec.model_dump(mode="json")) for spec in specs])
+    estimates = estimate_frame(frame, formula=None, factors=default_factors())
+    assert estimates["estimate.formula"].tolist() == ["derived", "peakvram", "derived", "peakvram"]
+    assert estimates["estimate.allocated_bytes"][0] == ALLOCATED_BYTES
+    each = [one for one in best_estimates(specs, factors=default_factors()) if isinstance(one, Estimate)]
+    for name in ("allocated", "reserved", "device_used"):
+        values = [getattr(one.corrected, name).value_bytes for one in each]
+        assert estimates[f"estimate.{name}_bytes"].tolist() == values
+    assert estimates["estimate.fits"].tolist() == [str(one.verdict.fits) for one in each]
+    ours = estimate_frame(frame, formula=find_formula("peakvram"), factors=default_factors())
+    assert set(ours["estimate.formula"]) == {"peakvram"}
+
+
+def test_a_plan_says_how_many_jobs_derived_formulas_speak_of(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put()
+    monkeypatch.chdir(tmp_path)
+    job = JOB.model_copy(update={"gpu": "rtx-4090"}).model_dump(mode="json", exclude={"seq_len"})
+    sweep = {"name": "s", "base": job, "axes": {"seq_len": [4096, 8192]}}
+    Path("sweep.yaml").write_text(json.dumps(sweep))  # JSON is YAML
+    assert run_command(["plan", "sweep.yaml"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "2 of them by derived formulas" in told
+    assert f"{ALLOCATED_BYTES:,} B" in told
 
 
 def test_a_file_that_cannot_be_read_is_told_with_our_estimate() -> None:

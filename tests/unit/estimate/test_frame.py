@@ -55,6 +55,7 @@ def as_row(estimated: Estimated) -> dict[str, object]:
     row: dict[str, object] = {
         "instant": corrected.breakdown.peak.name,
         "fits": str(estimated.verdict.fits),
+        "formula": estimated.formula.id,
     }
     for name in ("allocated", "reserved", "device_used"):
         if band := getattr(corrected, name):
