@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from profiler.measure.phases import Recorder
 
+_SAFE_SOFTMAX = "SafeSoftmaxBackward0"
+"""What `_scaled_dot_product_attention_math` alone uses since torch 2.5 (`transformers/attention.cpp`)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logits:
@@ -44,12 +47,14 @@ class Calls:
         forward: those called outside a backward pass.
         again: those called in one, where checkpointing computes them again.
         logits: of the last forward pass that was completed and had any.
+        num_plain_attention: how often its graph has attention that is computed as plain matrix products.
         is_complete: whether a forward pass was.
     """
 
     forward: set[int] = field(default_factory=set)
     again: set[int] = field(default_factory=set)
     logits: Logits | None = None
+    num_plain_attention: int = 0
     is_complete: bool = False
 
 
@@ -64,6 +69,7 @@ def watched_calls(model: torch.nn.Module, recorder: Recorder, calls: Calls) -> I
     def leave(_module: torch.nn.Module, _arguments: object, outputs: object) -> None:
         calls.is_complete = True
         calls.logits = _logits_of(outputs) or calls.logits
+        calls.num_plain_attention = _count_plain_attention(getattr(outputs, "loss", None))
 
     handles = (register_module_forward_pre_hook(enter), model.register_forward_hook(leave))
     try:
@@ -79,6 +85,20 @@ def _logits_of(outputs: Any) -> Logits | None:
         return None
     loss_dtype = loss.dtype if isinstance(loss, torch.Tensor) else None
     return Logits(num_elements=logits.numel(), dtype=logits.dtype, loss_dtype=loss_dtype)
+
+
+def _count_plain_attention(loss: Any) -> int:
+    """How many calls of `scaled_dot_product_attention` took its math kernel: its softmax alone is a safe one.
+
+    Read from the names of autograd's nodes, from which no tensor is taken.
+    """
+    waiting, seen = [getattr(loss, "grad_fn", None)], set[Any]()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [function for function, _ in node.next_functions]
+    return sum(node.name() == _SAFE_SOFTMAX for node in seen)
 
 
 def never_called(model: torch.nn.Module, calls: Calls) -> Iterator[tuple[str, torch.nn.Module]]:

@@ -7,7 +7,7 @@ is against what was asked for is always said; what is merely large, where it is 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft import PeftModel
@@ -18,10 +18,12 @@ from profiler.records.schema import PhaseName
 from profiler.units import format_bytes
 from profiler.workload.calls import Calls, ignores_checkpointing, never_called
 from profiler.workload.left_out import not_adapted, not_quantized, own_parameters, partly_matched
-from profiler.workload.model import autocast_dtype, weight_dtype
+from profiler.workload.model import autocast_dtype, text_config, weight_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from transformers import PreTrainedModel
 
     from profiler.records.schema import PhaseReading
 
@@ -144,6 +146,13 @@ def _attention(seen: Seen) -> Iterator[str]:
             takers.setdefault(used, {})[type(module).__name__] = None
     for used, names in takers.items():
         yield f"attention: {asked} was asked for, and {', '.join(names)} takes {used}"
+    if seen.calls.num_plain_attention:
+        config = text_config(cast("PreTrainedModel", seen.base).config)
+        num_scores = seen.spec.batch_size * config.num_attention_heads * seen.spec.seq_len**2
+        yield (
+            f"attention: no fused kernel takes {seen.calls.num_plain_attention} of the calls of sdpa, which "
+            f"are plain matrix products then: {format_bytes(_FLOAT32_BYTES * num_scores)} of scores each"
+        )
 
 
 def _fed_modules(seen: Seen) -> Iterator[torch.nn.Module]:

@@ -284,6 +284,22 @@ def test_attention_that_a_model_replaces_is_said_and_takes_what_it_takes(
     assert phases[:-1] == as_asked[:-1]  # without the counts of the whole run: masks are made otherwise
 
 
+@needs(torch="2.5")
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_attention_that_no_fused_kernel_takes_is_said_with_the_scores_it_makes(
+    checkpointing: bool, virtual_gpu: WarmMachines, tmp_path: Path
+) -> None:
+    model = a_model(tmp_path, num_attention_heads=4, num_hidden_layers=3)
+    job = a_job(model=model, steps=1, gradient_checkpointing=checkpointing, batch_size=2, seq_len=256)
+    told, _ = virtual_gpu("a100-80gb", run_patched, job.model_dump_json(), "no fused kernel")
+    assert about(told, "attention") == (
+        "attention: no fused kernel takes 3 of the calls of sdpa, which are plain matrix products then: "
+        f"{format_bytes(2 * 4 * 256 * 256 * 4)} of scores each"
+    )
+    told, _ = virtual_gpu("a100-80gb", run_patched, job.model_dump_json(), "")
+    assert not [note for note in told if note.startswith("attention")]
+
+
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_checkpointing_that_a_model_ignores_is_said_with_what_it_keeps(
     method: str, virtual_gpu: WarmMachines, tmp_path: Path
@@ -345,6 +361,8 @@ def run_patched(spec: str, patch: str) -> tuple[list[str], list[dict[str, Any]]]
     patched.enter_context(mock.patch.object(modeling_llama.LlamaModel, "__init__", make_other))
     if patch == "no checkpoints":
         patched.enter_context(mock.patch.object(PreTrainedModel, "_set_gradient_checkpointing", set_nothing))
+    if patch == "no fused kernel":
+        patched.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
     if patch == "unwatched":
         patched.enter_context(mock.patch("profiler.workload.notes.Notes.tell"))
         patched.enter_context(
