@@ -40,6 +40,7 @@ class Case:
         refused: why the formula says nothing of the others, and of how many.
         conditions: what decides the group of a job.
         models: the model of a record.
+        studies: the study of a record.
         cards: the card of a record.
         evaluated: the formula's own terms.
         is_finished: whether the job ran to its end.
@@ -57,6 +58,7 @@ class Case:
     refused: Mapping[str, int]
     conditions: tuple[Where, ...]
     models: NDArray[np.str_]
+    studies: NDArray[np.str_]
     cards: NDArray[np.str_]
     evaluated: Evaluated
     is_finished: Rows
@@ -85,7 +87,7 @@ class Case:
 
     def ratios(self, values: Floats) -> Ratios:
         """Figures by predicted figures, with what decides their groups."""
-        return Ratios(values=values, models=self.models, conditions=self.conditions)
+        return Ratios(values=values, models=self.models, studies=self.studies, conditions=self.conditions)
 
     def allocated_design(self) -> Design:
         """The formula's terms by allocated memory, which they should add up to."""
@@ -139,6 +141,7 @@ def make_case(formula: Formula, sample: Sample) -> Case:
         refused=Counter(evaluated.refused[at] for at in evaluated.refused if at < len(sample.records)),
         conditions=tuple(conditions_of(record.spec) for record in spoken),
         models=np.array([record.spec.model for record in spoken], dtype=np.str_),
+        studies=np.array([sample.study_of(record) for record in spoken], dtype=np.str_),
         cards=np.array([device.id if device else "" for device in devices], dtype=np.str_),
         evaluated=evaluated.of(positions),
         is_finished=np.arange(len(spoken)) < num_finished,

@@ -22,7 +22,8 @@ LEVEL: Final = 0.9
 """How many of the figures an interval should hold."""
 _LEVELS: Final = (0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
 _BY: Final[tuple[Condition, ...]] = ("method", "checkpointing")
-_MIN_RECORDS: Final = 40
+_MIN_RECORDS: Final = 19
+"""Fewer have no 90 % interval but their whole range."""
 _MIN_MODELS: Final = 4
 
 
@@ -33,11 +34,13 @@ class Ratios:
     Attributes:
         values: figure by prediction; NaN where the record does not tell.
         models: the model of each.
+        studies: the study of each.
         conditions: what decides the group of each.
     """
 
     values: Floats
     models: NDArray[np.str_]
+    studies: NDArray[np.str_]
     conditions: tuple[Where, ...]
 
     def of(self, rows: NDArray[np.bool_]) -> Ratios:
@@ -45,6 +48,7 @@ class Ratios:
         return Ratios(
             values=self.values[rows],
             models=self.models[rows],
+            studies=self.studies[rows],
             conditions=tuple(where for where, is_in in zip(self.conditions, rows, strict=True) if is_in),
         )
 
@@ -52,12 +56,28 @@ class Ratios:
 def fit_intervals(ratios: Ratios) -> tuple[IntervalGroup, ...]:
     """The 90 % intervals of a figure relative to its value, of all jobs and of each large enough group.
 
+    Each holds that many of the records of every study: one of a grid has jobs that people run, one of random
+    jobs those that nobody thought of, and the larger of them must not speak for the other.
+    """
+    known = ratios.of(np.isfinite(ratios.values))
+    studies = sorted(set(known.studies.tolist()))
+    of_studies = (
+        [_intervals(known.of(known.studies == study)) for study in studies] if len(studies) > 1 else []
+    )
+    same = [group for groups in of_studies for group in groups]
+    return tuple(
+        _around(group, *(one for one in same if one.where == group.where)) for group in _intervals(known)
+    )
+
+
+def _intervals(known: Ratios) -> list[IntervalGroup]:
+    """The intervals of some records, the first of all of them.
+
     These are conformal: of n ratios, the low end at a level is the floor((n + 1) (1 - level) / 2)-th from
     below and the high end as many from above. Records of one model resemble each other, so that at a level
     of 90 % intervals made from some models hold less than 90 % of the records of another: the level is the
     lowest at which they hold as many, models left out one by one.
     """
-    known = ratios.of(np.isfinite(ratios.values))
     wheres = _wheres(known.conditions)
     groups = _numbered(known.conditions, wheres)
     level = _fitting_level(known, groups, num_groups=len(wheres))
@@ -68,7 +88,13 @@ def fit_intervals(ratios: Ratios) -> tuple[IntervalGroup, ...]:
         if _is_enough(known.models, rows):
             ends = _ends(known.values[rows], level=level)
             intervals.append(_as_group(where, ends, num_records=int(rows.sum())))
-    return tuple(intervals)
+    return intervals
+
+
+def _around(group: IntervalGroup, *parts: IntervalGroup) -> IntervalGroup:
+    """The interval of some records, made wide enough for those of parts of them."""
+    low, high = min(part.low for part in (group, *parts)), max(part.high for part in (group, *parts))
+    return group.model_copy(update={"low": low, "high": high})
 
 
 def held_out_intervals(ratios: Ratios, *, labels: NDArray[np.str_]) -> tuple[Floats, Floats]:

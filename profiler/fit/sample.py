@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from profiler.records.schema import OutcomeStatus
 from profiler.records.store import RecordStore, record_file_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from profiler.records.schema import Record
@@ -41,13 +41,19 @@ class Sample:
         records: those of jobs that ran to their end, with every figure, one a job and fingerprint.
         out_of_memory: those of jobs that ran, and ran out of memory; their peaks are of an unfinished run.
         studies: names of the studies they are from.
+        study_names: the one of each record, by its identity; none where all are of one.
         skipped: what is no record, and records whose figures contradict each other.
     """
 
     records: tuple[Record, ...]
     out_of_memory: tuple[Record, ...]
     studies: tuple[str, ...]
+    study_names: Mapping[object, str] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
+
+    def study_of(self, record: Record) -> str:
+        """The name of the study that a record is from; empty where all are of one."""
+        return self.study_names.get(identity_of(record), "")
 
     @cached_property
     def models(self) -> tuple[str, ...]:
@@ -82,17 +88,20 @@ def read_sample(directories: Sequence[Path], *, is_mix_allowed: bool = False) ->
     Raises:
         ConfigError: if a study has no record, virtual and real ones are mixed, or there are too few.
     """
-    newest: dict[object, Record] = {}
+    newest: dict[tuple[str, str | None], Record] = {}
+    study_names: dict[object, str] = {}
     unread: list[Skipped] = []
     for directory in directories:
         scan = RecordStore(directory).scan()
         if not scan.records:
             raise ConfigError(f"there is no record in {directory}", hint="`peakvram sweep` puts them there")
-        newest |= {identity_of(stored.record): stored.record for stored in scan.records}
+        found = {identity_of(stored.record): stored.record for stored in scan.records}
+        newest |= found
+        study_names |= dict.fromkeys(found, directory.resolve().name)
         unread += [Skipped(name=str(problem.path), reason=problem.reason) for problem in scan.problems]
     sample = sample_of(newest.values(), studies=[directory.resolve().name for directory in directories])
     check_sample(sample, is_mix_allowed=is_mix_allowed)
-    return replace(sample, skipped=(*unread, *sample.skipped))
+    return replace(sample, study_names=study_names, skipped=(*unread, *sample.skipped))
 
 
 def sample_of(records: Iterable[Record], *, studies: Sequence[str]) -> Sample:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,8 @@ from profiler.estimate.factors import most_specific
 from profiler.fit.intervals import Ratios, fit_intervals, held_out_intervals
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from profiler.estimate.factors import Where
 
 CHECKPOINTED: Where = {"method": "full", "checkpointing": True, "attention": "sdpa"}
@@ -24,12 +27,15 @@ def some_ratios(*, num_models: int = 8, each: int = 60, between: float = 0.0, se
     offsets = np.repeat(generator.normal(0, between, num_models), each)
     values = 1 + offsets + generator.normal(0, 0.02, len(models))
     conditions = tuple(CHECKPOINTED if number % 2 else PLAIN for number in range(len(models)))
-    return Ratios(values=values, models=models, conditions=conditions)
+    studies = np.full(len(models), "grid")
+    return Ratios(values=values, models=models, studies=studies, conditions=conditions)
 
 
-def held(ratios: Ratios) -> float:
+def held(ratios: Ratios, *, rows: NDArray[np.bool_] | None = None) -> float:
+    """How many of the records, or of some of them, lie in intervals made without their model."""
     low, high = held_out_intervals(ratios, labels=ratios.models)
-    return float(((low <= ratios.values) & (ratios.values <= high)).mean())
+    is_held = (low <= ratios.values) & (ratios.values <= high)
+    return float(is_held.mean() if rows is None else is_held[rows].mean())
 
 
 def test_intervals_hold_about_90_percent() -> None:
@@ -56,16 +62,26 @@ def test_a_group_whose_errors_are_larger_gets_a_wider_interval() -> None:
     ratios = some_ratios()
     is_checkpointed = np.array([where["checkpointing"] for where in ratios.conditions])
     values = np.where(is_checkpointed, 1 + 10 * (ratios.values - 1), ratios.values)
-    groups = fit_intervals(Ratios(values=values, models=ratios.models, conditions=ratios.conditions))
+    groups = fit_intervals(replace(ratios, values=values))
     wide, narrow = most_specific(groups, CHECKPOINTED), most_specific(groups, PLAIN)
     assert wide.high - wide.low > 5 * (narrow.high - narrow.low)
+
+
+def test_an_interval_holds_the_records_of_a_small_study_as_often_as_those_of_a_large_one() -> None:
+    ratios = some_ratios()
+    is_small = np.arange(len(ratios.values)) % 12 < 2  # of each model and group a sixth
+    values = np.where(is_small, 1 + 10 * (ratios.values - 1), ratios.values)
+    together = replace(ratios, values=values)
+    apart = replace(together, studies=np.where(is_small, "random", "grid"))
+    assert held(apart, rows=is_small) >= 0.85
+    assert held(together, rows=is_small) < 0.6, "the large one speaks for both"
 
 
 def test_a_record_is_judged_by_the_others_alone() -> None:
     ratios = some_ratios(num_models=4)
     values = ratios.values.copy()
     values[ratios.models == "model 0"] *= 2
-    changed = Ratios(values=values, models=ratios.models, conditions=ratios.conditions)
+    changed = replace(ratios, values=values)
     low, high = held_out_intervals(changed, labels=changed.models)
     rows = changed.models == "model 0"
     assert (high[rows] < 1.2).all()  # it does not see itself
@@ -77,7 +93,7 @@ def test_records_that_do_not_tell_get_an_interval_too() -> None:
     ratios = some_ratios()
     values = ratios.values.copy()
     values[::3] = np.nan
-    told = Ratios(values=values, models=ratios.models, conditions=ratios.conditions)
+    told = replace(ratios, values=values)
     low, high = held_out_intervals(told, labels=told.models)
     assert np.isfinite(low).all()
     assert np.isfinite(high).all()
