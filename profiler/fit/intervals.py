@@ -22,8 +22,8 @@ LEVEL: Final = 0.9
 """How many of the figures an interval should hold."""
 _LEVELS: Final = (0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99)
 _BY: Final[tuple[Condition, ...]] = ("method", "checkpointing")
-_MIN_RECORDS: Final = 19
-"""Fewer have no 90 % interval but their whole range."""
+_MIN_RECORDS: Final = 10
+"""Fewer tell next to nothing. Below 19, whose range is a 90 % interval of one more, the range is taken."""
 _MIN_MODELS: Final = 4
 
 
