@@ -77,20 +77,20 @@ class JobFlags:
     def read(self, *, data: Tree | None = None, source: str = "") -> tuple[JobSpec, tuple[str, ...]]:
         """The job, and the reasons for what it was given unasked; `data` in place of a file, called `source`.
 
-        That is allocator settings of the environment, and an attention where the model lacks the default one.
+        That is allocator settings of the environment, and what suits the model (`profiler.formula.chosen`).
 
         Raises:
             ConfigError: if the file and the flags describe no job.
         """
-        from profiler.formula.chosen import choose_attention  # noqa: PLC0415 - not for --help
+        from profiler.formula.chosen import choose_unnamed  # noqa: PLC0415 - not for --help
 
         if self.config is not None:
             data, source = read_yaml(self.config), str(self.config)
         spec, alloc_reason = read_job(
             self.values, data=data or {}, source=source, settings=self.settings, environ=os.environ
         )
-        spec, attention_reason = choose_attention(spec)
-        return spec, tuple(reason for reason in (alloc_reason, attention_reason) if reason)
+        spec, reasons = choose_unnamed(spec)
+        return spec, (alloc_reason, *reasons) if alloc_reason else reasons
 
 
 def takes_job(**arguments: tuple[str, str]) -> Callable[[_Command], _Command]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from profiler.errors import PeakvramError
 from profiler.estimate.apply import Band, Corrected, correct
 from profiler.estimate.card import Card, card_of
-from profiler.formula.breakdown import Breakdown, Instant, shape_of
+from profiler.formula.breakdown import Breakdown, Instant, refusal_of, shape_of
 from profiler.formula.configs import architecture_of
 from profiler.formula.runnable import check_runnable
 from profiler.units import format_bytes
@@ -202,7 +202,7 @@ def _high(band: Band) -> int:
 def _estimate(
     spec: JobSpec, architecture: Architecture, *, formula: Formula, factors: FactorFile | None, card: Card
 ) -> Estimated:
-    reason = formula.refusal(spec, architecture)
+    reason = refusal_of(formula, spec, architecture)
     if reason is not None:
         return Refusal(spec=spec, formula=formula, reason=reason)
     breakdown = formula.evaluate(spec, architecture, shape_of(spec))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from profiler.errors import ConfigError
-from profiler.formula.breakdown import Breakdown, Instant, Shape
+from profiler.formula.breakdown import Breakdown, Instant, Shape, refusal_of
 from profiler.formula.configs import architecture_of
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def evaluate_group(formula: Formula, group: Alike) -> Breakdown | str:
         architecture = architecture_of(group.job.model)
     except ConfigError as error:
         return error.message
-    reason = formula.refusal(group.job, architecture)
+    reason = refusal_of(formula, group.job, architecture)
     return formula.evaluate(group.job, architecture, group.shape) if reason is None else reason
 
 

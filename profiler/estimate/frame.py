@@ -17,7 +17,7 @@ from profiler.estimate.estimate import DEFAULT_FORMULA, Fits, or_reason
 from profiler.estimate.evaluate import Alike, evaluate_group
 from profiler.formula.breakdown import Shape
 from profiler.formula.catalogue import find_formula
-from profiler.formula.chosen import choose_attention
+from profiler.formula.chosen import choose_unnamed
 from profiler.formula.derived.shelf import find_derived
 from profiler.formula.runnable import check_runnable, max_seq_len
 from profiler.jobs.job import JobSpec
@@ -49,8 +49,8 @@ def estimate_frame(
 
     Args:
         frame: a row a job, with columns named as the fields of a job (`model`, `method.kind`, `seq_len`), as
-            in the table of a study. A missing column or value is the field's default, an attention one that
-            the model has; other columns are left alone. Jobs alike in all but `batch_size` and `seq_len` are
+            in the table of a study. A missing column or value is the field's default, or what the
+            model has (task, attention); other columns are left alone. Jobs alike in all but `batch_size` and `seq_len` are
             evaluated together: the fewer such groups there are, the faster it is.
         formula: the formula that is asked; None for the one that knows each job best: the derived formula of
             the job, which replays row after row, or where there is none, ours.
@@ -70,7 +70,7 @@ def estimate_frame(
     asked = formula or find_formula(DEFAULT_FORMULA)
     own = factors.formulas.get(asked.id) if factors else None
     for read in group_frame(frame):
-        group = replace(read, job=choose_attention(read.job)[0]) if is_here else read
+        group = replace(read, job=choose_unnamed(read.job)[0]) if is_here else read
         card = or_reason(card_of, group.job)
         if isinstance(card, str):
             columns.refuse(group, reason=card)

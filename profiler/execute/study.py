@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError
-from profiler.formula.chosen import choose_attention
+from profiler.formula.chosen import choose_unnamed
 from profiler.hardware.catalogue import find_gpu
 from profiler.jobs.alloc_conf import choose_alloc_conf
 from profiler.jobs.expansion import Expansion, expand
@@ -63,12 +63,12 @@ def read_study(
         raise _no_jobs(file, expansion)
     _check_names(expansion.jobs, source=str(file))
     reasons: dict[str, None] = {}
-    jobs: dict[JobSpec, None] = {}  # two may be one once both have an attention
+    jobs: dict[JobSpec, None] = {}  # two may be one once all is chosen
     for listed in expansion.jobs:
         alloc_conf, alloc_reason = choose_alloc_conf(listed.alloc_conf, environ=environ)
-        job, attention_reason = choose_attention(listed.model_copy(update={"alloc_conf": alloc_conf}))
+        job, chosen = choose_unnamed(listed.model_copy(update={"alloc_conf": alloc_conf}))
         jobs[job] = None
-        reasons |= dict.fromkeys(reason for reason in (alloc_reason, attention_reason) if reason)
+        reasons |= dict.fromkeys(reason for reason in (alloc_reason, *chosen) if reason)
     return Study(
         sweep=sweep,
         expansion=expansion,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from profiler.jobs.choices import Task
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -78,7 +80,8 @@ class Formula:
         terms: every term it may have, and what it is, with its equation.
         evaluate: the terms of a job. The job gives everything but batch size and length, which the
             shape gives in its place; it must not be read from the job.
-        refusal: why it says nothing of a job; None where it does.
+        refusal: why it says nothing of a job that trains a causal language model, or generates; None where
+            it does. `refusal_of` answers for all jobs.
     """
 
     id: str
@@ -88,6 +91,13 @@ class Formula:
     terms: Mapping[str, str]
     evaluate: Callable[[JobSpec, Architecture, Shape], Breakdown]
     refusal: Callable[[JobSpec, Architecture], str | None]
+
+
+def refusal_of(formula: Formula, job: JobSpec, architecture: Architecture) -> str | None:
+    """Why a formula says nothing of a job; None where it does. All are of causal language models."""
+    if job.task is not Task.CAUSAL_LM:
+        return f"it is of causal language models, not of {job.task}"
+    return formula.refusal(job, architecture)
 
 
 def shape_of(job: JobSpec) -> Shape:

@@ -8,33 +8,36 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from profiler.errors import ConfigError, EnvironmentUnfitError
 from profiler.formula.configs import config_of, read_architecture
+from profiler.formula.images import check_images
 from profiler.formula.modules import FUSED_EXPERTS, OUTPUT, ModuleKind, modules_of, stacked_experts
+from profiler.formula.positions import num_positions
 from profiler.jobs.alloc_settings import check_alloc_conf
-from profiler.jobs.causal_models import find_causal_model_of
-from profiler.jobs.choices import Attention
+from profiler.jobs.choices import Attention, Task
 from profiler.jobs.job import Full, Inference
+from profiler.jobs.model_classes import find_class_of, tasks_of
 from profiler.jobs.targets import is_targeted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from profiler.formula.architecture import Architecture
     from profiler.jobs.job import Int8Lora, JobSpec, Lora, QLora
 
-_LEARNED_POSITIONS = {
-    "gpt2": "n_positions",
-    "gpt_bigcode": "n_positions",
-    "gpt_neo": "max_position_embeddings",
-}
-"""Families with a table of positions, and what their configs call its rows."""
 _LISTED = 12
+_HEADS: Mapping[Task, tuple[str, ...]] = MappingProxyType(
+    {
+        Task.CAUSAL_LM: (OUTPUT,),
+        Task.SEQUENCE_CLASSIFICATION: ("score",),
+        Task.TOKEN_CLASSIFICATION: ("score", "classifier"),
+    }
+)
+"""What the heads on a decoder are called; those of classes are trained beside the adapters."""
 
 
 def check_runnable(job: JobSpec, *, is_here: bool = True, may_fetch: bool = True) -> None:
@@ -60,14 +63,17 @@ def check_runnable(job: JobSpec, *, is_here: bool = True, may_fetch: bool = True
     if is_here:
         _check_family(job, config)
     _check_length(job, config)
+    if job.task is Task.IMAGE_TEXT_TO_TEXT:
+        check_images(job, config)
     if not isinstance(job.method, Full | Inference):
         _check_targets(job, job.method, config)
 
 
 def tokens_of(job: JobSpec) -> int:
-    """The longest row that a job feeds to its model."""
+    """The longest row that a job feeds to its model, or to a part of it."""
     # The last new token is not fed back.
-    return job.seq_len + (job.method.new_tokens - 1 if isinstance(job.method, Inference) else 0)
+    generated = job.method.new_tokens - 1 if isinstance(job.method, Inference) else 0
+    return max(job.seq_len + generated, job.decoder_len)
 
 
 def max_seq_len(job: JobSpec) -> int | None:
@@ -77,23 +83,25 @@ def max_seq_len(job: JobSpec) -> int | None:
     generating job it is the longest prompt that leaves room for the new tokens.
     """
     config = config_of(job.model, weights=job.weights, revision=job.revision, may_fetch=False)
-    limit = _num_positions(config) if config is not None else None
-    return None if limit is None else limit - (tokens_of(job) - job.seq_len)
-
-
-def _num_positions(config: Mapping[str, object]) -> int | None:
-    """Rows of a learned table of positions."""
-    rows = config.get(_LEARNED_POSITIONS.get(str(config["model_type"]), ""))
-    return rows if isinstance(rows, int) else None
+    limit = num_positions(config) if config is not None else None
+    generated = job.method.new_tokens - 1 if isinstance(job.method, Inference) else 0
+    return None if limit is None else limit - generated
 
 
 def _check_length(job: JobSpec, config: Mapping[str, object]) -> None:
-    limit = _num_positions(config)
+    limit = num_positions(config)
     if limit is not None and tokens_of(job) > limit:
-        raise ConfigError(
-            f"{job.model} has positions for {limit} tokens, not for {tokens_of(job)}",
-            hint=f"choose --seq-len {limit - tokens_of(job) + job.seq_len} or less",
-        )
+        raise too_long(job, limit)
+
+
+def too_long(job: JobSpec, limit: int) -> ConfigError:
+    """What is said of a job with longer rows than its model has positions for."""
+    generated = job.method.new_tokens - 1 if isinstance(job.method, Inference) else 0
+    flag = "--seq-len" if job.seq_len + generated > limit else "--target-len"
+    return ConfigError(
+        f"{job.model} has positions for {limit} tokens, not for {tokens_of(job)}",
+        hint=f"choose {flag} {limit - generated} or less",
+    )
 
 
 def _check_flash_attention(job: JobSpec) -> None:
@@ -106,7 +114,13 @@ def _check_flash_attention(job: JobSpec) -> None:
 
 def _check_family(job: JobSpec, config: Mapping[str, object]) -> None:
     """What the installed transformers has for the family."""
-    model = find_causal_model_of(config)
+    tasks = tasks_of(str(config["model_type"]))
+    if tasks and job.task not in tasks:
+        raise ConfigError(
+            f"{job.model} has no class for {job.task} in transformers {version('transformers')}",
+            hint=f"choose {' or '.join(f'--task {task}' for task in tasks)}",
+        )
+    model = find_class_of(config, job.task)
     if model is None:
         return
     if job.attention not in model.attentions:
@@ -124,6 +138,8 @@ def _check_family(job: JobSpec, config: Mapping[str, object]) -> None:
 
 def _check_targets(job: JobSpec, method: Lora | QLora | Int8Lora, config: Mapping[str, object]) -> None:
     """That every target names modules that adapters can go to; nothing of a family that is not described."""
+    if job.task not in _HEADS:
+        return  # as of a part of a larger model
     try:
         architecture = read_architecture(config)
     except ConfigError:
@@ -145,7 +161,11 @@ def _check_targets(job: JobSpec, method: Lora | QLora | Int8Lora, config: Mappin
                 hint=f"name {missing} too, or neither",
             )
         _check_experts(job, method, of_experts)
-    _check_modules(job, [target for target in method.targets if target not in of_experts], architecture)
+    modules = modules_of(architecture)
+    if job.task is not Task.CAUSAL_LM:
+        body = {path: kind for path, kind in modules.items() if path != OUTPUT}
+        modules = body | dict.fromkeys(_HEADS[job.task], ModuleKind.OTHER)
+    _check_modules(job, [target for target in method.targets if target not in of_experts], modules)
 
 
 def _check_experts(job: JobSpec, method: Lora | QLora | Int8Lora, experts: Sequence[str]) -> None:
@@ -158,10 +178,9 @@ def _check_experts(job: JobSpec, method: Lora | QLora | Int8Lora, experts: Seque
         )
 
 
-def _check_modules(job: JobSpec, targets: Sequence[str], architecture: Architecture) -> None:
-    modules = modules_of(architecture)
+def _check_modules(job: JobSpec, targets: Sequence[str], modules: Mapping[str, ModuleKind]) -> None:
     for target in targets:
-        kinds = _kinds_of(target, architecture)
+        kinds = {kind for path, kind in modules.items() if is_targeted(path, (target,))}
         if not kinds:
             raise ConfigError(
                 f"targets: {job.model} has no module {target!r}", hint=_nearest(target, modules)
@@ -171,13 +190,6 @@ def _check_modules(job: JobSpec, targets: Sequence[str], architecture: Architect
                 f"targets: {target!r} of {job.model} is no module that adapters can go to",
                 hint=_linear_names(modules),
             )
-
-
-@lru_cache(maxsize=1024)
-def _kinds_of(target: str, architecture: Architecture) -> frozenset[ModuleKind]:
-    """What a target names."""
-    modules = modules_of(architecture).items()
-    return frozenset(kind for path, kind in modules if is_targeted(path, (target,)))
 
 
 def _nearest(target: str, modules: Mapping[str, ModuleKind]) -> str:

@@ -12,6 +12,16 @@ class Weights(StrEnum):
     PRETRAINED = "pretrained"
 
 
+class Task(StrEnum):
+    """What a model is trained for, by the auto class of transformers that is taken for it."""
+
+    CAUSAL_LM = "causal-lm"
+    SEQUENCE_CLASSIFICATION = "sequence-classification"
+    TOKEN_CLASSIFICATION = "token-classification"
+    SEQ2SEQ_LM = "seq2seq-lm"
+    IMAGE_TEXT_TO_TEXT = "image-text-to-text"
+
+
 class Precision(StrEnum):
     """The type of the weights and the computation.
 

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 _SCHEMA = "peakvram-job-1"
 
 ADDED_LATER: Mapping[str, object] = MappingProxyType(
-    {"method.use_dora": False, "method.use_rslora": False, "method.trl_casting": False}
+    {
+        "method.use_dora": False,
+        "method.use_rslora": False,
+        "method.trl_casting": False,
+        "task": "causal-lm",
+        "num_labels": 2,
+        "target_len": None,
+        "images": 1,
+        "image_size": 448,
+    }
 )
 """Fields that jobs did not have at first, by dotted key, and what all jobs did before there was a choice.
 
@@ -33,6 +42,7 @@ def job_key(spec: JobSpec) -> str:
     fields = spec.model_dump(mode="json") | {"gpu": "real" if spec.is_real_gpu_asked else spec.gpu}
     for key, before in ADDED_LATER.items():
         _leave_out(fields, key, before)
+    _leave_out(fields, "target_len", spec.seq_len)  # which is what it is if it is not given
     canonical = json.dumps({"schema": _SCHEMA, "job": fields}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -24,6 +24,7 @@ from profiler.jobs.choices import (
     Optimizer,
     Precision,
     Quant,
+    Task,
     Weights,
 )
 from profiler.units import TIB, parse_bytes
@@ -33,6 +34,7 @@ SPEC_ERROR = "spec"
 """The pydantic error type of this module's own checks; its context holds `message` and `hint`."""
 
 MAX_TOKENS = 16_777_216
+_MAX_PIXELS = 16_384
 
 _REAL_GPU = re.compile(r"real(:\d+)?", re.ASCII)
 
@@ -78,6 +80,11 @@ def _read_size(value: object) -> object:
         return parse_bytes(value)
     except ValueError as error:
         raise _refuse(str(error), hint="a size in bytes, or a text such as 48GiB") from None
+
+
+def num_padded(length: int) -> int:
+    """Tokens of a padded row that are padding: the last quarter, one at least."""
+    return max(1, length // 4)
 
 
 Flag: TypeAlias = Annotated[bool, Field(strict=True)]
@@ -207,6 +214,18 @@ SHORT_FOR: Mapping[str, str] = MappingProxyType({"method": "kind", "gradient_che
 """The key of each part that a plain value in the part's place is about."""
 TRAINING_KEYS = ("optimizer", "gradient_checkpointing", "loop", "steps")
 """Keys that mean nothing to a job that trains nothing; it has them at their defaults."""
+TASK_KEYS: Mapping[str, tuple[Task, ...]] = MappingProxyType(
+    {
+        "num_labels": (Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION),
+        "target_len": (Task.SEQ2SEQ_LM,),
+        "images": (Task.IMAGE_TEXT_TO_TEXT,),
+        "image_size": (Task.IMAGE_TEXT_TO_TEXT,),
+    }
+)
+"""Keys of some tasks alone; a job of another has them at their defaults.
+
+A job that has one and names no task is of the first that it belongs to.
+"""
 
 
 class JobSpec(Value):
@@ -218,11 +237,16 @@ class JobSpec(Value):
         model: a preset (`peakvram models`), a Hub id or a local directory.
         revision: branch, tag or commit of a Hub model.
         weights (KIND): random (from the config, nothing is downloaded) or pretrained.
+        task: what the model is trained for; without it what its config says it is for.
         precision (TYPE): fp32, bf16, fp16; float32 weights under autocast: bf16-amp, fp16-amp; 16-bit ones
             under it: bf16-autocast, fp16-autocast.
         optimizer: a name of transformers.
         batch_size: rows a step.
-        seq_len: tokens a row, or of inference's prompt.
+        seq_len: tokens a row, its images' among them, or of inference's prompt.
+        target_len: tokens a row of the decoder in seq2seq-lm; without it seq_len.
+        num_labels: classes of sequence- and token-classification; 1 is a regression, or a reward.
+        images: images a row in image-text-to-text.
+        image_size: pixels a side of an image, as it is given to the model's processor.
         attention: eager, sdpa or flash_attention_2; without it a model that lacks sdpa takes eager.
         attention_mask (KIND): what a batch carries: none, full (all ones) or padded.
         loop (KIND): plain (logits live through the backward pass) or trainer, which drops them.
@@ -235,11 +259,16 @@ class JobSpec(Value):
     model: Annotated[str, Field(min_length=1)]
     revision: Annotated[str, Field(min_length=1)] | None = None
     weights: Weights = Weights.RANDOM
+    task: Task = Task.CAUSAL_LM
     method: Annotated[Method, BeforeValidator(_read_method)] = METHODS[DEFAULT_METHOD]()
     precision: Precision = Precision.BF16
     optimizer: Optimizer = Optimizer.ADAMW_TORCH
     batch_size: Annotated[Count, Field(le=65_536)] = 1
     seq_len: Annotated[Count, Field(le=MAX_TOKENS)] = 2048
+    target_len: Annotated[Count, Field(le=MAX_TOKENS)] | None = None
+    num_labels: Annotated[Count, Field(le=1_000_000)] = 2
+    images: Annotated[int, Field(strict=True, ge=0, le=1024)] = 1
+    image_size: Annotated[Count, Field(le=_MAX_PIXELS)] = 448
     gradient_checkpointing: Annotated[GradientCheckpointing, BeforeValidator(_read_checkpointing)] = (
         GradientCheckpointing()
     )
@@ -258,6 +287,19 @@ class JobSpec(Value):
     def is_real_gpu_asked(self) -> bool:
         """Whether the job names a real card (`real`, `real:INDEX`), not a virtual one and not `auto`."""
         return _REAL_GPU.fullmatch(self.gpu) is not None
+
+    @property
+    def decoder_len(self) -> int:
+        """Tokens a row of the decoder, which in all tasks but seq2seq-lm is the whole model."""
+        return self.target_len or self.seq_len
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_task(cls, values: object) -> object:
+        if not isinstance(values, Mapping) or "task" in values:
+            return values
+        of = next((tasks[0] for key, tasks in TASK_KEYS.items() if key in values), None)
+        return values if of is None else {**values, "task": of}
 
     @field_validator("alloc_conf")
     @classmethod
@@ -299,9 +341,24 @@ class JobSpec(Value):
         return self
 
     @model_validator(mode="after")
+    def _check_task(self) -> Self:
+        for key, tasks in TASK_KEYS.items():
+            if self.task not in tasks and getattr(self, key) != type(self).model_fields[key].default:
+                raise _refuse(
+                    f"{key} does not apply to task {str(self.task)!r}",
+                    hint=f"leave it out, or choose task {' or '.join(tasks)}",
+                )
+        return self
+
+    @model_validator(mode="after")
     def _check_inference(self) -> Self:
         if not isinstance(self.method, Inference):
             return self
+        if self.task is not Task.CAUSAL_LM:
+            raise _refuse(
+                f"method 'inference' generates with a causal language model, not for task {str(self.task)!r}",
+                hint="leave task out, or choose a method that trains",
+            )
         for key in TRAINING_KEYS:
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise _refuse(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from pydantic import ValidationError
 
 from profiler.errors import ConfigError
-from profiler.jobs.job import METHODS, TRAINING_KEYS, GradientCheckpointing, Inference, JobSpec
+from profiler.jobs.job import METHODS, TASK_KEYS, TRAINING_KEYS, GradientCheckpointing, Inference, JobSpec
 from profiler.jobs.problems import describe_problem, nearest_hint
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ def look_up(tree: Tree, key: str) -> object:
 
 
 def drop_inapplicable(job: Tree) -> Tree:
-    """A job's keys without those of other methods only: `method.rank` for `full`, `steps` for `inference`."""
+    """A job's keys without those of other methods or tasks only: `method.rank` for `full`."""
+    if "task" in job:
+        job = {key: value for key, value in job.items() if job["task"] in TASK_KEYS.get(key, (job["task"],))}
     method = job.get("method")
     if not isinstance(method, Mapping) or str(method.get("kind")) not in METHODS:
         return job

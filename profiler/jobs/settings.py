@@ -6,7 +6,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from profiler.jobs.job import METHODS, TRAINING_KEYS, Inference, JobSpec
+from profiler.jobs.job import METHODS, TASK_KEYS, TRAINING_KEYS, Inference, JobSpec
 from profiler.jobs.keys import flatten
 from profiler.units import format_bytes
 
@@ -22,7 +22,8 @@ Settings = dict[str, str]
 
 def settings_of(spec: JobSpec) -> Settings:
     """Every field of a job that means something to it, as text."""
-    unused = set(TRAINING_KEYS) if isinstance(spec.method, Inference) else None
+    unused = {key for key, tasks in TASK_KEYS.items() if spec.task not in tasks}
+    unused |= set(TRAINING_KEYS) if isinstance(spec.method, Inference) else set()
     fields = spec.model_dump(mode="json", exclude=unused)
     return {key: show_value(key, value) for key, value in flatten(fields).items()}
 

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
 from profiler.errors import ConfigError
+from profiler.jobs.choices import Task
 from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
 from profiler.jobs.targets import is_targeted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from peft import PeftModel
     from transformers import PreTrainedModel
+
+
+_TASK_TYPES: Mapping[Task, str] = MappingProxyType(
+    {
+        Task.CAUSAL_LM: "CAUSAL_LM",
+        Task.SEQUENCE_CLASSIFICATION: "SEQ_CLS",
+        Task.TOKEN_CLASSIFICATION: "TOKEN_CLS",
+        Task.SEQ2SEQ_LM: "SEQ_2_SEQ_LM",
+        Task.IMAGE_TEXT_TO_TEXT: "CAUSAL_LM",
+    }
+)
+"""What users tell peft: a classifier's head is then trained beside the adapters, and saved with them."""
 
 
 def prepare_model(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel:
@@ -48,7 +64,7 @@ def add_adapter(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel | Peft
         target_modules=method.targets if isinstance(method.targets, str) else list(method.targets),
         use_dora=method.use_dora,
         use_rslora=method.use_rslora,
-        task_type="CAUSAL_LM",
+        task_type=_TASK_TYPES[spec.task],
     )
     try:
         adapted = get_peft_model(model, config)

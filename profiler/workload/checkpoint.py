@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 import torch
 import transformers
 from packaging.version import Version
-from transformers import AutoModelForCausalLM
+
+from profiler.workload.auto_class import auto_class, has_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from transformers import PretrainedConfig, PreTrainedModel
+
+    from profiler.jobs.choices import Task
 
 DTYPE_ARGUMENT = "dtype" if Version(transformers.__version__) >= Version("4.56") else "torch_dtype"
 """What transformers' loading functions call the type of the weights; renamed in 4.56 (its release notes)."""
@@ -37,16 +40,21 @@ _DTYPE_NAMES = {
 }
 
 
-def write_sparse_checkpoint(config: PretrainedConfig, directory: Path, *, dtype: torch.dtype) -> None:
+def write_sparse_checkpoint(
+    config: PretrainedConfig, directory: Path, *, task: Task, dtype: torch.dtype
+) -> None:
     """Write `config.json` and sparse safetensors shards for the model that `config` describes.
+
+    A classifier's head is left out, as it is of the published checkpoints that classifiers are made from.
 
     Args:
         config: the model's configuration.
         directory: an existing, empty directory.
+        task: what the model is for.
         dtype: of the floating-point weights.
     """
     config.save_pretrained(directory)
-    tensors = _tensors_on_disk(config, dtype)
+    tensors = _tensors_on_disk(config, task, dtype)
     # `safe_open` hands a file's tensors out by name, in which order they are loaded, and quantized.
     shards = [dict(sorted(shard.items())) for shard in _split(tensors)]
     weight_map: dict[str, str] = {}
@@ -59,14 +67,17 @@ def write_sparse_checkpoint(config: PretrainedConfig, directory: Path, *, dtype:
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def _tensors_on_disk(config: PretrainedConfig, dtype: torch.dtype) -> Mapping[str, torch.Tensor]:
+def _tensors_on_disk(
+    config: PretrainedConfig, task: Task, dtype: torch.dtype
+) -> Mapping[str, torch.Tensor]:
     """The checkpoint's tensors by name, on the meta device: tied ones once, as they are saved."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, **{DTYPE_ARGUMENT: dtype})
+        model = auto_class(task).from_config(config, **{DTYPE_ARGUMENT: dtype})
+    body = f"{model.base_model_prefix}." if has_labels(task) else ""
     seen: set[int] = set()
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
+        if id(tensor) not in seen and name.startswith(body):
             seen.add(id(tensor))
             tensors[name] = tensor.detach()
     return _as_published(model, tensors)

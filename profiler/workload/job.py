@@ -13,7 +13,7 @@ from profiler.jobs.job import Inference, JobSpec
 from profiler.measure.components import num_elements, unowned_bytes
 from profiler.records.schema import Parameters, PhaseName
 from profiler.workload.adapter import add_adapter, prepare_model
-from profiler.workload.batch import make_batch
+from profiler.workload.batch import make_batch, vocab_size_of
 from profiler.workload.generation import generate
 from profiler.workload.model import (
     autocast_dtype,
@@ -21,7 +21,6 @@ from profiler.workload.model import (
     load_config,
     load_model,
     prepare_source,
-    text_config,
 )
 from profiler.workload.notes import Notes
 from profiler.workload.optimizer import make_optimizer
@@ -66,8 +65,7 @@ def run_phases(  # noqa: PLR0913 - what a job is, and who is told of it
         ConfigError: what the job names cannot be had or does not fit.
         torch.OutOfMemoryError: as a result; the recorder says in which phase.
     """
-    config = load_config(source)
-    vocab_size = text_config(config).vocab_size
+    config = load_config(source, spec)
     location = prepare_source(spec, source, config, scratch)
     notes = Notes(spec, recorder, on_notes)
     with notes.told_at_end():
@@ -75,19 +73,19 @@ def run_phases(  # noqa: PLR0913 - what a job is, and who is told of it
             torch.cuda.init()
             torch.cuda.mem_get_info()  # asks the driver, which makes the context
         with recorder.phase(PhaseName.LOAD):
-            loaded = recorder.holdings.model = load_model(spec, location, source.revision)
+            loaded = recorder.holdings.model = load_model(spec, config, location, source.revision)
         check_positions(loaded, spec)
         if isinstance(spec.method, Inference):
             on_parameters(_count_parameters(loaded).model_copy(update={"trainable": 0}))
             with notes.watched():
-                generate(loaded, spec, spec.method, recorder, vocab_size=vocab_size)
+                generate(loaded, spec, spec.method, recorder, vocab_size=vocab_size_of(loaded))
             return
         model = _adapt(loaded, spec, recorder)
         on_parameters(_count_parameters(model))
         notes.tell()
         with recorder.phase(PhaseName.OPTIMIZER):
             optimizer = recorder.holdings.optimizer = make_optimizer(model, spec.optimizer)
-        _train(model, optimizer, before_steps(spec), recorder, notes, vocab_size=vocab_size)
+        _train(model, optimizer, before_steps(spec), recorder, notes, loaded=loaded)
 
 
 def _adapt(loaded: PreTrainedModel, spec: JobSpec, recorder: Recorder) -> PreTrainedModel | PeftModel:
@@ -106,12 +104,12 @@ def _train(  # noqa: PLR0913 - what is trained, and who is told of it
     recorder: Recorder,
     notes: Notes,
     *,
-    vocab_size: int,
+    loaded: PreTrainedModel,
 ) -> None:
     is_scaled = spec.precision in (Precision.FP16_AMP, Precision.FP16_AUTOCAST)
     scaler = torch.amp.GradScaler("cuda", enabled=is_scaled)
     for step in range(spec.steps):
-        batch = make_batch(spec, vocab_size=vocab_size, step=step)
+        batch = make_batch(spec, loaded, step=step)
         with notes.watched() if step == 0 else nullcontext():
             _run_step(spec, step, batch, recorder, model=model, optimizer=optimizer, scaler=scaler)
 

@@ -8,20 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, BitsAndBytesConfig
 
 from profiler.errors import ConfigError
-from profiler.jobs.choices import InferenceQuant, Precision, Weights
+from profiler.formula.images import check_images
+from profiler.formula.runnable import too_long, tokens_of
+from profiler.jobs.choices import InferenceQuant, Precision, Task, Weights
 from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
+from profiler.workload.auto_class import (
+    auto_class,
+    auto_class_name,
+    config_arguments,
+    has_class,
+    has_labels,
+    heads_of,
+    name_special_tokens,
+)
 from profiler.workload.checkpoint import DTYPE_ARGUMENT, write_sparse_checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from transformers import PretrainedConfig, PreTrainedModel
 
     from profiler.jobs.models import ModelSource
 
 
-_INCOMPLETE_HINT = "it takes a complete safetensors checkpoint of a causal language model"
+_INCOMPLETE_HINT = "it takes a complete safetensors checkpoint of a language model"
 
 # What is said of a tensor whose shape is not the config's: by transformers, and by accelerate, which sets
 # tensors for transformers 4.48.
@@ -59,29 +72,29 @@ def text_config(config: PretrainedConfig) -> PretrainedConfig:
     return config if ask is None else ask()
 
 
-def load_config(source: ModelSource) -> PretrainedConfig:
+def load_config(source: ModelSource, spec: JobSpec) -> PretrainedConfig:
     """The model's configuration, from a preset's file, a directory or the Hub.
 
     Raises:
-        ConfigError: it cannot be had or is no causal language model's.
+        ConfigError: it cannot be had, or the task's auto class does not load such a model.
     """
     if source.kind == "preset":
-        values = json.loads(Path(source.location).read_text())
+        values = json.loads(Path(source.location).read_text()) | config_arguments(spec)
         preset: PretrainedConfig = AutoConfig.for_model(values.pop("model_type"), **values)
         return preset
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(
-            source.location, revision=source.revision, trust_remote_code=False
+            source.location, revision=source.revision, trust_remote_code=False, **config_arguments(spec)
         )
     except Exception as error:  # it is the user's file that was read, whatever transformers says of it
         raise ConfigError(
             f"the config of {source.location!r} cannot be loaded: {_first_line(error)}",
             hint="check the name; a gated model needs `hf auth login`; offline, use a preset or a directory",
         ) from error
-    if type(config) not in AutoModelForCausalLM._model_mapping:
+    if not has_class(config, spec.task):
         raise ConfigError(
-            f"{source.location!r} is a {config.model_type} model, not a causal language model",
-            hint="fine-tuning is measured for models that AutoModelForCausalLM loads",
+            f"{source.location!r} is a {config.model_type} model, which has no class for {spec.task}",
+            hint=f"the task is measured for models that {auto_class_name(spec.task)} loads",
         )
     return config
 
@@ -92,11 +105,13 @@ def prepare_source(spec: JobSpec, source: ModelSource, config: PretrainedConfig,
         return source.location
     directory = scratch / "checkpoint"
     directory.mkdir()
-    write_sparse_checkpoint(config, directory, dtype=weight_dtype(spec.precision))
+    write_sparse_checkpoint(config, directory, task=spec.task, dtype=weight_dtype(spec.precision))
     return str(directory)
 
 
-def load_model(spec: JobSpec, location: str, revision: str | None) -> PreTrainedModel:
+def load_model(
+    spec: JobSpec, config: PretrainedConfig, location: str, revision: str | None
+) -> PreTrainedModel:
     """Load the model onto the first CUDA device, ready for what the job does.
 
     To train, it is in training mode and its KV cache is off, as `Trainer` sets it.
@@ -112,17 +127,21 @@ def load_model(spec: JobSpec, location: str, revision: str | None) -> PreTrained
         "trust_remote_code": False,
         "use_safetensors": True,
         "output_loading_info": True,
+        **config_arguments(spec),
     }
     if (quantization := _quantization(spec)) is not None:
+        if has_labels(spec.task):
+            # One that has a bias is quantized if nothing is said, which a tensor that is in no checkpoint cannot be.
+            quantization.llm_int8_skip_modules = heads_of(config, spec.task)
         arguments["quantization_config"] = quantization
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(location, **arguments)
+        loaded: Any = auto_class(spec.task).from_pretrained(location, **arguments)
     except Exception as error:
         if (refusal := _explain(error, spec)) is not None:
             raise refusal from error
         raise
     model: PreTrainedModel = loaded[0]
-    missing: set[str] = loaded[1]["missing_keys"]
+    missing = _missing(model, loaded[1]["missing_keys"], spec.task)
     if spec.weights is Weights.RANDOM:
         _randomize(model)
     elif missing:  # transformers makes them up, and warns
@@ -130,6 +149,7 @@ def load_model(spec: JobSpec, location: str, revision: str | None) -> PreTrained
             f"the checkpoint of {spec.model!r} lacks {len(missing)} tensors, such as {min(missing)}",
             hint=_INCOMPLETE_HINT,
         )
+    name_special_tokens(model, spec.task)
     is_trained = not isinstance(spec.method, Inference)
     if is_trained:
         model.config.use_cache = False
@@ -143,17 +163,31 @@ def check_positions(model: PreTrainedModel, spec: JobSpec) -> None:
     Raises:
         ConfigError: the model has fewer positions than the job's length.
     """
-    length = spec.seq_len
-    if isinstance(spec.method, Inference):
-        length += spec.method.new_tokens - 1  # the last one is not fed back
-    for name, module in model.named_modules():
+    if spec.task is Task.IMAGE_TEXT_TO_TEXT:
+        check_images(spec, model.config.to_dict())
+    parts = dict(model.named_modules())
+    for name, module in parts.items():
         if name.rsplit(".", 1)[-1] not in _POSITION_TABLES or not isinstance(module, torch.nn.Embedding):
             continue
-        if length > module.num_embeddings:
-            raise ConfigError(
-                f"{spec.model} has positions for {module.num_embeddings} tokens, not for {length}",
-                hint=f"choose --seq-len {module.num_embeddings} or less",
-            )
+        if any(hasattr(parts[parent], "patch_embedding") for parent in _parents(name)):
+            continue  # of an encoder of images: as many as they have patches
+        # BART's and OPT's begin with rows that are no token's; RoBERTa counts from the padding's own.
+        first = 0 if module.padding_idx is None else module.padding_idx + 1
+        limit = module.num_embeddings - int(getattr(module, "offset", first))
+        if tokens_of(spec) > limit:
+            raise too_long(spec, limit)
+
+
+def _parents(path: str) -> Iterator[str]:
+    """The modules around one, from the outermost."""
+    parts = path.split(".")
+    return (".".join(parts[:count]) for count in range(len(parts)))
+
+
+def _missing(model: PreTrainedModel, missing: set[str], task: Task) -> set[str]:
+    """Tensors that a checkpoint should have had: a classifier's head is made with it, and trained."""
+    body = f"{model.base_model_prefix}."
+    return {name for name in missing if name.startswith(body)} if has_labels(task) else missing
 
 
 def _quantization(spec: JobSpec) -> BitsAndBytesConfig | None:

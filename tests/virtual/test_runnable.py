@@ -16,7 +16,7 @@ from profiler.formula.modules import modules_of
 from profiler.formula.runnable import check_runnable
 from profiler.jobs.alloc_conf import parse_alloc_conf
 from profiler.jobs.alloc_settings import check_alloc_conf
-from profiler.jobs.causal_models import find_causal_model
+from profiler.jobs.model_classes import find_class
 from profiler.jobs.choices import Attention
 from profiler.jobs.job import JobSpec
 from profiler.jobs.targets import is_targeted
@@ -168,7 +168,7 @@ def real_classes(attributes: list[str]) -> dict[str, list[bool]]:
 def test_families_have_what_their_classes_say(virtual_gpu: WarmMachines) -> None:
     attributes = ["_supports_sdpa", "supports_gradient_checkpointing"]
     found = virtual_gpu("a100-80gb", real_classes, attributes)
-    own = {family: model for family in found if (model := find_causal_model(family)) is not None}
+    own = {family: model for family in found if (model := find_class(family)) is not None}
     assert len(own) > 0.85 * len(found)
     assert own.keys() >= FAMILIES.keys() & found.keys()
     for family, model in own.items():

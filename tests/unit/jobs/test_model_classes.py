@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from profiler.jobs.causal_models import find_causal_model, find_causal_model_of
+from profiler.jobs.model_classes import find_class, find_class_of
 from profiler.jobs.choices import Attention
 
 if TYPE_CHECKING:
@@ -82,14 +82,14 @@ def _sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         path.write_text(source)
     spec = ModuleSpec("transformers", None, origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
-    find_causal_model.cache_clear()
+    find_class.cache_clear()
     yield
-    find_causal_model.cache_clear()
+    find_class.cache_clear()
 
 
 @pytest.mark.usefixtures("_sources")
 def test_a_class_has_what_it_says_and_what_it_inherits() -> None:
-    plain, old = find_causal_model("plain"), find_causal_model("old")
+    plain, old = find_class("plain"), find_class("old")
     assert plain is not None
     assert old is not None
     assert plain.attentions == {Attention.EAGER}
@@ -101,12 +101,12 @@ def test_a_class_has_what_it_says_and_what_it_inherits() -> None:
 @pytest.mark.usefixtures("_sources")
 @pytest.mark.parametrize("family", ["elsewhere", "unknown"])
 def test_what_its_sources_do_not_tell_is_not_known(family: str) -> None:
-    assert find_causal_model(family) is None
+    assert find_class(family) is None
 
 
 @pytest.mark.parametrize(("family", "has_sdpa"), [("llama", True), ("gpt2", True), ("gpt_oss", False)])
 def test_installed_families_are_known(family: str, has_sdpa: bool) -> None:
-    model = find_causal_model(family)
+    model = find_class(family)
     assert model is not None
     assert (Attention.SDPA in model.attentions) == has_sdpa
 
@@ -133,6 +133,6 @@ def test_installed_families_are_known(family: str, has_sdpa: bool) -> None:
 def test_a_model_has_the_attentions_that_all_of_its_parts_have(
     config: dict[str, object], attentions: set[Attention]
 ) -> None:
-    model = find_causal_model_of(config)
+    model = find_class_of(config)
     assert model is not None
     assert model.attentions == attentions
