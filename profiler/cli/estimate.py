@@ -20,7 +20,7 @@ from profiler.formula.configs import UnknownShapesError, config_of
 from profiler.formula.derived.formula import DERIVED
 from profiler.formula.derived.shelf import can_be_derived
 from profiler.hardware.torch_build import find_torch_build
-from profiler.jobs.model_classes import find_class
+from profiler.jobs.model_classes import tasks_of
 from profiler.report.base.estimate_tree import estimate_tree
 from profiler.report.terminal.estimate import show_comparison, show_estimate
 from profiler.report.terminal.output import data_output, notice, print_json_value
@@ -146,7 +146,7 @@ def _estimate_best(spec: JobSpec, *, factors: FactorFile | None, card: Card, may
 def _can_be_derived_here(spec: JobSpec) -> bool:
     """Whether the libraries are there that a derivation takes, and know the model."""
     config = config_of(spec.model, weights=spec.weights, revision=spec.revision, may_fetch=False)
-    is_known = config is not None and find_class(str(config["model_type"])) is not None
+    is_known = config is not None and spec.task in tasks_of(str(config["model_type"]))
     return is_known and can_be_derived(spec) and find_torch_build() is not None
 
 

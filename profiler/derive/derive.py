@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from profiler.derive.observe import Asked, CannotFollowError, Observation, Point
 from profiler.derive.regimes import (
     ROWS,
+    SHORTEST,
     Row,
     between,
     changes,
@@ -85,12 +86,20 @@ class _Known:
         return sorted(of_row, key=lambda one: (one.point.tokens, one.point))
 
 
-def derive(runs: PointRuns, *, key: str, longest: int, versions: Mapping[str, str | None]) -> DerivedFile:
+def derive(
+    runs: PointRuns,
+    *,
+    key: str,
+    shortest: int = SHORTEST,
+    longest: int,
+    versions: Mapping[str, str | None],
+) -> DerivedFile:
     """Derives the formula of a job.
 
     Args:
         runs: of the job.
         key: what it is kept under.
+        shortest: the shortest row of tokens that the job takes, if it is a longer one than usual.
         longest: the longest row of tokens that the model takes.
         versions: of the libraries that are installed.
 
@@ -100,7 +109,7 @@ def derive(runs: PointRuns, *, key: str, longest: int, versions: Mapping[str, st
         EnvironmentUnfitError: it cannot run here.
     """
     known = _Known()
-    known.add(runs.observe(first_points(longest), num_steps=known.num_steps))
+    known.add(runs.observe(first_points(longest, shortest=shortest), num_steps=known.num_steps))
     if not known.observations:
         raise CannotFollowError(f"no run of the job ends well: {next(iter(known.failures.values()))}")
     for _ in range(_MAX_ROUNDS):

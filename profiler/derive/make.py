@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiler.derive.derive import derive
+from profiler.derive.regimes import SHORTEST
 from profiler.derive.runs import PointRuns
 from profiler.errors import ConfigError
 from profiler.estimate.card import card_of
@@ -14,12 +15,13 @@ from profiler.formula.configs import config_of
 from profiler.formula.derived.file import DerivedFile, pack_derived
 from profiler.formula.derived.identity import derived_key
 from profiler.formula.derived.shelf import cache_dir, can_be_derived, file_name
+from profiler.formula.images import least_tokens
 from profiler.formula.runnable import check_runnable, max_seq_len
 from profiler.hardware.catalogue import load_catalogue
 from profiler.process.environment import library_versions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from profiler.derive.observe import Point
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 DEFAULT_CARD = "rtx-4090"
 """The card of a job whose own is none of the catalogue."""
 _MOST_POSITIONS = 131_072
+_POSITIONS_OF_T5 = 2048
+"""Its positions are relative to each other: it is trained on longer rows than the 512 it was made for."""
 _USUAL_POSITIONS = 32_768
 """How long rows may get of a model whose config does not say how long it was made for."""
 
@@ -67,14 +71,20 @@ def make_derived(
             "formulas are derived for jobs that train, and inference does not",
             hint="`peakvram estimate` has a formula of its own for it",
         )
-    shortest = spec.model_copy(update={"batch_size": 1, "seq_len": 64})
-    check_runnable(shortest)
     config = config_of(spec.model, weights=spec.weights, revision=spec.revision)
     assert config is not None, "it may be fetched"
+    shortest = spec.model_copy(update={"batch_size": 1, "seq_len": shortest_row(spec, config)})
+    check_runnable(shortest)
     card_id = _card_of(spec)
     limit = longest or positions_of(shortest)
     with PointRuns(spec.model_copy(update={"gpu": card_id}), num_workers=num_workers, on_run=on_run) as runs:
-        file = derive(runs, key=derived_key(spec, config), longest=limit, versions=library_versions())
+        file = derive(
+            runs,
+            key=derived_key(spec, config),
+            shortest=shortest.seq_len,
+            longest=limit,
+            versions=library_versions(),
+        )
     path = (directory or cache_dir()) / file_name(file, spec.method.kind)
     write_file(path, pack_derived(file))
     return Derived(file=file, path=path)
@@ -83,6 +93,15 @@ def make_derived(
 def _card_of(spec: JobSpec) -> str:
     card_id = card_of(spec).id
     return card_id if card_id in load_catalogue() else DEFAULT_CARD
+
+
+def shortest_row(spec: JobSpec, config: Mapping[str, object]) -> int:
+    """The shortest row to look at: of few tokens, or of as many as a job's images take.
+
+    Raises:
+        ConfigError: what the model makes of images is not followed.
+    """
+    return max(SHORTEST, -(-least_tokens(spec, config) // 4 * 4) if spec.has_images else 0)
 
 
 def positions_of(spec: JobSpec) -> int:
@@ -94,4 +113,6 @@ def positions_of(spec: JobSpec) -> int:
         return table
     text = config.get("text_config", config)
     made_for = text.get("max_position_embeddings") if isinstance(text, dict) else None
+    if made_for is None and "n_positions" in config:
+        return _POSITIONS_OF_T5
     return min(made_for, _MOST_POSITIONS) if isinstance(made_for, int) else _USUAL_POSITIONS

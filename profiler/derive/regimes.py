@@ -20,7 +20,8 @@ ROWS: tuple[Row, ...] = ("one", "more")
 LINES = (1, 2, 5, 16)
 """Batch sizes that are looked along."""
 
-_SMALLEST = 64
+SHORTEST = 64
+"""The shortest row of tokens that is looked at, where a job takes one so short."""
 _BEYOND = (1, 2, 3)
 """By how much every other length exceeds a round one, in turn: padding to 2 is told from that to 4 and 8."""
 _MOST_TOKENS = 262_144
@@ -40,7 +41,7 @@ def row_of(point: Point) -> Row:
     return "one" if point.batch_size == 1 else "more"
 
 
-def first_points(longest: int) -> Iterator[Point]:
+def first_points(longest: int, *, shortest: int = SHORTEST) -> Iterator[Point]:
     """Where a derivation begins: along all lines, from a few tokens to the longest that the model takes.
 
     Half of the lengths are powers of 2, and half are a little more than a multiple of one: what is padded
@@ -48,8 +49,10 @@ def first_points(longest: int) -> Iterator[Point]:
 
     Args:
         longest: the longest row of tokens.
+        shortest: the shortest one that the job takes.
     """
-    lengths = sorted({*_lengths(longest), longest})
+    usual = (length for length in _lengths(longest) if length >= shortest)
+    lengths = sorted({*usual, longest, *([shortest] if shortest > SHORTEST else [])})
     for index, length in enumerate(lengths):
         for batch_size in LINES:
             is_between = batch_size not in (LINES[0], LINES[1], LINES[-1])
@@ -60,12 +63,12 @@ def first_points(longest: int) -> Iterator[Point]:
 
 
 def _lengths(longest: int) -> Iterator[int]:
-    length, beyond = _SMALLEST, cycle(_BEYOND)
+    length, beyond = SHORTEST, cycle(_BEYOND)
     while length <= longest:
         yield length
         if (longer := length + length // 2 + next(beyond)) <= longest:
             yield longer
-        length *= 4 if length >= 2 * _SMALLEST else 2
+        length *= 4 if length >= 2 * SHORTEST else 2
 
 
 def lines(observations: Iterable[Observation]) -> list[list[Observation]]:

@@ -49,9 +49,9 @@ def estimate_frame(
 
     Args:
         frame: a row a job, with columns named as the fields of a job (`model`, `method.kind`, `seq_len`), as
-            in the table of a study. A missing column or value is the field's default, or what the
-            model has (task, attention); other columns are left alone. Jobs alike in all but `batch_size` and `seq_len` are
-            evaluated together: the fewer such groups there are, the faster it is.
+            in the table of a study. A missing column or value is the field's default, a task or attention one
+            that suits the model; other columns are left alone. Jobs alike in all but `batch_size` and
+            `seq_len` are evaluated together: the fewer such groups there are, the faster it is.
         formula: the formula that is asked; None for the one that knows each job best: the derived formula of
             the job, which replays row after row, or where there is none, ours.
         factors: its corrections; None for the bare formula. A derived formula has none.

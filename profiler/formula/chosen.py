@@ -23,8 +23,8 @@ DEFAULT = Attention(JobSpec.model_fields[_FIELD].default)
 def choose_unnamed(job: JobSpec) -> tuple[JobSpec, tuple[str, ...]]:
     """The job with what suits its model in place of what it does not name, and why, choice by choice.
 
-    What a job names stays: whether its model has that is the judge's to say. So does a job whose model's config
-    is not on this machine.
+    What a job names stays: whether its model has that is the judge's to say. So does a job whose model's
+    config is not on this machine.
     """
     reasons = []
     for choose in (choose_task, choose_length, choose_attention):
@@ -100,9 +100,7 @@ def _config_of(model: str, weights: Weights, revision: str | None) -> Mapping[st
 
 
 @lru_cache(maxsize=256)
-def _in_place_of_default(
-    model: str, weights: Weights, revision: str | None, task: Task
-) -> Attention | None:
+def _in_place_of_default(model: str, weights: Weights, revision: str | None, task: Task) -> Attention | None:
     """What a model has in place of the default attention; None where it has that one, or nothing tells."""
     config = _config_of(model, weights, revision)
     found = find_class_of(config, task) if config is not None else None

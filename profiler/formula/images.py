@@ -1,7 +1,7 @@
 """What a model's own processor makes of an image: tokens of its row, pixels, grids.
 
-Images are square, and each is given as its family's processor gives it with the settings that are published with
-the family's models; those settings are no part of a config, and stand here.
+Images are square, and each is given as its family's processor gives it with the settings that are published
+with the family's models; those settings are no part of a config, and stand here.
 """
 
 from __future__ import annotations
@@ -30,20 +30,16 @@ class ImageInput:
     Attributes:
         tokens: its tokens of the row, with those around it; None for one that may be any token of text.
         image_token: the one that stands for a feature of the image.
-        pixels: the shape of its pixel values, which are float32; images follow each other in the first dimension.
-        is_by_row: whether the images of each row are a tensor of their own, and rows a dimension before.
-        has_pixel_mask: whether an int64 mask of the pixels comes with them.
+        pixels: the shape of its pixel values, float32; images follow each other in the first dimension.
         sizes: whole numbers that come with each image, by the name of the tensor that they are a row of.
-        type_ids: what a tensor is called that tells tokens of images from text, if there is one.
+        type_ids: what a tensor is called that tells tokens of images from text; empty without one.
     """
 
     tokens: tuple[int | None, ...]
     image_token: int
     pixels: tuple[int, ...]
-    is_by_row: bool = False
-    has_pixel_mask: bool = False
     sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    type_ids: str | None = None
+    type_ids: str = ""
 
 
 def image_input(config: Mapping[str, object], *, image_size: int) -> ImageInput:
@@ -57,6 +53,11 @@ def image_input(config: Mapping[str, object], *, image_size: int) -> ImageInput:
         ConfigError: what the family's processor does is not followed.
     """
     model_type = str(config["model_type"])
+    if model_type in _LOOK_AT_PIXELS:
+        raise ConfigError(
+            f"images are not followed for {model_type} models, which look for blank ones among their pixels",
+            hint="a virtual card knows no pixels; --images 0 trains on text alone",
+        )
     if model_type not in _FAMILIES:
         raise ConfigError(
             f"images are not followed for {model_type} models",
@@ -71,16 +72,23 @@ def check_images(job: JobSpec, config: Mapping[str, object]) -> None:
     Raises:
         ConfigError: it does not, or the model's images are not followed.
     """
-    if not job.images:
+    if not job.has_images:
         return
     least = least_tokens(job, config)
     length = job.seq_len - (num_padded(job.seq_len) if job.attention_mask is AttentionMask.PADDED else 0)
     if least > length:
         raise ConfigError(
-            f"{job.images} images of {job.image_size} pixels a side take {least - 1} of the {length} tokens of "
-            f"a row of {job.model}, and text takes one at least",
-            hint="choose a longer --seq-len, fewer --images or a smaller --image-size",
+            f"a row of {length} tokens does not hold what {job.model} makes of its images: {least - 1} tokens, "
+            "and text besides",
+            hint=f"choose --seq-len {_longer(least, job)} or more, fewer --images or a smaller --image-size",
         )
+
+
+def _longer(least: int, job: JobSpec) -> int:
+    """The shortest row that has so many tokens besides its padding."""
+    is_padded = job.attention_mask is AttentionMask.PADDED
+    lengths = (length for length in range(least, 2 * least + 4))
+    return next(length for length in lengths if length - (num_padded(length) if is_padded else 0) >= least)
 
 
 def least_tokens(job: JobSpec, config: Mapping[str, object]) -> int:
@@ -89,7 +97,7 @@ def least_tokens(job: JobSpec, config: Mapping[str, object]) -> int:
     Raises:
         ConfigError: the model's images are not followed.
     """
-    if not job.images:
+    if not job.has_images:
         return 1
     return job.images * len(image_input(config, image_size=job.image_size).tokens) + 1
 
@@ -213,26 +221,7 @@ def _of_tower(config: Mapping[str, object]) -> tuple[int, int, int]:
     return side, side // patch, int(is_full and kind == "clip_vision_model")
 
 
-def _idefics3(config: Mapping[str, object], _image_size: int, *, patch_size: int = 32) -> ImageInput:
-    """`Idefics3ImageProcessor` with splitting: enlarged to four tiles a side, and the whole once more."""
-    vision = _vision(config, image_size=224, patch_size=patch_size)
-    side, patch = _number(vision, "image_size", 224), _number(vision, "patch_size", patch_size)
-    features = (side // patch) ** 2 // _number(config, "scale_factor", 2) ** 2
-    token = _number(config, "image_token_id", 128257)
-    tiles = _IDEFICS3_TILES
-    row = [*[None, None, *[token] * features] * tiles, None]  # each tile is announced, each row has an end
-    return ImageInput(
-        tokens=(*row * tiles, None, None, *[token] * features, None),
-        image_token=token,
-        pixels=(tiles * tiles + 1, _CHANNELS, side, side),
-        is_by_row=True,
-        has_pixel_mask=True,
-    )
-
-
-_IDEFICS3_TILES = 4
-"""`size` is four times `max_image_size` in the published processors of Idefics3 and SmolVLM (4 * 364, 4 * 512)."""
-
+_LOOK_AT_PIXELS = ("idefics2", "idefics3", "smolvlm")
 _FAMILIES: Mapping[str, Callable[[Mapping[str, object], int], ImageInput]] = MappingProxyType(
     {
         **dict.fromkeys(("qwen2_vl", "qwen2_5_vl"), _qwen2),
@@ -240,6 +229,5 @@ _FAMILIES: Mapping[str, Callable[[Mapping[str, object], int], ImageInput]] = Map
         "gemma3": _gemma3,
         "llava": _llava,
         "llava_next": _llava_next,
-        **dict.fromkeys(("idefics3", "smolvlm"), _idefics3),
     }
 )

@@ -63,8 +63,7 @@ def check_runnable(job: JobSpec, *, is_here: bool = True, may_fetch: bool = True
     if is_here:
         _check_family(job, config)
     _check_length(job, config)
-    if job.task is Task.IMAGE_TEXT_TO_TEXT:
-        check_images(job, config)
+    check_images(job, config)
     if not isinstance(job.method, Full | Inference):
         _check_targets(job, job.method, config)
 
@@ -138,6 +137,11 @@ def _check_family(job: JobSpec, config: Mapping[str, object]) -> None:
 
 def _check_targets(job: JobSpec, method: Lora | QLora | Int8Lora, config: Mapping[str, object]) -> None:
     """That every target names modules that adapters can go to; nothing of a family that is not described."""
+    if job.task is Task.TOKEN_CLASSIFICATION and method.targets == "all-linear":
+        raise ConfigError(
+            "all-linear takes in the head of token-classification, which peft trains as a whole besides",
+            hint="name targets, such as query,value of BERT or q_proj,v_proj of Llama",
+        )
     if job.task not in _HEADS:
         return  # as of a part of a larger model
     try:

@@ -293,6 +293,11 @@ class JobSpec(Value):
         """Tokens a row of the decoder, which in all tasks but seq2seq-lm is the whole model."""
         return self.target_len or self.seq_len
 
+    @property
+    def has_images(self) -> bool:
+        """Whether there are images in a batch."""
+        return self.task is Task.IMAGE_TEXT_TO_TEXT and self.images > 0
+
     @model_validator(mode="before")
     @classmethod
     def _read_task(cls, values: object) -> object:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+_HEADS = ("num_attention_heads", "n_head", "num_heads", "encoder_attention_heads")
 _FORMAT_HINT = "a Hugging Face config.json is one JSON object"
 
 
@@ -163,12 +164,12 @@ def _summarize(config: Mapping[str, object], *, path: Path) -> ArchitectureSumma
     """The figures of a model, or of its language model where it has encoders of images or sound besides."""
     nested = config.get("text_config")
     text = nested if isinstance(nested, dict) else config
-    num_heads = _read_count(text, "num_attention_heads", "n_head", path=path)
+    num_heads = _read_count(text, *_HEADS, path=path)
     has_kv_heads = text.get("num_key_value_heads") is not None
     return ArchitectureSummary(
         model_type=str(config["model_type"]),
-        num_layers=_read_count(text, "num_hidden_layers", "n_layer", path=path),
-        hidden_size=_read_count(text, "hidden_size", "n_embd", path=path),
+        num_layers=_read_count(text, "num_hidden_layers", "n_layer", "num_layers", path=path),
+        hidden_size=_read_count(text, "hidden_size", "n_embd", "d_model", path=path),
         num_heads=num_heads,
         num_kv_heads=_read_count(text, "num_key_value_heads", path=path) if has_kv_heads else num_heads,
         vocab_size=_read_count(text, "vocab_size", path=path),
@@ -176,7 +177,7 @@ def _summarize(config: Mapping[str, object], *, path: Path) -> ArchitectureSumma
 
 
 def _read_count(config: Mapping[str, object], *names: str, path: Path) -> int:
-    """The first of the names that is there: GPT-2 calls its figures otherwise than the models after it."""
+    """The first of the names that is there: GPT-2, T5 and BART call their figures otherwise."""
     value = next((config[name] for name in names if name in config), None)
     if not isinstance(value, int) or value < 1:
         raise ConfigError(f"{path} gives no {names[0]}", hint="a preset gives it as a whole number above 0")

@@ -32,13 +32,18 @@ def vocab_size_of(model: PreTrainedModel) -> int:
     return int(text.vocab_size)
 
 
-def make_batch(spec: JobSpec, model: PreTrainedModel, *, step: int) -> Batch:
+def make_batch(spec: JobSpec, model: PreTrainedModel, *, number: int) -> Batch:
     """Input ids, labels and, unless the job says none, an attention mask; images where the job has any.
 
-    Ids and the mask are int64 `(batch_size, seq_len)` on the CPU. Ids are random but the same in every run. What
-    the mask leaves out is not learned from.
+    Ids and the mask are int64 `(batch_size, seq_len)` on the CPU. Ids are random but the same in every run.
+    What the mask leaves out is not learned from.
+
+    Args:
+        spec: the job.
+        model: its model; ids are those of its tokens.
+        number: of the batch in the run, from 0.
     """
-    draw = torch.Generator().manual_seed(step)
+    draw = torch.Generator().manual_seed(number)
     ids = torch.randint(vocab_size_of(model), (spec.batch_size, spec.seq_len), generator=draw)
     is_padding = torch.zeros_like(ids, dtype=torch.bool)
     if spec.attention_mask is AttentionMask.PADDED:
@@ -48,7 +53,7 @@ def make_batch(spec: JobSpec, model: PreTrainedModel, *, step: int) -> Batch:
         _avoid(ids, _special_tokens(model))
     if spec.task is Task.SEQUENCE_CLASSIFICATION and model.config.is_encoder_decoder:
         _end_rows(ids, is_padding, token=model.config.eos_token_id)
-    if spec.task is Task.IMAGE_TEXT_TO_TEXT and spec.images:
+    if spec.has_images:
         images = _put_images(ids, spec, model, draw)
     batch = {"input_ids": ids, "labels": _labels(spec, ids, is_padding, draw), **images}
     if spec.attention_mask is AttentionMask.NONE:
@@ -98,9 +103,7 @@ def _labels(
 
 def _special_tokens(model: PreTrainedModel) -> set[int]:
     named: Mapping[str, object] = model.config.to_dict()
-    return {
-        value for name, value in named.items() if name.endswith(_SPECIAL) and isinstance(value, int)
-    }
+    return {value for name, value in named.items() if name.endswith(_SPECIAL) and isinstance(value, int)}
 
 
 def _avoid(ids: torch.Tensor, tokens: set[int]) -> None:
@@ -116,23 +119,19 @@ def _end_rows(ids: torch.Tensor, is_padding: torch.Tensor, *, token: int) -> Non
     ids[torch.arange(len(ids)), last] = token
 
 
-def _put_images(
-    ids: torch.Tensor, spec: JobSpec, model: PreTrainedModel, draw: torch.Generator
-) -> Batch:
-    """Writes the tokens of a job's images into each row, after its first, and returns what comes with them."""
+def _put_images(ids: torch.Tensor, spec: JobSpec, model: PreTrainedModel, draw: torch.Generator) -> Batch:
+    """Writes the tokens of a job's images into each row, after its first; returns what comes with them."""
     image = image_input(model.config.to_dict(), image_size=spec.image_size)
     tokens = torch.tensor([-1 if token is None else token for token in image.tokens] * spec.images)
     place = ids[:, 1 : 1 + len(tokens)]
     place[:, tokens >= 0] = tokens[tokens >= 0]
     count = spec.batch_size * spec.images
     pixels = torch.rand((count * image.pixels[0], *image.pixels[1:]), generator=draw)
-    if image.is_by_row:
-        pixels = pixels.view(spec.batch_size, -1, *image.pixels[1:])
     batch = {"pixel_values": pixels}
-    if image.has_pixel_mask:
-        batch["pixel_attention_mask"] = torch.ones((*pixels.shape[:2], *pixels.shape[3:]), dtype=torch.int64)
     batch |= {name: torch.tensor([sizes] * count) for name, sizes in image.sizes.items()}
-    if image.type_ids in inspect.signature(model.forward).parameters:  # releases that do not take it have none
+    if (
+        image.type_ids in inspect.signature(model.forward).parameters
+    ):  # releases that do not take it have none
         batch[image.type_ids] = (ids == image.image_token).long()
     return batch
 

@@ -67,9 +67,7 @@ def write_sparse_checkpoint(
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def _tensors_on_disk(
-    config: PretrainedConfig, task: Task, dtype: torch.dtype
-) -> Mapping[str, torch.Tensor]:
+def _tensors_on_disk(config: PretrainedConfig, task: Task, dtype: torch.dtype) -> Mapping[str, torch.Tensor]:
     """The checkpoint's tensors by name, on the meta device: tied ones once, as they are saved."""
     with torch.device("meta"):
         model = auto_class(task).from_config(config, **{DTYPE_ARGUMENT: dtype})

@@ -130,7 +130,8 @@ def _never_fed(seen: Seen) -> Iterator[str]:
             adapters = f" and {format_bytes(adapter_bytes)} of adapters" if adapter_bytes else ""
             told.append(f"{name}, {format_bytes(own_bytes)}{adapters})")
     if told:
-        yield f"loaded, and never fed by a batch of text alone: {', '.join(told)}"
+        batch = "this batch" if seen.spec.has_images else "a batch of text alone"
+        yield f"loaded, and never fed by {batch}: {', '.join(told)}"
 
 
 def _attention(seen: Seen) -> Iterator[str]:

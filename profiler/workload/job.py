@@ -109,7 +109,7 @@ def _train(  # noqa: PLR0913 - what is trained, and who is told of it
     is_scaled = spec.precision in (Precision.FP16_AMP, Precision.FP16_AUTOCAST)
     scaler = torch.amp.GradScaler("cuda", enabled=is_scaled)
     for step in range(spec.steps):
-        batch = make_batch(spec, loaded, step=step)
+        batch = make_batch(spec, loaded, number=step)
         with notes.watched() if step == 0 else nullcontext():
             _run_step(spec, step, batch, recorder, model=model, optimizer=optimizer, scaler=scaler)
 

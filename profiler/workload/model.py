@@ -12,7 +12,7 @@ from transformers import AutoConfig, BitsAndBytesConfig
 
 from profiler.errors import ConfigError
 from profiler.formula.images import check_images
-from profiler.formula.runnable import too_long, tokens_of
+from profiler.formula.runnable import tokens_of, too_long
 from profiler.jobs.choices import InferenceQuant, Precision, Task, Weights
 from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
 from profiler.workload.auto_class import (
@@ -131,7 +131,7 @@ def load_model(
     }
     if (quantization := _quantization(spec)) is not None:
         if has_labels(spec.task):
-            # One that has a bias is quantized if nothing is said, which a tensor that is in no checkpoint cannot be.
+            # If nothing is said, one with a bias is quantized, which what is in no checkpoint cannot be.
             quantization.llm_int8_skip_modules = heads_of(config, spec.task)
         arguments["quantization_config"] = quantization
     try:
@@ -163,7 +163,7 @@ def check_positions(model: PreTrainedModel, spec: JobSpec) -> None:
     Raises:
         ConfigError: the model has fewer positions than the job's length.
     """
-    if spec.task is Task.IMAGE_TEXT_TO_TEXT:
+    if spec.has_images:
         check_images(spec, model.config.to_dict())
     parts = dict(model.named_modules())
     for name, module in parts.items():

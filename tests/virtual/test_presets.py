@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from profiler.jobs.models import list_presets
@@ -30,14 +31,24 @@ def a_config(preset: Preset) -> Any:
 
 
 def a_meta_model(config: Any) -> torch.nn.Module:
-    auto: Any = AutoModelForCausalLM
+    """A causal language model, or of other families the class that the config names."""
+    name = config.architectures[0]
     with torch.device("meta"):
-        model = auto.from_config(config)
+        is_causal = type(config) in AutoModelForCausalLM._model_mapping and "MaskedLM" not in name
+        if is_causal and config.model_type not in OF_OTHER_TASKS:
+            auto: Any = AutoModelForCausalLM
+            model = auto.from_config(config)
+        else:
+            model = getattr(transformers, name)(config)
     assert isinstance(model, torch.nn.Module)
     return model
 
 
-ROPE = {"rope_theta", "rope_scaling", "rope_local_base_freq", "rope_parameters", "partial_rotary_factor"}
+OF_OTHER_TASKS = {"bart"}
+"""Families that have a causal language model, and whose published class is none."""
+THETAS = {"rope_local_base_freq", "global_rope_theta", "local_rope_theta"}
+"""What the base of rotary positions is called where it differs between blocks."""
+ROPE = {"rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", *THETAS}
 """What transformers 5 gathers in one place, by kind of block where these differ."""
 
 
@@ -59,6 +70,8 @@ def read_field(config: Any, name: str, published: object) -> object:
         value = getattr(config.per_layer_config[full], OF_FULL_BLOCKS[name])
         return published if published is None else value  # None stands for the figure of all blocks
     value = whole[name] if name in whole else getattr(config, name)
+    if name == "model_type" and value == f"{published}_vision":  # it was once called as all of the model
+        return published
     if name == "layer_types" and config.model_type == "granitemoehybrid":
         return [str(kind).removeprefix("full_") for kind in value]  # transformers 5 puts it before
     return value
@@ -66,7 +79,7 @@ def read_field(config: Any, name: str, published: object) -> object:
 
 def figures_of(rope: object) -> set[tuple[str, str]]:
     """What rotary positions are computed from: figures by name, of whichever kind of block."""
-    renamed = {"rope_local_base_freq": "rope_theta", "type": "rope_type"}
+    renamed = {**dict.fromkeys(THETAS, "rope_theta"), "type": "rope_type"}
     if not isinstance(rope, dict):
         return set()
     inside = [figures_of(value) for value in rope.values()]

@@ -16,9 +16,9 @@ from profiler.formula.modules import modules_of
 from profiler.formula.runnable import check_runnable
 from profiler.jobs.alloc_conf import parse_alloc_conf
 from profiler.jobs.alloc_settings import check_alloc_conf
-from profiler.jobs.model_classes import find_class
 from profiler.jobs.choices import Attention
 from profiler.jobs.job import JobSpec
+from profiler.jobs.model_classes import find_class
 from profiler.jobs.targets import is_targeted
 from tests.versions import needs, since
 from tests.virtual.jobs import a_job

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from profiler.jobs.identity import ADDED_LATER
+from profiler.jobs.identity import identity_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,10 +29,7 @@ _NOT_OF_THE_MODEL = frozenset({"_name_or_path", "transformers_version"})
 def job_fields(job: JobSpec) -> dict[str, object]:
     """What of a job a formula is for."""
     left_out = VARIABLES | _NO_MATTER
-    fields = job.model_dump(mode="json").items()
-    kept = {name: value for name, value in fields if name not in left_out}
-    # Formulas of before a field was there are of what all jobs did then.
-    return {name: value for name, value in kept.items() if ADDED_LATER.get(name, ...) != value}
+    return {name: value for name, value in identity_fields(job).items() if name not in left_out}
 
 
 def derived_key(job: JobSpec, config: Mapping[str, object]) -> str:

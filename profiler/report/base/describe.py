@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, assert_never
 
-from profiler.jobs.choices import Loop
+from profiler.jobs.choices import Loop, Task
 from profiler.jobs.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, Method, QLora
 from profiler.jobs.settings import Settings, unusual
 from profiler.process.tested import newer_than_tested
@@ -34,6 +34,8 @@ _VERSIONS = ("torch", "transformers", "peft", "bitsandbytes", "driver")
 def describe_job(spec: JobSpec) -> str:
     """One line that tells a job from its neighbours."""
     parts = [spec.model, _method(spec.method), str(spec.precision)]
+    if spec.task is not Task.CAUSAL_LM:
+        parts.insert(1, _task(spec))
     size = f"batch {spec.batch_size} x {spec.seq_len} tokens"
     if isinstance(spec.method, Inference):
         parts.append(f"{size} + {spec.method.new_tokens} new")
@@ -135,6 +137,15 @@ def _method(method: Method) -> str:
             return f"inference ({'not quantized' if method.quant == 'none' else method.quant}{twice})"
         case _:
             assert_never(method)
+
+
+def _task(spec: JobSpec) -> str:
+    if spec.task is Task.SEQ2SEQ_LM:
+        return f"{spec.task} ({spec.decoder_len} target tokens)"
+    if spec.task is Task.IMAGE_TEXT_TO_TEXT:
+        images = "1 image" if spec.images == 1 else f"{spec.images} images"
+        return f"{spec.task} ({images} a row, {spec.image_size} pixels a side)"
+    return f"{spec.task} ({spec.num_labels} label{'' if spec.num_labels == 1 else 's'})"
 
 
 def _twice(method: QLora | Inference) -> str:

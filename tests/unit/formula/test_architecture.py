@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 UNDESCRIBED = {
+    "bart",
+    "bert",
+    "deberta-v2",
     "deepseek_v3",
     "gemma3",
     "gemma3_text",
@@ -24,10 +27,15 @@ UNDESCRIBED = {
     "granite",
     "granitemoehybrid",
     "llama4_text",
+    "modernbert",
     "olmo3",
     "phi3",
+    "qwen2_5_vl",
     "qwen3_5_moe_text",
+    "qwen3_vl",
+    "roberta",
     "smollm3",
+    "t5",
 }
 """Families of presets that no reader describes: they run, and no formula speaks of them."""
 DESCRIBED = [preset for preset in list_presets() if preset.architecture.model_type not in UNDESCRIBED]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from profiler.jobs.model_classes import find_class, find_class_of
 from profiler.jobs.choices import Attention
+from profiler.jobs.model_classes import find_class, find_class_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
