@@ -78,8 +78,8 @@ def check_images(job: JobSpec, config: Mapping[str, object]) -> None:
     length = job.seq_len - (num_padded(job.seq_len) if job.attention_mask is AttentionMask.PADDED else 0)
     if least > length:
         raise ConfigError(
-            f"a row of {length} tokens does not hold what {job.model} makes of its images: {least - 1} tokens, "
-            "and text besides",
+            f"a row of {length} tokens does not hold {job.images} images, which are {least - 1} tokens to "
+            f"{job.model}, and text besides",
             hint=f"choose --seq-len {_longer(least, job)} or more, fewer --images or a smaller --image-size",
         )
 

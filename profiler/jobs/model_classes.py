@@ -104,8 +104,8 @@ def natural_task(config: Mapping[str, object]) -> Task | None:
     """What a model is trained for where nobody says it; None where nothing tells.
 
     What its config names as its class comes first; but one that sees images is taken as the language model
-    that it is, too. A family of encoders and decoders is for seq2seq-lm; one of encoders, which are trained to
-    guess masked tokens, for sequence-classification.
+    that it is, too. A family of encoders and decoders is for seq2seq-lm; one of encoders, which are trained
+    to guess masked tokens, for sequence-classification.
     """
     model_type, tasks = str(config["model_type"]), tasks_of(str(config["model_type"]))
     named = config.get("architectures")

@@ -88,6 +88,8 @@ def add_adapter(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel | Peft
 
 def _refuse_dropped_targets(model: PeftModel, config: LoraConfig, spec: JobSpec) -> None:
     """Peft leaves out a name that no module has, without a word, where another one has any."""
+    if getattr(spec.method, "targets", None) == "all-linear":
+        return  # the names are peft's own; it leaves out those in a head that is trained as a whole
     found = cast("list[str]", model.base_model.targeted_module_names)  # a module, by its annotation
     asked = config.target_modules or ()  # without the names that peft has read as those of stacked experts
     dropped = [name for name in sorted(asked) if not any(is_targeted(path, (name,)) for path in found)]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from profiler.jobs.models import ModelSource
 
 
-_INCOMPLETE_HINT = "it takes a complete safetensors checkpoint of a language model"
+_INCOMPLETE_HINT = "it takes a complete safetensors checkpoint of such a model"
 
 # What is said of a tensor whose shape is not the config's: by transformers, and by accelerate, which sets
 # tensors for transformers 4.48.

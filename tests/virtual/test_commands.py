@@ -246,7 +246,8 @@ def test_adapters_for_modules_that_a_model_lacks_are_refused(
             marks=needs(transformers="5.8"),
         ),
         ({"model_type": "nothing"}, "model type `nothing`"),
-        ({"model_type": "t5"}, "is a t5 model, not a causal language model"),
+        ({"model_type": "t5"}, "has no class for causal-lm in transformers"),
+        ({"model_type": "vit"}, "is a vit model, which has no class for causal-lm"),
     ],
 )
 def test_a_config_of_no_model_is_refused(
@@ -338,4 +339,4 @@ def test_a_damaged_checkpoint_is_refused(
     message, hint = refusal(virtual_gpu, str(directory), weights="pretrained", method=method)
     assert str(directory) in message
     assert said in message
-    assert hint == "it takes a complete safetensors checkpoint of a causal language model"
+    assert hint == "it takes a complete safetensors checkpoint of such a model"

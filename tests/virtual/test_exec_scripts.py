@@ -88,6 +88,7 @@ def test_a_mask_of_ones_peaks_at_the_same_bytes_as_no_mask(capfd: pytest.Capture
 def test_a_job_of_ours_and_the_same_job_as_a_script_agree_to_the_byte(
     mask: str, virtual_gpu: WarmMachines, tmp_path: Path
 ) -> None:
+    from profiler.jobs.choices import Task
     from profiler.workload.checkpoint import write_sparse_checkpoint
 
     model = a_model(tmp_path / "model")
@@ -98,7 +99,8 @@ def test_a_job_of_ours_and_the_same_job_as_a_script_agree_to_the_byte(
     import torch
     from transformers import AutoConfig
 
-    write_sparse_checkpoint(AutoConfig.from_pretrained(model), checkpoint, dtype=torch.bfloat16)
+    config = AutoConfig.from_pretrained(model)
+    write_sparse_checkpoint(config, checkpoint, task=Task.CAUSAL_LM, dtype=torch.bfloat16)
     report = only(follow_script("plain_loop", str(checkpoint), mask))
     assert report.allocated_peak_bytes == record.peak.allocated_bytes
     assert report.reserved_peak_bytes == record.peak.reserved_bytes

@@ -25,7 +25,7 @@ def train(job: str) -> list[list[object]]:
 
     spec = JobSpec.model_validate_json(job)
     with tempfile.TemporaryDirectory() as scratch, TrueValues():
-        model, vocab_size = _make_model(spec, Path(scratch))
+        loaded, model = _make_model(spec, Path(scratch))
         computed = autocast_dtype(spec.precision)
         arguments = TrainingArguments(
             output_dir=scratch,
@@ -40,7 +40,7 @@ def train(job: str) -> list[list[object]]:
         )
         rows: list[dict[str, Any]] = []
         for step in range(spec.steps):
-            batch = make_batch(spec, vocab_size=vocab_size, step=step)
+            batch = make_batch(spec, loaded, number=step)
             rows += [{name: batch[name][row] for name in batch} for row in range(spec.batch_size)]
         meter = _Meter()
         trainer = Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[_callback(meter)])
@@ -103,7 +103,8 @@ def _mark_backward(trainer: Any, meter: _Meter) -> None:
     trainer.accelerator.backward, trainer.training_step = marked_backward, marked_step
 
 
-def _make_model(spec: JobSpec, scratch: Path) -> tuple[Any, int]:
+def _make_model(spec: JobSpec, scratch: Path) -> tuple[Any, Any]:
+    """The model as it was loaded, and with its adapters."""
     import torch
 
     from profiler.jobs.models import resolve_model
@@ -111,8 +112,8 @@ def _make_model(spec: JobSpec, scratch: Path) -> tuple[Any, int]:
     from profiler.workload.model import load_config, load_model, prepare_source
 
     source = resolve_model(spec.model, weights=spec.weights)
-    config = load_config(source)
+    config = load_config(source, spec)
     location = prepare_source(spec, source, config, scratch)
     torch.cuda.init()
-    model = add_adapter(prepare_model(load_model(spec, location, source.revision), spec), spec)
-    return model, config.get_text_config().vocab_size
+    loaded = load_model(spec, config, location, source.revision)
+    return loaded, add_adapter(prepare_model(loaded, spec), spec)

@@ -7,6 +7,10 @@ from profiler.formula.runnable import check_runnable, max_seq_len
 from tests.builders import a_job
 
 EXPERTS = {"model": "qwen3-30b-a3b"}
+CLASSES = {"task": "sequence-classification"}
+BERT = {"model": "bert-base-uncased", **CLASSES}
+BART = {"model": "bart-base", "task": "seq2seq-lm"}
+SEES = {"model": "qwen2.5-vl-3b", "task": "image-text-to-text"}
 GENERATING = {"kind": "inference", "new_tokens": 25}
 
 
@@ -21,6 +25,12 @@ GENERATING = {"kind": "inference", "new_tokens": 25}
         {"model": "mixtral-8x7b", "method": {"kind": "lora", "targets": "w1,w2,w3,gate"}},
         {"model": "mixtral-8x7b", "method": {"kind": "lora", "targets": "q_proj", "dropout": 0.1}},
         {"model": "some/model", "method": {"kind": "lora", "targets": "what_it_may_have"}},
+        {**BERT, "seq_len": 512},
+        {**BART, "seq_len": 1024},
+        {"model": "deberta-v3-base", **CLASSES, "attention": "eager", "seq_len": 4096},  # has no table
+        {"model": "t5-base", "task": "seq2seq-lm", "seq_len": 4096},
+        {"method": {"kind": "lora", "targets": "q_proj"}, "task": "token-classification"},
+        {**SEES, "seq_len": 259},
     ],
 )
 def test_what_can_run_passes(changes: dict[str, object]) -> None:
@@ -44,6 +54,26 @@ def test_what_can_run_passes(changes: dict[str, object]) -> None:
         ({"model": "qwen3-30b-a3b", "method": {"kind": "lora", "use_dora": True}}, "no DoRA", "q_proj"),
         ({"model": "gemma-2-2b"}, "no sdpa attention", "--attention eager"),
         ({"alloc_conf": "foo:1"}, "no setting 'foo'", "expandable_segments"),
+        ({"model": "t5-base"}, "no class for causal-lm", "--task seq2seq-lm"),
+        ({**BERT, "seq_len": 513}, "positions for 512 tokens, not for 513", "--seq-len 512"),
+        ({"model": "roberta-base", **CLASSES, "seq_len": 513}, "positions for 512", "--seq-len 512"),
+        ({**BART, "seq_len": 1024, "target_len": 1025}, "for 1024 tokens, not for 1025", "--target-len 1024"),
+        (
+            {"model": "llama-3.1-8b", "method": {"kind": "lora", "targets": "lm_head"}, **CLASSES},
+            "has no module 'lm_head'",
+            "q_proj",
+        ),
+        (
+            {"method": {"kind": "lora", "targets": "score"}, **CLASSES},
+            "no module that adapters can go to",
+            "q_proj",
+        ),
+        ({"method": "lora", "task": "token-classification"}, "all-linear takes in the head", "query,value"),
+        (
+            {**SEES, "seq_len": 257},
+            "a row of 257 tokens does not hold 1 images, which are 258",
+            "--seq-len 259",
+        ),
         ({"model": "no-such-model"}, "unknown model", ""),
     ],
 )

@@ -91,6 +91,7 @@ def test_a_key_is_sixteen_hex_digits() -> None:
         {"alloc_conf": "expandable_segments:True"},
         {"gpu": "a40"},
         {"gpu_memory_bytes": 2**40},
+        *({"task": task} for task in ("sequence-classification", "token-classification", "seq2seq-lm")),
     ],
     ids=str,
 )
@@ -116,3 +117,25 @@ def test_the_index_of_a_real_card_does_not_count(index: int) -> None:
 def test_a_job_whose_card_is_not_chosen_has_no_key() -> None:
     with pytest.raises(AssertionError, match="GPU is chosen"):
         job_key(a_job(gpu="auto"))
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        ("sequence-classification", {"num_labels": 3}),
+        ("token-classification", {"num_labels": 3}),
+        ("seq2seq-lm", {"target_len": 64}),
+        ("image-text-to-text", {"images": 2}),
+        ("image-text-to-text", {"image_size": 224}),
+    ],
+)
+def test_every_field_of_a_task_counts(task: str, changes: dict[str, Any]) -> None:
+    assert job_key(a_job(task=task, **changes)) != job_key(a_job(task=task))
+
+
+def test_a_decoder_with_rows_as_long_as_the_encoders_is_one_job_whether_it_is_said_or_not() -> None:
+    said, unsaid = (
+        a_job(task="seq2seq-lm", target_len=512, seq_len=512),
+        a_job(task="seq2seq-lm", seq_len=512),
+    )
+    assert job_key(said) == job_key(unsaid)

@@ -210,3 +210,30 @@ def test_defaults_of_what_does_not_apply_may_be_written_out() -> None:
 )
 def test_a_real_card_is_told_from_others_by_its_name(gpu: str, *, is_real: bool) -> None:
     assert a_job(gpu=gpu).is_real_gpu_asked is is_real
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "task"),
+    [
+        ("num_labels", 3, "sequence-classification"),
+        ("target_len", 64, "seq2seq-lm"),
+        ("images", 2, "image-text-to-text"),
+        ("image_size", 224, "image-text-to-text"),
+    ],
+)
+def test_a_key_of_one_task_alone_says_the_task(key: str, value: int, task: str) -> None:
+    job = JobSpec.model_validate({"model": "x", "method": "full", key: value})
+    assert (job.task, "task" in job.model_fields_set) == (task, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "causal-lm", "num_labels": 3}, "num_labels does not apply to task 'causal-lm'"),
+        ({"task": "seq2seq-lm", "images": 2}, "images does not apply to task 'seq2seq-lm'"),
+        ({"task": "token-classification", "method": "inference"}, "generates with a causal language model"),
+    ],
+)
+def test_a_key_of_another_task_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        JobSpec.model_validate({"model": "x", "method": "full", **changes})

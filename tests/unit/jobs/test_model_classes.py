@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from profiler.jobs.choices import Attention
-from profiler.jobs.model_classes import find_class, find_class_of
+from profiler.jobs.choices import Attention, Task
+from profiler.jobs.model_classes import find_class, find_class_of, natural_task, tasks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,3 +136,42 @@ def test_a_model_has_the_attentions_that_all_of_its_parts_have(
     model = find_class_of(config)
     assert model is not None
     assert model.attentions == attentions
+
+
+@pytest.mark.parametrize(
+    ("config", "task"),
+    [
+        ({"model_type": "llama"}, Task.CAUSAL_LM),
+        ({"model_type": "bert"}, Task.SEQUENCE_CLASSIFICATION),
+        ({"model_type": "bert", "is_decoder": True}, Task.CAUSAL_LM),
+        ({"model_type": "modernbert"}, Task.SEQUENCE_CLASSIFICATION),
+        ({"model_type": "t5"}, Task.SEQ2SEQ_LM),
+        ({"model_type": "bart", "architectures": ["BartModel"]}, Task.SEQ2SEQ_LM),
+        (
+            {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]},
+            "sequence-classification",
+        ),
+        ({"model_type": "bert", "architectures": ["BertForTokenClassification"]}, "token-classification"),
+        ({"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]}, Task.CAUSAL_LM),
+        ({"model_type": "qwen2_vl"}, Task.IMAGE_TEXT_TO_TEXT),
+        ({"model_type": "vit"}, None),
+        ({"model_type": "of_nobody"}, None),
+    ],
+    ids=str,
+)
+def test_a_model_is_for_what_its_config_says_or_its_family_is_for(
+    config: dict[str, object], task: Task | None
+) -> None:
+    assert natural_task(config) == task
+
+
+def test_a_family_has_the_tasks_that_transformers_has_classes_for() -> None:
+    assert tasks_of("bert") == (Task.CAUSAL_LM, Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
+    assert tasks_of("of_nobody") == ()
+
+
+@pytest.mark.parametrize("task", [Task.SEQUENCE_CLASSIFICATION, Task.TOKEN_CLASSIFICATION])
+def test_a_head_on_any_body_has_what_the_body_has(task: Task) -> None:
+    body = find_class("llama")
+    assert body is not None
+    assert find_class("llama", task) == body
