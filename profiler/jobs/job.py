@@ -237,7 +237,8 @@ class JobSpec(Value):
         model: a preset (`peakvram models`), a Hub id or a local directory.
         revision: branch, tag or commit of a Hub model.
         weights (KIND): random (from the config, nothing is downloaded) or pretrained.
-        task: what the model is trained for; without it what its config says it is for.
+        task: causal-lm, sequence-classification, token-classification, seq2seq-lm or image-text-to-text;
+            without it what the model is for.
         precision (TYPE): fp32, bf16, fp16; float32 weights under autocast: bf16-amp, fp16-amp; 16-bit ones
             under it: bf16-autocast, fp16-autocast.
         optimizer: a name of transformers.

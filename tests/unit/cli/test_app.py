@@ -147,7 +147,7 @@ def test_flags_reach_the_job(runner: Runner) -> None:
         --targets q,v --quant fp4 --no-double-quant --no-kbit-prepare --compute-dtype float16 --dora --rslora
         --batch-size 2 --seq-len 512 --reentrant --optimizer sgd --precision fp16-amp --attention eager
         --attention-mask padded --loop trainer --steps 4 --gpu a40 --gpu-memory 2TiB
-        --alloc-conf expandable_segments:True --timeout 60.5 --allow-busy --out there
+        --task causal-lm --alloc-conf expandable_segments:True --timeout 60.5 --allow-busy --out there
     """
     assert run_command(line.split()) == 0
     assert runner.asked["timeout_s"] == 60.5
@@ -170,11 +170,16 @@ def test_flags_reach_the_job(runner: Runner) -> None:
         "model": "org/m",
         "revision": "v1",
         "weights": "pretrained",
+        "task": "causal-lm",
         "method": method,
         "precision": "fp16-amp",
         "optimizer": "sgd",
         "batch_size": 2,
         "seq_len": 512,
+        "target_len": None,
+        "num_labels": 2,
+        "images": 1,
+        "image_size": 448,
         "gradient_checkpointing": {"enabled": True, "reentrant": True},
         "attention": "eager",
         "attention_mask": "padded",
