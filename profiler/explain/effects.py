@@ -10,6 +10,7 @@ from profiler.estimate.factors import default_factors
 from profiler.execute.schedule import SweepOptions, run_sweep
 from profiler.explain.changes import Change, Lever, possible_changes
 from profiler.formula.catalogue import find_formula
+from profiler.formula.configs import UnknownShapesError
 from profiler.jobs.identity import job_key
 from profiler.process.scratch import ScratchDirectory
 from profiler.records.schema import Bytes, OutcomeStatus
@@ -113,7 +114,10 @@ def _one_a_kind(changes: Iterable[Change]) -> Iterable[Change]:
 def _estimated(spec: JobSpec) -> int | None:
     """The peak by our formula; None where it says nothing."""
     formula = find_formula(DEFAULT_FORMULA)
-    estimated = estimate_job(spec, formula=formula, factors=default_factors(), card=card_of(spec))
+    try:
+        estimated = estimate_job(spec, formula=formula, factors=default_factors(), card=card_of(spec))
+    except UnknownShapesError:
+        return None
     return single(estimated.corrected.allocated.value_bytes) if isinstance(estimated, Estimate) else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -71,6 +72,29 @@ def test_a_derived_formula_says_what_a_run_takes_to_the_byte(
             assert said.corrected.reserved.value_bytes == ran.reserved_bytes
             num_sure += 1
     assert num_sure >= 2
+
+
+def test_a_formula_is_derived_of_a_classifier_with_its_own_positions(
+    virtual_gpu: WarmMachines, tmp_path: Path
+) -> None:
+    encoder = {
+        "model_type": "bert",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "vocab_size": 512,
+        "max_position_embeddings": 256,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(encoder))
+    spec = a_job(model=str(tmp_path), task="sequence-classification", num_labels=3, seq_len=100)
+    made = make_derived(spec)
+    assert max(one.seq_len for one in made.file.seen) == 256
+    said = estimate_derived(spec, card=card_of(spec))
+    ran = run_warm(virtual_gpu, spec).peak
+    assert isinstance(said, Estimate)
+    assert ran is not None
+    assert said.corrected.allocated.value_bytes == ran.allocated_bytes
 
 
 def is_within(band: Band, size_bytes: int) -> bool:

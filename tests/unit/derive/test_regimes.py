@@ -30,6 +30,12 @@ def test_the_first_points_lie_along_all_lines_up_to_the_longest(longest: int) ->
         assert {point.seq_len % 2 for point in found} == {0, 1}
 
 
+@given(st.integers(64, 5000), st.integers(0, 200_000))
+def test_the_first_points_begin_at_the_shortest_row_that_a_job_takes(shortest: int, more: int) -> None:
+    lengths = [point.seq_len for point in first_points(shortest + more, shortest=shortest)]
+    assert (min(lengths), max(lengths)) == (shortest, shortest + more)
+
+
 def follow(low: Point, high: Point, first_of_new: int) -> tuple[Point, Point, int]:
     """Looks between two points until they are close enough; the last before a change, the first after it."""
     num_looks = 0

@@ -89,3 +89,11 @@ def test_the_allocators_settings_are_ranked_by_what_the_replay_says_they_save(
     kinds = [change.kind for change in most_promising(record, better)]
     assert len(kinds) > 2
     assert kinds[place] is Lever.ALLOCATOR
+
+
+def test_changes_are_run_where_no_formula_knows_the_model() -> None:
+    spec = a_job(model="bert-base-uncased", task="sequence-classification", method="full", seq_len=512)
+    record = a_record(spec=spec)
+    changes = most_promising(record, None)
+    assert 1 < len(changes) <= NUM_RUN
+    assert len({change.kind for change in changes}) == len(changes)
