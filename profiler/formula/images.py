@@ -122,10 +122,10 @@ def _qwen(
     frames = _number(vision, "temporal_patch_size", 2)
     factor = patch * merge
     side = round(image_size / factor) * factor
-    if side * side > max_pixels:
-        side = max(factor, math.floor(math.sqrt(max_pixels) / factor) * factor)
+    if side * side > max_pixels:  # as it is rounded there: a whole number may come out as a little less
+        side = max(factor, math.floor(image_size / math.sqrt(image_size**2 / max_pixels) / factor) * factor)
     elif side * side < min_pixels:
-        side = math.ceil(math.sqrt(min_pixels) / factor) * factor
+        side = math.ceil(image_size * math.sqrt(min_pixels / image_size**2) / factor) * factor
     grid = side // patch
     token = _number(config, "image_token_id", 151655)
     around = _number(config, "vision_start_token_id", 151652), _number(config, "vision_end_token_id", 151653)

@@ -31,7 +31,7 @@ def test_a_job_that_can_run_is_said_to() -> None:
 def test_as_json_the_answer_is_there_whether_it_can_or_not() -> None:
     code, said = told("run", "gpt2", "--seq-len", "1024", "--dry-run", "--json")
     assert (code, json.loads(said)["can_run"]) == (0, True)
-    code, said = told("run", "gpt2", "--dry-run", "--json")
+    code, said = told("run", "gpt2", "--seq-len", "2048", "--dry-run", "--json")
     answer = json.loads(said)
     assert (code, answer["can_run"]) == (2, False)
     assert answer["message"] == "gpt2 has positions for 1024 tokens, not for 2048"
@@ -47,7 +47,8 @@ def test_as_json_the_answer_is_there_whether_it_can_or_not() -> None:
         (["llama-3.1-8b", "--targets", "q_proj,foo"], "has no module 'foo'"),
         (["llama-3.1-8b", "--targets", "mlp"], "no module that adapters can go to"),
         (["gpt2", "--targets", "q_proj", "--seq-len", "512"], "its linear layers are c_attn, c_proj, c_fc"),
-        (["gpt2"], "positions for 1024 tokens"),
+        (["gpt2", "--seq-len", "1025"], "positions for 1024 tokens"),
+        (["gpt2", "--task", "seq2seq-lm"], "has no class for seq2seq-lm"),
         (["gemma-2-2b", "--attention", "sdpa"], "has no sdpa attention"),
         (["llama-3.1-8b", "--alloc-conf", "expandable_segment:True"], "did you mean 'expandable_segments'?"),
         (["llama-3.1-8b", "--alloc-conf", "max_split_size_mb:8"], "at least 20"),
@@ -69,6 +70,13 @@ def test_a_job_that_names_no_attention_takes_what_its_model_has_and_says_so(comm
     code, said = told(command[0], "gemma-2-2b", "--method", "lora", *command[1:])
     assert code == 0
     assert said.count("attention is eager: gemma-2-2b has no sdpa attention in transformers ") == 1
+
+
+def test_a_job_that_names_neither_task_nor_length_takes_what_suits_its_model_and_says_so() -> None:
+    code, said = told("run", "bert-base-uncased", "--method", "full", "--dry-run")
+    assert code == 0
+    assert said.count("task is sequence-classification: that is what bert-base-uncased is for") == 1
+    assert said.count("seq_len is 512: bert-base-uncased has positions for 512 tokens") == 1
 
 
 jobs = st.fixed_dictionaries(
