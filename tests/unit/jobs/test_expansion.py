@@ -100,6 +100,18 @@ def test_what_only_training_has_is_left_out_of_inference(tmp_path: Path) -> None
     assert (expansion.num_duplicates, expansion.invalid) == (1, ())
 
 
+def test_what_only_one_task_has_is_left_out_of_the_others(tmp_path: Path) -> None:
+    axes = {"task": ["causal-lm", "token-classification", "seq2seq-lm"], "num_labels": [3, 9]}
+    expansion = expansion_of(tmp_path, base={"model": "x", "target_len": 64}, axes=axes)
+    assert [(str(job.task), job.num_labels, job.target_len) for job in expansion.jobs] == [
+        ("causal-lm", 2, None),
+        ("token-classification", 3, None),
+        ("token-classification", 9, None),
+        ("seq2seq-lm", 2, 64),
+    ]
+    assert (expansion.num_duplicates, expansion.invalid) == (2, ())
+
+
 def test_an_axis_of_types_is_read_for_the_method_that_has_them(tmp_path: Path) -> None:
     axes = {"method": ["qlora", "inference"], "method.quant": ["nf4", "int8"]}
     expansion = expansion_of(tmp_path, base={"model": "x"}, axes=axes)

@@ -147,6 +147,11 @@ def test_the_path_is_the_last_line() -> None:
         ({"method": "inference"}, "inference (not quantized), bf16, batch 1 x 2048 tokens + 32 new, sdpa"),
         ({"method": {"kind": "inference", "quant": "int8"}}, "inference (int8), bf16"),
         ({"method": {"kind": "inference", "quant": "nf4"}}, "inference (nf4, double quantization)"),
+        ({"task": "token-classification", "num_labels": 9}, "token-classification (9 labels)"),
+        ({"num_labels": 1}, "sequence-classification (1 label)"),
+        ({"target_len": 64}, "seq2seq-lm (64 target tokens)"),
+        ({"task": "image-text-to-text"}, "(1 image a row, 448 pixels a side)"),
+        ({"images": 2}, "image-text-to-text (2 images a row"),
     ],
 )
 def test_a_job_is_told_from_its_neighbours(changes: dict[str, object], part: str) -> None:
