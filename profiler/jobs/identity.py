@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 _SCHEMA = "peakvram-job-1"
 
 ADDED_LATER: Mapping[str, object] = MappingProxyType(
-    {"method.use_dora": False, "method.use_rslora": False, "method.trl_casting": False}
+    {
+        "method.use_dora": False,
+        "method.use_rslora": False,
+        "method.trl_casting": False,
+        "accumulation": 1,
+    }
 )
 """Fields that jobs did not have at first, by dotted key, and what all jobs did before there was a choice.
 
@@ -30,11 +35,17 @@ def job_key(spec: JobSpec) -> str:
     not count (the same job on the next card is the same job); which card it was stands in the record.
     """
     assert spec.gpu != "auto", "the key of a job is known once its GPU is chosen"
-    fields = spec.model_dump(mode="json") | {"gpu": "real" if spec.is_real_gpu_asked else spec.gpu}
-    for key, before in ADDED_LATER.items():
-        _leave_out(fields, key, before)
+    fields = identity_fields(spec) | {"gpu": "real" if spec.is_real_gpu_asked else spec.gpu}
     canonical = json.dumps({"schema": _SCHEMA, "job": fields}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def identity_fields(spec: JobSpec) -> dict[str, Any]:
+    """A job's fields, but for those added later that say what all jobs did before."""
+    fields = spec.model_dump(mode="json")
+    for key, before in ADDED_LATER.items():
+        _leave_out(fields, key, before)
+    return fields
 
 
 def _leave_out(fields: dict[str, Any], key: str, value: object) -> None:

@@ -205,7 +205,7 @@ DEFAULT_METHOD = "qlora"
 """The method that a key such as `method.rank` alone is about."""
 SHORT_FOR: Mapping[str, str] = MappingProxyType({"method": "kind", "gradient_checkpointing": "enabled"})
 """The key of each part that a plain value in the part's place is about."""
-TRAINING_KEYS = ("optimizer", "gradient_checkpointing", "loop", "steps")
+TRAINING_KEYS = ("optimizer", "accumulation", "gradient_checkpointing", "loop", "steps")
 """Keys that mean nothing to a job that trains nothing; it has them at their defaults."""
 
 
@@ -221,7 +221,8 @@ class JobSpec(Value):
         precision (TYPE): fp32, bf16, fp16; float32 weights under autocast: bf16-amp, fp16-amp; 16-bit ones
             under it: bf16-autocast, fp16-autocast.
         optimizer: a name of transformers.
-        batch_size: rows a step.
+        batch_size: rows a step, or a micro batch.
+        accumulation: micro batches a step, whose gradients are accumulated.
         seq_len: tokens a row, or of inference's prompt.
         attention: eager, sdpa or flash_attention_2; without it a model that lacks sdpa takes eager.
         attention_mask (KIND): what a batch carries: none, full (all ones) or padded.
@@ -239,6 +240,7 @@ class JobSpec(Value):
     precision: Precision = Precision.BF16
     optimizer: Optimizer = Optimizer.ADAMW_TORCH
     batch_size: Annotated[Count, Field(le=65_536)] = 1
+    accumulation: Annotated[Count, Field(le=1000)] = 1
     seq_len: Annotated[Count, Field(le=MAX_TOKENS)] = 2048
     gradient_checkpointing: Annotated[GradientCheckpointing, BeforeValidator(_read_checkpointing)] = (
         GradientCheckpointing()

@@ -40,7 +40,7 @@ class Holdings:
 
     model: torch.nn.Module | None = None
     optimizer: torch.optim.Optimizer | None = None
-    batch: dict[str, torch.Tensor] = field(default_factory=dict)
+    batches: list[dict[str, torch.Tensor]] = field(default_factory=list)  # on the card
     kv_cache: object | None = None  # as transformers made it
     num_threads_with_workspace: int = 0  # that have run a matrix product: the main one, then autograd's
     other_before_step_bytes: int | None = None  # nobody's before the step: not its activations
@@ -89,7 +89,7 @@ def owned_tensors(holdings: Holdings) -> Iterator[tuple[str, Iterable[torch.Tens
         # Lookup tables of 8-bit optimizers (`name2qmap`) are state of the optimizer, not of a parameter.
         state = chain(holdings.optimizer.state.values(), [getattr(holdings.optimizer, "name2qmap", {})])
         yield "optimizer_bytes", _tensors_in(list(state))
-    yield "batch_bytes", holdings.batch.values()
+    yield "batch_bytes", chain.from_iterable(batch.values() for batch in holdings.batches)
     yield "kv_cache_bytes", _cached(holdings.kv_cache)
 
 

@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 IGNORED_LABEL = -100
 
 
-def make_batch(spec: JobSpec, *, vocab_size: int, step: int) -> dict[str, torch.Tensor]:
+def make_batch(spec: JobSpec, *, vocab_size: int, number: int) -> dict[str, torch.Tensor]:
     """Input ids, labels and, unless the job says none, an attention mask.
 
     Each is int64 `(batch_size, seq_len)` on the CPU. Ids are random but the same in every run. What the mask
     leaves out is not learned from.
+
+    Args:
+        spec: the job.
+        vocab_size: ids are below it.
+        number: of the batch in the run, from 0.
     """
-    ids = _draw_ids(spec, vocab_size=vocab_size, seed=step)
+    ids = _draw_ids(spec, vocab_size=vocab_size, seed=number)
     batch = {"input_ids": ids, "labels": ids.clone()}
     match spec.attention_mask:
         case AttentionMask.NONE:

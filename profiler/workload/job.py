@@ -111,36 +111,27 @@ def _train(  # noqa: PLR0913 - what is trained, and who is told of it
     is_scaled = spec.precision in (Precision.FP16_AMP, Precision.FP16_AUTOCAST)
     scaler = torch.amp.GradScaler("cuda", enabled=is_scaled)
     for step in range(spec.steps):
-        batch = make_batch(spec, vocab_size=vocab_size, step=step)
+        batches = [
+            make_batch(spec, vocab_size=vocab_size, number=step * spec.accumulation + micro_step)
+            for micro_step in range(spec.accumulation)
+        ]
         with notes.watched() if step == 0 else nullcontext():
-            _run_step(spec, step, batch, recorder, model=model, optimizer=optimizer, scaler=scaler)
+            _run_step(spec, step, batches, recorder, model=model, optimizer=optimizer, scaler=scaler)
 
 
 def _run_step(  # noqa: PLR0913 - the parts of a training step
     spec: JobSpec,
     step: int,
-    batch: dict[str, torch.Tensor],
+    batches: list[dict[str, torch.Tensor]],
     recorder: Recorder,
     *,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
 ) -> None:
-    """One training step; the batch stays on the card to its end, as a data loader holds it there."""
-    holdings = recorder.holdings
-    holdings.other_before_step_bytes = unowned_bytes(recorder.holdings)
-    with recorder.phase(PhaseName.FORWARD, step):
-        holdings.num_threads_with_workspace = max(1, holdings.num_threads_with_workspace)
-        holdings.batch = {name: tensor.to("cuda") for name, tensor in batch.items()}
-        outputs = _as_the_loop_calls(model, spec)(**holdings.batch)
-        loss = outputs.loss
-        if spec.loop is Loop.TRAINER:
-            del outputs
-    with recorder.phase(PhaseName.BACKWARD, step):
-        holdings.num_threads_with_workspace = 2
-        scaler.scale(loss).backward()
-        # The loss's graph keeps the embeddings' output and its gradient where inputs require gradients.
-        loss = outputs = None
+    """One training step; what is on the card of its batches stays there to its end, as with a data loader."""
+    for micro_step in range(len(batches)):
+        _accumulate(spec, step, micro_step, batches, recorder, model=model, scaler=scaler)
     with recorder.phase(PhaseName.CLIP, step):
         scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
@@ -149,6 +140,46 @@ def _run_step(  # noqa: PLR0913 - the parts of a training step
         scaler.update()
     with recorder.phase(PhaseName.ZERO_GRAD, step):
         model.zero_grad()
+
+
+def _accumulate(  # noqa: PLR0913 - as above, of one batch
+    spec: JobSpec,
+    step: int,
+    micro_step: int,
+    batches: list[dict[str, torch.Tensor]],
+    recorder: Recorder,
+    *,
+    model: torch.nn.Module,
+    scaler: torch.amp.GradScaler,
+) -> None:
+    """One batch's forward and backward pass; its gradients are added to those of the step's others.
+
+    accelerate's data loader moves a batch to the card as it hands it over, and `Trainer` takes all those of a
+    step before it trains with the first (`Trainer.get_batch_samples`); a plain loop takes each in its turn.
+    """
+    holdings = recorder.holdings
+    place = (step, micro_step if spec.accumulation > 1 else None)
+    holdings.other_before_step_bytes = unowned_bytes(holdings)
+    with recorder.phase(PhaseName.FORWARD, *place):
+        holdings.num_threads_with_workspace = max(1, holdings.num_threads_with_workspace)
+        if spec.loop is Loop.PLAIN:
+            holdings.batches = [_to_card(batches[micro_step])]
+        elif micro_step == 0:
+            holdings.batches = [_to_card(batch) for batch in batches]
+        batch = holdings.batches[micro_step if spec.loop is Loop.TRAINER else 0]
+        outputs = _as_the_loop_calls(model, spec)(**batch)
+        loss = outputs.loss if spec.accumulation == 1 else outputs.loss / spec.accumulation
+        if spec.loop is Loop.TRAINER:
+            del outputs
+    with recorder.phase(PhaseName.BACKWARD, *place):
+        holdings.num_threads_with_workspace = 2
+        scaler.scale(loss).backward()
+        # The loss's graph keeps the embeddings' output and its gradient where inputs require gradients.
+        loss = outputs = None
+
+
+def _to_card(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.to("cuda") for name, tensor in batch.items()}
 
 
 def _as_the_loop_calls(model: torch.nn.Module, spec: JobSpec) -> Callable[..., Any]:

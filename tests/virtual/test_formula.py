@@ -156,6 +156,9 @@ def model_of(tmp_path: Path) -> Callable[[str], str]:
     [
         {"method": "full", "optimizer": "adafactor"},
         {"method": "full", "optimizer": "adamw_bnb_8bit", "gradient_checkpointing": False},
+        {"method": "full", "accumulation": 3},
+        {"method": "full", "accumulation": 3, "optimizer": "adafactor", "gradient_checkpointing": False},
+        {"method": {"kind": "lora", "rank": 256}, "accumulation": 2, "loop": "trainer"},
         {"method": "lora", "gradient_checkpointing": False},
         {"method": {"kind": "lora", "dropout": 0.1, "targets": "q_proj,v_proj"}, "loop": "trainer"},
         {"method": {"kind": "lora", "targets": "down_proj"}, "gradient_checkpointing": False},
@@ -183,6 +186,7 @@ def test_a_llama_has_the_peak_that_the_formula_says(
         ("qwen3", {"method": "lora", "gradient_checkpointing": False}),
         ("gemma2", {"method": "lora", "attention": "eager"}),
         ("gemma2", {"method": "qlora", "attention": "eager"}),
+        ("gemma2", {"method": "full", "attention": "eager", "accumulation": 2, "optimizer": "sgd"}),
         ("phi", {"method": "lora"}),
         ("phi", {"method": "qlora", "gradient_checkpointing": False}),
         ("gpt2", {"method": "lora"}),

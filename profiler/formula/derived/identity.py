@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from profiler.jobs.identity import identity_fields
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -27,7 +29,7 @@ _NOT_OF_THE_MODEL = frozenset({"_name_or_path", "transformers_version"})
 def job_fields(job: JobSpec) -> dict[str, object]:
     """What of a job a formula is for."""
     left_out = VARIABLES | _NO_MATTER
-    return {name: value for name, value in job.model_dump(mode="json").items() if name not in left_out}
+    return {name: value for name, value in identity_fields(job).items() if name not in left_out}
 
 
 def derived_key(job: JobSpec, config: Mapping[str, object]) -> str:

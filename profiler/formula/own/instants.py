@@ -64,7 +64,7 @@ def _norm_backward(parts: Parts) -> Instant:
     """The last norm, of a model with so few words that it holds more than the loss did."""
     return parts.instant(
         "backward of the last norm",
-        {"gradients": parts.table_gradient_bytes},
+        {"gradients": parts.head_gradient_bytes},
         parts.saved,
         {"batch": parts.shared, "logits_and_loss": parts.head.norm},
     )
@@ -78,7 +78,7 @@ def _last_block(parts: Parts) -> Instant:
         saved["saved_activations"] = saved["saved_activations"] - parts.block.saved
     return parts.instant(
         "backward of the last block",
-        {"gradients": parts.table_gradient_bytes + own},
+        {"gradients": parts.head_gradient_bytes + own},
         saved,
         {"batch": parts.shared, "block": _working(parts) - own, "logits_and_loss": parts.head.kept},
     )
@@ -95,7 +95,7 @@ def _first_block(parts: Parts) -> Instant:
         }
     return parts.instant(
         "backward of the first block",
-        {"gradients": parts.table_gradient_bytes + parts.architecture.num_layers * own},
+        {"gradients": parts.head_gradient_bytes + parts.architecture.num_layers * own},
         held,
         {"batch": parts.shared, "block": _working(parts) - own, "logits_and_loss": parts.head.kept},
     )
@@ -107,12 +107,16 @@ def _working(parts: Parts) -> Quantity:
 
 
 def _embedding(parts: Parts) -> Instant:
-    """The end of the backward pass; a tied matrix has two gradients, which are added into a third."""
-    is_tied = parts.scheme.trains_weights and parts.architecture.tie_word_embeddings
-    extra = 2 * parts.table_gradient_bytes if is_tied else 0
+    """The end of the backward pass; a tied matrix has two gradients, which are added into a third.
+
+    What comes of it is the embeddings' gradient, or is added to the one that is there.
+    """
+    extra = 2 * parts.table_bytes if parts.architecture.tie_word_embeddings else 0
+    if parts.scheme.accumulates:
+        extra += parts.table_bytes
     return parts.instant(
         "gradient of the embeddings",
-        {"gradients": parts.gradients_bytes},
+        {"gradients": parts.new_gradients_bytes},
         {"embedding_gradient": parts.block.output + extra, "logits_and_loss": parts.head.kept},
     )
 
@@ -120,7 +124,7 @@ def _embedding(parts: Parts) -> Instant:
 def _step(parts: Parts) -> Instant:
     return parts.instant(
         "optimizer step",
-        {"gradients": parts.gradients_bytes},
+        {"gradients": parts.new_gradients_bytes},
         {"step_temporaries": step_bytes(parts.job.optimizer, parts.trained)},
         has_state=True,
     )

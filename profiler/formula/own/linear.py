@@ -134,6 +134,8 @@ class LinearLayer:
             ledger.hold(f"{self.name}.weight_gradient", self.weight_gradient)
         self._base_gradient(gradient, result, keeps_gradient=keeps_gradient)
         ledger.release_if_held(f"{self.name}.cast", frees)
+        if scheme.trains_weights and scheme.accumulates:
+            ledger.release(f"{self.name}.weight_gradient")
         return result
 
     def _quantized_forward(self) -> None:
@@ -245,6 +247,8 @@ class LinearLayer:
         ledger.release_if_held(f"{self.name}.adapter_copies")
         ledger.hold("adapter_path", self._input(self._adapter_size))
         ledger.release("narrow_gradient")
+        if self.scheme.accumulates:
+            ledger.release(f"{self.name}.adapter_gradients")
         if self._has_dropout:
             ledger.release(f"{self.name}.dropped")
             ledger.pulse(self._input(self._adapter_size))

@@ -29,6 +29,7 @@ class Scheme:
         autocast: whether the forward pass runs under autocast.
         double_quant: whether scales of 4-bit matrices are quantized themselves.
         trains_weights: whether the model's own weights are trained.
+        accumulates: whether gradients of an earlier batch are there, which new ones are added to.
         adapter: the adapters' settings; None where there are none.
     """
 
@@ -41,6 +42,7 @@ class Scheme:
     autocast: bool
     double_quant: bool
     trains_weights: bool
+    accumulates: bool
     adapter: Lora | QLora | Int8Lora | None
 
     def is_adapted(self, linear: Linear) -> bool:
@@ -80,6 +82,7 @@ def scheme_of(job: JobSpec) -> Scheme:
         autocast=autocast,
         double_quant=isinstance(method, QLora | Inference) and method.double_quant,
         trains_weights=isinstance(method, Full),
+        accumulates=job.accumulation > 1,
         adapter=None if isinstance(method, Full | Inference) else method,
     )
 

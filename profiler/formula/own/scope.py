@@ -23,6 +23,8 @@ def refusal(job: JobSpec, architecture: Architecture) -> str | None:
         return f"inference of {architecture.model_type} models is not followed"
     if job.method.kind == "inference" and job.precision not in PURE:
         return "inference under autocast is not followed"
+    if job.accumulation > 1 and not architecture.is_dense:
+        return "gradients of experts that accumulate are not followed"
     reason = _refusal_of_adapters(job, architecture)
     if reason is not None or architecture.model_type in LLAMA_LIKE:
         return reason

@@ -38,7 +38,9 @@ def describe_job(spec: JobSpec) -> str:
     if isinstance(spec.method, Inference):
         parts.append(f"{size} + {spec.method.new_tokens} new")
     else:
-        parts += [str(spec.optimizer), size, _checkpointing(spec.gradient_checkpointing)]
+        parts += [str(spec.optimizer), size]
+        parts += [f"accumulation {spec.accumulation}"] if spec.accumulation > 1 else []
+        parts.append(_checkpointing(spec.gradient_checkpointing))
     parts.append(f"{spec.attention} attention")
     if spec.loop is not Loop.PLAIN:
         parts.append(f"{spec.loop} loop")

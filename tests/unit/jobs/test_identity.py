@@ -77,6 +77,7 @@ def test_a_key_is_sixteen_hex_digits() -> None:
         {"method": {"kind": "qlora", "use_dora": True}},
         {"method": {"kind": "qlora", "use_rslora": True}},
         {"method": "inference"},
+        {"accumulation": 2},
         {"precision": "bf16-autocast"},
         {"precision": "fp16"},
         {"optimizer": "sgd"},

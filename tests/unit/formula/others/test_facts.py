@@ -81,6 +81,11 @@ def test_a_class_of_size_holds_what_people_call_so(model: str, billions: int, ne
     assert is_near(architecture_of(model), billions) is near
 
 
+def test_what_no_publication_speaks_of_is_refused() -> None:
+    job = a_tuning("full").model_copy(update={"accumulation": 4})
+    assert only("full")(job, a_model()) == "it says nothing of accumulation 4"
+
+
 def test_the_first_reason_to_refuse_is_given() -> None:
     refuse = first_of(only("full", "lora"), lambda *_: "never")
     assert refuse(a_tuning("qlora"), a_model()) == "it speaks of full and lora, not of qlora"
