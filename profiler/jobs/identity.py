@@ -19,7 +19,11 @@ ADDED_LATER: Mapping[str, object] = MappingProxyType(
         "method.use_dora": False,
         "method.use_rslora": False,
         "method.trl_casting": False,
+        "method.autocast_adapter_dtype": True,
+        "method.modules_to_save": [],
         "accumulation": 1,
+        "foreach": True,
+        "neftune_alpha": 0.0,
     }
 )
 """Fields that jobs did not have at first, by dotted key, and what all jobs did before there was a choice.

@@ -55,6 +55,15 @@ def _read_targets(value: object) -> object:
     return tuple(sorted(stripped))  # peft takes a set: order must not make two jobs of one
 
 
+def _read_names(value: object) -> object:
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not all(
+        isinstance(name, str) and name.strip() for name in names
+    ):
+        raise _refuse(f"{value!r} is no list of module names", hint="write embed_tokens,lm_head")
+    return tuple(sorted({name.strip() for name in names}))  # peft finds them in the model's order
+
+
 def _read_method(value: object) -> object:
     if isinstance(value, str):
         return {"kind": value}
@@ -113,6 +122,9 @@ class _LoraPart(Value):
         targets (NAMES): modules with adapters: all-linear, or a list such as q_proj,v_proj.
         use_dora: train the weights' magnitudes too, as DoRA does.
         use_rslora: scale adapters by the root of their rank, as rsLoRA does.
+        modules_to_save (NAMES): modules trained whole beside the adapters, such as embed_tokens,lm_head.
+        autocast_adapter_dtype: keep adapters in float32; off, in the weights' type, on quantized weights in
+            bfloat16, as trl casts them.
     """
 
     rank: Count = 16
@@ -121,6 +133,8 @@ class _LoraPart(Value):
     targets: Targets = "all-linear"
     use_dora: Flag = False
     use_rslora: Flag = False
+    modules_to_save: Annotated[tuple[str, ...], BeforeValidator(_read_names)] = ()
+    autocast_adapter_dtype: Flag = True
 
 
 class Full(Value):
@@ -205,7 +219,12 @@ DEFAULT_METHOD = "qlora"
 """The method that a key such as `method.rank` alone is about."""
 SHORT_FOR: Mapping[str, str] = MappingProxyType({"method": "kind", "gradient_checkpointing": "enabled"})
 """The key of each part that a plain value in the part's place is about."""
-TRAINING_KEYS = ("optimizer", "accumulation", "gradient_checkpointing", "loop", "steps")
+FLOAT32_WEIGHTS = (Precision.FP32, Precision.BF16_AMP, Precision.FP16_AMP)
+"""Precisions that keep the weights in float32."""
+TRAINING_KEYS = (
+    *("optimizer", "foreach", "accumulation", "gradient_checkpointing", "neftune_alpha"),
+    *("loop", "steps"),
+)
 """Keys that mean nothing to a job that trains nothing; it has them at their defaults."""
 
 
@@ -221,9 +240,11 @@ class JobSpec(Value):
         precision (TYPE): fp32, bf16, fp16; float32 weights under autocast: bf16-amp, fp16-amp; 16-bit ones
             under it: bf16-autocast, fp16-autocast.
         optimizer: a name of transformers.
+        foreach: have torch's optimizer step through all tensors of a group at once.
         batch_size: rows a step, or a micro batch.
         accumulation: micro batches a step, whose gradients are accumulated.
         seq_len: tokens a row, or of inference's prompt.
+        neftune_alpha (A): scale of the noise that NEFTune adds to embeddings; 0 for none.
         attention: eager, sdpa or flash_attention_2; without it a model that lacks sdpa takes eager.
         attention_mask (KIND): what a batch carries: none, full (all ones) or padded.
         loop (KIND): plain (logits live through the backward pass) or trainer, which drops them.
@@ -239,12 +260,14 @@ class JobSpec(Value):
     method: Annotated[Method, BeforeValidator(_read_method)] = METHODS[DEFAULT_METHOD]()
     precision: Precision = Precision.BF16
     optimizer: Optimizer = Optimizer.ADAMW_TORCH
+    foreach: Flag = True
     batch_size: Annotated[Count, Field(le=65_536)] = 1
     accumulation: Annotated[Count, Field(le=1000)] = 1
     seq_len: Annotated[Count, Field(le=MAX_TOKENS)] = 2048
     gradient_checkpointing: Annotated[GradientCheckpointing, BeforeValidator(_read_checkpointing)] = (
         GradientCheckpointing()
     )
+    neftune_alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     attention: Attention = Attention.SDPA
     attention_mask: AttentionMask = AttentionMask.FULL
     loop: Loop = Loop.PLAIN
@@ -293,10 +316,36 @@ class JobSpec(Value):
                 f"gpu_memory_bytes applies to a virtual card only, not to gpu {self.gpu!r}",
                 hint="name a card of the catalogue, such as rtx-4090",
             )
+        if not self.foreach and self.optimizer not in (Optimizer.ADAMW_TORCH, Optimizer.SGD):
+            raise _refuse(
+                f"optimizer {str(self.optimizer)!r} does not step through tensors with foreach",
+                hint="leave foreach as it is, or choose adamw_torch or sgd",
+            )
         if isinstance(self.method, Full) and self.precision is Precision.FP16_AUTOCAST:
             raise _refuse(
                 "fp16-autocast scales the loss, and torch unscales no float16 gradients, which full has",
                 hint="choose fp16-amp, or a LoRA method, whose adapters are float32",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_adapter_dtype(self) -> Self:
+        if getattr(self.method, "autocast_adapter_dtype", True):
+            return self
+        if isinstance(self.method, Lora) and self.precision in FLOAT32_WEIGHTS:
+            raise _refuse(
+                f"autocast_adapter_dtype off changes nothing with {self.precision}: weights are float32",
+                hint="leave it out, or choose bf16, fp16 or bf16-autocast",
+            )
+        if not isinstance(self.method, Lora) and "fp16" in self.precision:
+            raise _refuse(
+                f"trl casts adapters of quantized weights to bfloat16, which is not for {self.precision}",
+                hint="choose bf16 or bf16-autocast, or leave out autocast_adapter_dtype",
+            )
+        if self.precision is Precision.FP16_AUTOCAST:
+            raise _refuse(
+                "fp16-autocast scales the loss, and torch unscales no gradients of float16 adapters",
+                hint="leave out autocast_adapter_dtype, so that adapters are float32",
             )
         return self
 

@@ -98,7 +98,7 @@ def _list_members(model: torch.nn.Module) -> _Members:
     named = list(model.named_parameters())
     return _Members(
         parameters=[p for _, p in named],
-        adapter=[p for name, p in named if adapter is not None and adapter in name],
+        adapter=[p for name, p in named if is_of_adapter(name, adapter)],
         buffers=list(model.buffers()),
         quantized=[module for module in model.modules() if _is_quantized(module)],
     )
@@ -110,6 +110,11 @@ def adapter_prefix(model: torch.nn.Module) -> str | None:
         return None
     prefix: str | None = getattr(model.base_model, "prefix", None)
     return prefix
+
+
+def is_of_adapter(name: str, prefix: str | None) -> bool:
+    """Whether a parameter is an adapter's, or of a module that peft copied to train it beside them."""
+    return prefix is not None and (prefix in name or ".modules_to_save." in name)
 
 
 def _is_quantized(module: torch.nn.Module) -> bool:

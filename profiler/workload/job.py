@@ -12,7 +12,7 @@ from profiler.jobs.choices import Loop, Precision
 from profiler.jobs.job import Inference, JobSpec
 from profiler.measure.components import num_elements, unowned_bytes
 from profiler.records.schema import Parameters, PhaseName
-from profiler.workload.adapter import add_adapter, prepare_model
+from profiler.workload.adapter import add_adapter, add_noise, prepare_model
 from profiler.workload.batch import make_batch
 from profiler.workload.generation import generate
 from profiler.workload.model import (
@@ -86,7 +86,7 @@ def run_phases(  # noqa: PLR0913 - what a job is, and who is told of it
         on_parameters(_count_parameters(model))
         notes.tell()
         with recorder.phase(PhaseName.OPTIMIZER):
-            optimizer = recorder.holdings.optimizer = make_optimizer(model, spec.optimizer)
+            optimizer = recorder.holdings.optimizer = make_optimizer(model, spec)
         _train(model, optimizer, before_steps(spec), recorder, notes, vocab_size=vocab_size)
 
 
@@ -96,6 +96,8 @@ def _adapt(loaded: PreTrainedModel, spec: JobSpec, recorder: Recorder) -> PreTra
         prepared = holdings.model = prepare_model(loaded, spec)
     with recorder.phase(PhaseName.ADAPT):
         model = holdings.model = add_adapter(prepared, spec)
+        if spec.neftune_alpha:
+            add_noise(model, spec.neftune_alpha)
     return model
 
 

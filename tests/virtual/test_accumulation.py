@@ -12,8 +12,6 @@ from tests.virtual.jobs import a_job, a_model, run_warm
 from tests.virtual.test_explain import explain
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from profiler.records.schema import PhaseReading, Record
     from tests.virtual.harness import WarmMachines
 
@@ -64,14 +62,14 @@ def test_trainer_has_all_micro_batches_of_a_step_on_the_card(
     assert end.batch_bytes == num_batches * 3 * 2 * 256 * 8
 
 
-def test_where_memory_runs_out_the_micro_step_is_told(virtual_gpu: WarmMachines, tmp_path: Path) -> None:
-    model = a_model(tmp_path / "model", hidden_size=1024, intermediate_size=2816)
-    fitting = run_warm(virtual_gpu, a_job(model=model, optimizer="sgd", steps=1))
+def test_where_memory_runs_out_the_micro_step_is_told(virtual_gpu: WarmMachines) -> None:
+    job = a_job(model="smollm2-135m", optimizer="sgd", steps=1, batch_size=4, seq_len=1024)
+    fitting = run_warm(virtual_gpu, job)
     assert fitting.device is not None
     assert fitting.peak is not None
     room_bytes = (fitting.device.context_bytes or 0) + fitting.peak.reserved_bytes
-    job = a_job(model=model, optimizer="sgd", accumulation=2, steps=1, gpu_memory_bytes=room_bytes)
-    outcome = run_warm(virtual_gpu, job).outcome
+    accumulating = job.model_copy(update={"accumulation": 2, "gpu_memory_bytes": room_bytes})
+    outcome = run_warm(virtual_gpu, accumulating).outcome
     assert (outcome.place or ())[1:] == (0, 1)
 
 

@@ -156,6 +156,12 @@ def model_of(tmp_path: Path) -> Callable[[str], str]:
     [
         {"method": "full", "optimizer": "adafactor"},
         {"method": "full", "optimizer": "adamw_bnb_8bit", "gradient_checkpointing": False},
+        {"method": {"kind": "lora", "rank": 256, "autocast_adapter_dtype": False}},
+        {
+            "method": {"kind": "qlora", "rank": 256, "autocast_adapter_dtype": False},
+            "precision": "bf16-autocast",
+        },
+        {"method": "full", "foreach": False, "batch_size": 1, "seq_len": 64},
         {"method": "full", "accumulation": 3},
         {"method": "full", "accumulation": 3, "optimizer": "adafactor", "gradient_checkpointing": False},
         {"method": {"kind": "lora", "rank": 256}, "accumulation": 2, "loop": "trainer"},

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from profiler.formula.breakdown import Breakdown, Instant
-from profiler.jobs.choices import InferenceQuant, Optimizer, Precision
+from profiler.jobs.choices import InferenceQuant, Optimizer
 from profiler.jobs.identity import ADDED_LATER
-from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
+from profiler.jobs.job import FLOAT32_WEIGHTS, Full, Inference, Int8Lora, JobSpec, Lora, QLora
 from profiler.jobs.keys import flatten
 from profiler.jobs.settings import show_value
 from profiler.jobs.targets import is_targeted
@@ -30,11 +30,11 @@ BITS_8_OPTIMIZERS = (Optimizer.ADAMW_BNB_8BIT, Optimizer.PAGED_ADAMW_8BIT)
 ADAM_OPTIMIZERS = (Optimizer.ADAMW_TORCH, Optimizer.ADAMW_TORCH_FUSED, Optimizer.PAGED_ADAMW_32BIT)
 """Those with two float32 moments a parameter."""
 
-FLOAT32_WEIGHTS = (Precision.FP32, Precision.BF16_AMP, Precision.FP16_AMP)
-"""Precisions that keep the weights in float32."""
 
-
-_UNSPOKEN = ("accumulation",)
+_UNSPOKEN = (
+    *("accumulation", "foreach", "neftune_alpha"),
+    *("method.autocast_adapter_dtype", "method.modules_to_save"),
+)
 """Keys of a job that no publication speaks of, unless they are as they always were."""
 
 

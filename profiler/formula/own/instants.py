@@ -125,7 +125,7 @@ def _step(parts: Parts) -> Instant:
     return parts.instant(
         "optimizer step",
         {"gradients": parts.new_gradients_bytes},
-        {"step_temporaries": step_bytes(parts.job.optimizer, parts.trained)},
+        {"step_temporaries": step_bytes(parts.job.optimizer, parts.trained, is_foreach=parts.job.foreach)},
         has_state=True,
     )
 

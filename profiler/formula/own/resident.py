@@ -128,7 +128,8 @@ def adapter_tensors(architecture: Architecture, scheme: Scheme) -> tuple[Tensor,
     if scheme.adapts_experts(architecture):
         shapes += _expert_adapter_shapes(architecture, scheme)
     return tuple(
-        Tensor(num_rows=rows, num_columns=columns, element_bytes=FLOAT32) for rows, columns in shapes
+        Tensor(num_rows=rows, num_columns=columns, element_bytes=scheme.adapter_size)
+        for rows, columns in shapes
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from profiler.jobs.choices import InferenceQuant, Precision
-from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, Method, QLora
+from profiler.jobs.job import FLOAT32_WEIGHTS, Full, Inference, Int8Lora, JobSpec, Lora, Method, QLora
 from profiler.jobs.targets import is_targeted
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Scheme:
         trains_weights: whether the model's own weights are trained.
         accumulates: whether gradients of an earlier batch are there, which new ones are added to.
         adapter: the adapters' settings; None where there are none.
+        adapter_size: bytes an element of an adapter.
     """
 
     base: Base
@@ -44,6 +45,7 @@ class Scheme:
     trains_weights: bool
     accumulates: bool
     adapter: Lora | QLora | Int8Lora | None
+    adapter_size: int
 
     def is_adapted(self, linear: Linear) -> bool:
         """Whether a linear layer of a block has an adapter."""
@@ -65,7 +67,7 @@ class Scheme:
 def scheme_of(job: JobSpec) -> Scheme:
     """The types that transformers, peft and bitsandbytes give a job's tensors."""
     method = job.method
-    weights = 4 if job.precision in _FLOAT32_WEIGHTS else 2
+    weights = 4 if job.precision in FLOAT32_WEIGHTS else 2
     autocast = job.precision not in PURE
     base = _base(method)
     # prepare_model_for_kbit_training casts every 16-bit parameter that is not quantized to float32.
@@ -84,10 +86,10 @@ def scheme_of(job: JobSpec) -> Scheme:
         trains_weights=isinstance(method, Full),
         accumulates=job.accumulation > 1,
         adapter=None if isinstance(method, Full | Inference) else method,
+        adapter_size=4 if getattr(method, "autocast_adapter_dtype", True) else 2,
     )
 
 
-_FLOAT32_WEIGHTS = (Precision.FP32, Precision.BF16_AMP, Precision.FP16_AMP)
 PURE = (Precision.FP32, Precision.BF16, Precision.FP16)
 """Precisions without autocast."""
 

@@ -23,19 +23,29 @@ def refusal(job: JobSpec, architecture: Architecture) -> str | None:
         return f"inference of {architecture.model_type} models is not followed"
     if job.method.kind == "inference" and job.precision not in PURE:
         return "inference under autocast is not followed"
-    if job.accumulation > 1 and not architecture.is_dense:
-        return "gradients of experts that accumulate are not followed"
-    reason = _refusal_of_adapters(job, architecture)
+    reason = _refusal_of_training(job, architecture) or _refusal_of_adapters(job, architecture)
     if reason is not None or architecture.model_type in LLAMA_LIKE:
         return reason
     return _refusal_of_family(job, architecture)
 
 
+def _refusal_of_training(job: JobSpec, architecture: Architecture) -> str | None:
+    if job.accumulation > 1 and not architecture.is_dense:
+        return "gradients of experts that accumulate are not followed"
+    if job.neftune_alpha:
+        return "NEFTune's noise is not followed"
+    return None
+
+
 def _refusal_of_adapters(job: JobSpec, architecture: Architecture) -> str | None:
+    if getattr(job.method, "modules_to_save", ()):
+        return "modules that are trained beside adapters are not followed"
     if getattr(job.method, "use_dora", False):
         return "DoRA's magnitudes are not followed"
     if getattr(job.method, "trl_casting", False):
         return "trl's casting of a quantized model is not followed"
+    if not getattr(job.method, "autocast_adapter_dtype", True) and not architecture.is_dense:
+        return "adapters of experts in 16 bits are not followed"
     if not _adapts_every_block(job, architecture):
         return "adapters of other modules than the linear layers of all blocks alike are not followed"
     return None
