@@ -52,12 +52,15 @@ class AttentionMask(StrEnum):
     """The mask a batch carries.
 
     `none`: none is passed. `full`: all ones, as collators pass it for rows of one length. `padded`: the
-    last quarter of every row but the first is padding (of the only row, in a batch of one).
+    last quarter of every row but the first is padding (of the only row, in a batch of one). `packed`: none is
+    passed; the rows follow each other in one, whose position ids begin anew with each, as transformers'
+    `DataCollatorWithFlattening` makes it.
     """
 
     NONE = "none"
     FULL = "full"
     PADDED = "padded"
+    PACKED = "packed"
 
 
 class Loop(StrEnum):

@@ -246,7 +246,7 @@ class JobSpec(Value):
         seq_len: tokens a row, or of inference's prompt.
         neftune_alpha (A): scale of the noise that NEFTune adds to embeddings; 0 for none.
         attention: eager, sdpa or flash_attention_2; without it a model that lacks sdpa takes eager.
-        attention_mask (KIND): what a batch carries: none, full (all ones) or padded.
+        attention_mask (KIND): what a batch carries: none, full (all ones), padded; or packed, rows in one.
         loop (KIND): plain (logits live through the backward pass) or trainer, which drops them.
         steps: training steps to run.
         alloc_conf (CONF): PYTORCH_ALLOC_CONF of the job, key:value,...
@@ -358,9 +358,9 @@ class JobSpec(Value):
                 raise _refuse(
                     f"{key} does not apply to method 'inference', which trains nothing", hint="leave it out"
                 )
-        if self.attention_mask is AttentionMask.NONE:
+        if self.attention_mask in (AttentionMask.NONE, AttentionMask.PACKED):
             raise _refuse(
-                "attention_mask none does not apply to method 'inference'",
+                f"attention_mask {self.attention_mask} does not apply to method 'inference'",
                 hint="generate() makes a mask of ones where it is given none: leave it out",
             )
         return self

@@ -15,10 +15,11 @@ IGNORED_LABEL = -100
 
 
 def make_batch(spec: JobSpec, *, vocab_size: int, number: int) -> dict[str, torch.Tensor]:
-    """Input ids, labels and, unless the job says none, an attention mask.
+    """Input ids, labels and, unless the job says none, an attention mask; or position ids of packed rows.
 
-    Each is int64 `(batch_size, seq_len)` on the CPU. Ids are random but the same in every run. What the mask
-    leaves out is not learned from.
+    Each is int64 `(batch_size, seq_len)` on the CPU, or `(1, batch_size * seq_len)` where rows are packed.
+    Ids are random but the same in every run. What the mask leaves out is not learned from, nor a packed row's
+    first token.
 
     Args:
         spec: the job.
@@ -37,6 +38,10 @@ def make_batch(spec: JobSpec, *, vocab_size: int, number: int) -> dict[str, torc
             mask[_padded_rows(spec), -_num_padded(spec) :] = 0
             batch["labels"][mask == 0] = IGNORED_LABEL
             return batch | {"attention_mask": mask}
+        case AttentionMask.PACKED:
+            batch["labels"][:, 0] = IGNORED_LABEL
+            batch["position_ids"] = torch.arange(spec.seq_len).expand_as(ids)
+            return {name: tensor.reshape(1, -1) for name, tensor in batch.items()}
     assert_never(spec.attention_mask)
 
 

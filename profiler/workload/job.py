@@ -17,6 +17,7 @@ from profiler.workload.batch import make_batch
 from profiler.workload.generation import generate
 from profiler.workload.model import (
     autocast_dtype,
+    check_packing,
     check_positions,
     load_config,
     load_model,
@@ -77,6 +78,7 @@ def run_phases(  # noqa: PLR0913 - what a job is, and who is told of it
         with recorder.phase(PhaseName.LOAD):
             loaded = recorder.holdings.model = load_model(spec, location, source.revision)
         check_positions(loaded, spec)
+        check_packing(loaded, spec)
         if isinstance(spec.method, Inference):
             on_parameters(_count_parameters(loaded).model_copy(update={"trainable": 0}))
             with notes.watched():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from profiler.formula.breakdown import Breakdown, Instant
-from profiler.jobs.choices import InferenceQuant, Optimizer
+from profiler.jobs.choices import AttentionMask, InferenceQuant, Optimizer
 from profiler.jobs.identity import ADDED_LATER
 from profiler.jobs.job import FLOAT32_WEIGHTS, Full, Inference, Int8Lora, JobSpec, Lora, QLora
 from profiler.jobs.keys import flatten
@@ -113,6 +113,8 @@ def only(*kinds: str) -> Refusal:
     def refuse(job: JobSpec, _: Architecture) -> str | None:
         if job.method.kind not in kinds:
             return f"it speaks of {' and '.join(kinds)}, not of {job.method.kind}"
+        if job.attention_mask is AttentionMask.PACKED:
+            return "it says nothing of packed rows"
         settings = flatten(job.model_dump(mode="json"))
         key = next((key for key in _UNSPOKEN if key in settings and settings[key] != ADDED_LATER[key]), None)
         return None if key is None else f"it says nothing of {key} {show_value(key, settings[key])}"
