@@ -63,6 +63,17 @@ class AttentionMask(StrEnum):
     PACKED = "packed"
 
 
+class Loss(StrEnum):
+    """How the loss comes from the last hidden states.
+
+    `full`: the model's own, from the logits of all tokens. `chunked`: that of trl's `SFTTrainer`
+    (`add_fused_lm_head` of trl 1.16): logits come and go in tiles of some tokens and words.
+    """
+
+    FULL = "full"
+    CHUNKED = "chunked"
+
+
 class Loop(StrEnum):
     """Whose training loop is followed.
 

@@ -24,6 +24,7 @@ ADDED_LATER: Mapping[str, object] = MappingProxyType(
         "accumulation": 1,
         "foreach": True,
         "neftune_alpha": 0.0,
+        "loss": "full",
     }
 )
 """Fields that jobs did not have at first, by dotted key, and what all jobs did before there was a choice.

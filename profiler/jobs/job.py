@@ -21,6 +21,7 @@ from profiler.jobs.choices import (
     ComputeDtype,
     InferenceQuant,
     Loop,
+    Loss,
     Optimizer,
     Precision,
     Quant,
@@ -223,7 +224,7 @@ FLOAT32_WEIGHTS = (Precision.FP32, Precision.BF16_AMP, Precision.FP16_AMP)
 """Precisions that keep the weights in float32."""
 TRAINING_KEYS = (
     *("optimizer", "foreach", "accumulation", "gradient_checkpointing", "neftune_alpha"),
-    *("loop", "steps"),
+    *("loss", "loop", "steps"),
 )
 """Keys that mean nothing to a job that trains nothing; it has them at their defaults."""
 
@@ -247,6 +248,7 @@ class JobSpec(Value):
         neftune_alpha (A): scale of the noise that NEFTune adds to embeddings; 0 for none.
         attention: eager, sdpa or flash_attention_2; without it a model that lacks sdpa takes eager.
         attention_mask (KIND): what a batch carries: none, full (all ones), padded; or packed, rows in one.
+        loss (KIND): full (from all logits) or chunked: trl's, which makes a tile of them at a time.
         loop (KIND): plain (logits live through the backward pass) or trainer, which drops them.
         steps: training steps to run.
         alloc_conf (CONF): PYTORCH_ALLOC_CONF of the job, key:value,...
@@ -270,6 +272,7 @@ class JobSpec(Value):
     neftune_alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     attention: Attention = Attention.SDPA
     attention_mask: AttentionMask = AttentionMask.FULL
+    loss: Loss = Loss.FULL
     loop: Loop = Loop.PLAIN
     steps: Annotated[Count, Field(le=1000)] = 3
     alloc_conf: str = ""

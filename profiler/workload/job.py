@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import convert_outputs_to_fp32
 
-from profiler.jobs.choices import Loop, Precision
+from profiler.jobs.choices import Loop, Loss, Precision
 from profiler.jobs.job import Inference, JobSpec
 from profiler.measure.components import num_elements, unowned_bytes
 from profiler.records.schema import Parameters, PhaseName
 from profiler.workload.adapter import add_adapter, add_noise, prepare_model
 from profiler.workload.batch import make_batch
+from profiler.workload.chunks import chunk_loss
 from profiler.workload.generation import generate
 from profiler.workload.model import (
     autocast_dtype,
@@ -96,6 +97,8 @@ def _adapt(loaded: PreTrainedModel, spec: JobSpec, recorder: Recorder) -> PreTra
     holdings = recorder.holdings
     with recorder.phase(PhaseName.PREPARE):
         prepared = holdings.model = prepare_model(loaded, spec)
+        if spec.loss is Loss.CHUNKED:
+            chunk_loss(prepared)
     with recorder.phase(PhaseName.ADAPT):
         model = holdings.model = add_adapter(prepared, spec)
         if spec.neftune_alpha:
@@ -171,7 +174,8 @@ def _accumulate(  # noqa: PLR0913 - as above, of one batch
         elif micro_step == 0:
             holdings.batches = [_to_card(batch) for batch in batches]
         batch = holdings.batches[micro_step if spec.loop is Loop.TRAINER else 0]
-        outputs = _as_the_loop_calls(model, spec)(**batch)
+        how = {"fused_lm_head": True} if spec.loss is Loss.CHUNKED else {}
+        outputs = _as_the_loop_calls(model, spec)(**batch, **how)
         loss = outputs.loss if spec.accumulation == 1 else outputs.loss / spec.accumulation
         if spec.loop is Loop.TRAINER:
             del outputs

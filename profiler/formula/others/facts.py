@@ -32,7 +32,7 @@ ADAM_OPTIMIZERS = (Optimizer.ADAMW_TORCH, Optimizer.ADAMW_TORCH_FUSED, Optimizer
 
 
 _UNSPOKEN = (
-    *("accumulation", "foreach", "neftune_alpha"),
+    *("accumulation", "foreach", "neftune_alpha", "loss"),
     *("method.autocast_adapter_dtype", "method.modules_to_save"),
 )
 """Keys of a job that no publication speaks of, unless they are as they always were."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from profiler.formula.families import LLAMA_LIKE
 from profiler.formula.own.blocks.families import BLOCKS
 from profiler.formula.own.scheme import PURE
-from profiler.jobs.choices import Attention, AttentionMask
+from profiler.jobs.choices import Attention, AttentionMask, Loss
 from profiler.jobs.targets import is_targeted
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def _refusal_of_training(job: JobSpec, architecture: Architecture) -> str | None
         return "gradients of experts that accumulate are not followed"
     if job.attention_mask is AttentionMask.PACKED:
         return "packed rows are not followed"
+    if job.loss is Loss.CHUNKED:
+        return "a loss in chunks is not followed"
     if job.neftune_alpha:
         return "NEFTune's noise is not followed"
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, assert_never
 
-from profiler.jobs.choices import Loop
+from profiler.jobs.choices import Loop, Loss
 from profiler.jobs.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, Method, QLora
 from profiler.jobs.settings import Settings, unusual
 from profiler.process.tested import newer_than_tested
@@ -44,6 +44,8 @@ def describe_job(spec: JobSpec) -> str:
     parts.append(f"{spec.attention} attention")
     if spec.loop is not Loop.PLAIN:
         parts.append(f"{spec.loop} loop")
+    if spec.loss is Loss.CHUNKED:
+        parts.append("chunked loss")
     if spec.neftune_alpha:
         parts.append(f"NEFTune {spec.neftune_alpha:g}")
     if spec.alloc_conf:

@@ -147,7 +147,8 @@ def test_flags_reach_the_job(runner: Runner) -> None:
         --targets q,v --quant fp4 --no-double-quant --no-kbit-prepare --compute-dtype float16 --dora --rslora
         --batch-size 2 --seq-len 512 --reentrant --optimizer sgd --precision fp16-amp --attention eager
         --attention-mask padded --loop trainer --steps 4 --gpu a40 --gpu-memory 2TiB
-        --no-foreach --accumulation 3 --neftune-alpha 0.5 --modules-to-save lm_head,embed_tokens
+        --loss chunked --no-foreach --accumulation 3 --neftune-alpha 0.5
+        --modules-to-save lm_head,embed_tokens
         --alloc-conf expandable_segments:True --timeout 60.5 --allow-busy --out there
     """
     assert run_command(line.split()) == 0
@@ -184,6 +185,7 @@ def test_flags_reach_the_job(runner: Runner) -> None:
         "neftune_alpha": 0.5,
         "attention": "eager",
         "attention_mask": "padded",
+        "loss": "chunked",
         "loop": "trainer",
         "steps": 4,
         "alloc_conf": "expandable_segments:True",

@@ -80,6 +80,7 @@ def test_a_key_is_sixteen_hex_digits() -> None:
         {"accumulation": 2},
         {"foreach": False},
         {"neftune_alpha": 5.0},
+        {"loss": "chunked"},
         {"method": {"kind": "qlora", "modules_to_save": "lm_head"}},
         {"method": {"kind": "qlora", "autocast_adapter_dtype": False}},
         {"precision": "bf16-autocast"},

@@ -197,6 +197,7 @@ def test_adapters_of_float16_weights_may_train_under_autocast(method: str) -> No
         ({"steps": 2}, "steps does not apply"),
         ({"loop": "trainer"}, "loop does not apply"),
         ({"accumulation": 2}, "accumulation does not apply"),
+        ({"loss": "chunked"}, "loss does not apply"),
         ({"foreach": False, "optimizer": "adamw_torch"}, "foreach does not apply"),
         ({"neftune_alpha": 5}, "neftune_alpha does not apply"),
         ({"gradient_checkpointing": False}, "gradient_checkpointing does not apply"),

@@ -152,6 +152,7 @@ def test_the_path_is_the_last_line() -> None:
         ({"foreach": False}, "adamw_torch without foreach"),
         ({"neftune_alpha": 5}, "NEFTune 5"),
         ({"accumulation": 4}, "accumulation 4"),
+        ({"loss": "chunked"}, "chunked loss"),
         ({"method": "inference"}, "inference (not quantized), bf16, batch 1 x 2048 tokens + 32 new, sdpa"),
         ({"method": {"kind": "inference", "quant": "int8"}}, "inference (int8), bf16"),
         ({"method": {"kind": "inference", "quant": "nf4"}}, "inference (nf4, double quantization)"),

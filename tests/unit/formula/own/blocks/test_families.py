@@ -102,6 +102,7 @@ def refusal(kind: str, model: str, **changes: Any) -> str | None:
             "gradients of experts that accumulate are not followed",
         ),
         ("full", "llama-3.2-1b", {"neftune_alpha": 5}, "NEFTune's noise is not followed"),
+        ("full", "llama-3.2-1b", {"loss": "chunked"}, "a loss in chunks is not followed"),
         ("full", "llama-3.2-1b", {"attention_mask": "packed"}, "packed rows are not followed"),
         ("inference", "phi-2", {}, "inference of phi models is not followed"),
     ],
