@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from profiler.formula.breakdown import Instant
 from profiler.formula.own.optimizer import step_bytes
-from profiler.formula.own.resident import loading_bytes
+from profiler.formula.own.resident import loading_bytes, weights_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,9 @@ def instants_of(parts: Parts) -> tuple[Instant, ...]:
 
 def _load(parts: Parts) -> Instant:
     """Loading, quantizing and casting for k-bit training, each of which holds one tensor twice."""
-    kept = {name: parts.resident[name] for name in ("weights", "quantization_state", "buffers")}
+    kept = {name: parts.resident[name] for name in ("quantization_state", "buffers")}
+    prepared = replace(parts.scheme, tables=parts.scheme.others)  # trl casts tables back later
+    kept["weights"] = weights_bytes(parts.architecture, prepared)
     return Instant(name="loading", terms={**kept, "loading": loading_bytes(parts.architecture, parts.scheme)})
 
 
@@ -85,19 +88,23 @@ def _last_block(parts: Parts) -> Instant:
 
 
 def _first_block(parts: Parts) -> Instant:
-    """The last block to be differentiated: every gradient is there, hardly anything saved."""
+    """The last block to be differentiated: every gradient is there, hardly anything saved.
+
+    Where its input is narrower than the stream, its first norm keeps a wide copy.
+    """
     own = parts.block.gradients
+    widened = parts.block.output if parts.scheme.tables < parts.scheme.stream else 0
     held = {"saved_activations": (parts.architecture.num_layers - 1) * parts.escaped}
     if parts.is_checkpointed:
         held = {
-            "block_inputs": parts.block.output,
+            "block_inputs": parts.first_input,
             "saved_activations": held["saved_activations"] + parts.escaped,
         }
     return parts.instant(
         "backward of the first block",
         {"gradients": parts.head_gradient_bytes + parts.architecture.num_layers * own},
         held,
-        {"batch": parts.shared, "block": _working(parts) - own, "logits_and_loss": parts.head.kept},
+        {"batch": parts.shared, "block": _working(parts) - own + widened, "logits_and_loss": parts.head.kept},
     )
 
 

@@ -45,6 +45,7 @@ class Parts:
         resident: terms that hold from the first step on, whatever the instant; where gradients accumulate,
             those of the batches before too.
         shared: the mask and the rotary tables, which blocks share until the last is differentiated.
+        first_input: the first block's input, which has the type of the embeddings.
         trained: every trained tensor, and how many there are of its kind.
         block: one block.
         head: the output matrix and the loss.
@@ -55,6 +56,7 @@ class Parts:
     scheme: Scheme
     resident: Mapping[str, Quantity]
     shared: Quantity
+    first_input: Quantity
     trained: tuple[tuple[Tensor, int], ...]
     block: BlockCost
     head: LossCost
@@ -88,7 +90,7 @@ class Parts:
             first = block.embedded if self.scheme.trains_weights else -block.unneeded
             return {"saved_activations": layers * block.saved + first}
         return {
-            "block_inputs": layers * block.output,
+            "block_inputs": (layers - 1) * block.output + self.first_input,
             "saved_activations": layers * self.escaped + block.embedded,
         }
 
@@ -117,7 +119,7 @@ def take_apart(job: JobSpec, architecture: Architecture, shape: Shape) -> Parts:
         mask = 0  # added to scores, or made numbers of block by block: the backward pass needs it no more
     num_batch_tensors = 2 if job.attention_mask is AttentionMask.NONE else 3
     num_batches = job.accumulation if job.loop is Loop.TRAINER else 1
-    rotary = 2 * shape.seq_len * (architecture.head_dim * scheme.stream)
+    rotary = 2 * shape.seq_len * (architecture.head_dim * scheme.tables)
     return Parts(
         job=job,
         architecture=architecture,
@@ -132,6 +134,7 @@ def take_apart(job: JobSpec, architecture: Architecture, shape: Shape) -> Parts:
             **({"gradients": gradients_bytes(trained)} if scheme.accumulates else {}),
         },
         shared=mask + rotary,
+        first_input=shape.tokens * (architecture.hidden_size * scheme.tables),
         trained=trained,
         block=block,
         head=loss_cost(job, architecture, scheme, shape),

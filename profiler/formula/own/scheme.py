@@ -22,7 +22,8 @@ class Scheme:
     Attributes:
         base: how the matrices of the blocks are stored.
         weights: bytes an element of a matrix that is not quantized.
-        others: bytes an element of every other parameter: embeddings, the output matrix, norms.
+        others: bytes an element of every other parameter but tables: norms, biases, experts.
+        tables: bytes an element of the embeddings and the output matrix.
         stream: bytes an element of the residual stream.
         linear: bytes an element of what a linear layer returns.
         matmul: bytes an element of what a linear layer computes with.
@@ -37,6 +38,7 @@ class Scheme:
     base: Base
     weights: int
     others: int
+    tables: int
     stream: int
     linear: int
     matmul: int
@@ -78,6 +80,7 @@ def scheme_of(job: JobSpec) -> Scheme:
         base=base,
         weights=weights,
         others=others,
+        tables=weights if _is_cast_as_trl(method) else others,
         stream=others,
         linear=matmul if base == "plain" else others,
         matmul=matmul,
@@ -92,6 +95,11 @@ def scheme_of(job: JobSpec) -> Scheme:
 
 PURE = (Precision.FP32, Precision.BF16, Precision.FP16)
 """Precisions without autocast."""
+
+
+def _is_cast_as_trl(method: Method) -> bool:
+    """Whether what was prepared in float32 is 16 bits again, but for norms: the stream is theirs."""
+    return isinstance(method, QLora) and method.trl_casting
 
 
 def _base(method: Method) -> Base:

@@ -102,6 +102,12 @@ def refusal(kind: str, model: str, **changes: Any) -> str | None:
             "gradients of experts that accumulate are not followed",
         ),
         ("full", "llama-3.2-1b", {"neftune_alpha": 5}, "NEFTune's noise is not followed"),
+        (
+            "qlora",
+            "llama-3.2-1b",
+            {"method_trl_casting": True},
+            "trl's casting is followed for Llama's blocks, prepared and under bf16-autocast, alone",
+        ),
         ("full", "llama-3.2-1b", {"loss": "chunked"}, "a loss in chunks is not followed"),
         ("full", "llama-3.2-1b", {"attention_mask": "packed"}, "packed rows are not followed"),
         ("inference", "phi-2", {}, "inference of phi models is not followed"),
