@@ -57,7 +57,8 @@ def _read_targets(value: object) -> object:
 
 
 def _read_names(value: object) -> object:
-    names = value.split(",") if isinstance(value, str) else value
+    given = () if value in ("", None) else value
+    names = given.split(",") if isinstance(given, str) else given
     if not isinstance(names, list | tuple) or not all(
         isinstance(name, str) and name.strip() for name in names
     ):
