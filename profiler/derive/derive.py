@@ -154,9 +154,13 @@ def _is_steady(one: Observation, longer: Observation) -> bool:
         owners = [event.owner for event in phase.events if isinstance(event, Asked)]
         sizes = longer.sizes[number : number + len(owners)]
         number += len(owners)
-        asked[phase.name, phase.step] = (owners, sizes)
-    last = max((step for _, step in asked if step is not None), default=0)
-    return all(asked[name, step] == asked.get((name, last - 1)) for name, step in asked if step == last)
+        asked[phase.name, phase.step, phase.micro_step] = (owners, sizes)
+    last = max((step for _, step, _ in asked if step is not None), default=0)
+    return all(
+        asked[name, step, micro_step] == asked.get((name, last - 1, micro_step))
+        for name, step, micro_step in asked
+        if step == last
+    )
 
 
 def _find_changes(runs: PointRuns, known: _Known) -> None:
@@ -318,20 +322,22 @@ class _Writer:
         structure = observations[0].structure
         longer = self._known.longer.get(id(structure))
         phases = []
-        asked: dict[PhaseName, list[SizedRequest]] = {}
+        asked: dict[tuple[PhaseName, int | None], list[SizedRequest]] = {}
         for phase in structure:
             symbols = tuple(self._symbols(phase, vectors, points, solved))
-            asked[phase.name] = [symbol for symbol in symbols if isinstance(symbol, SizedRequest)]
+            asked[phase.name, phase.micro_step] = [
+                symbol for symbol in symbols if isinstance(symbol, SizedRequest)
+            ]
             phases.append(self._phase(phase, symbols))
         for phase in longer.structure[len(structure) :] if longer else ():
-            requests = iter(asked[phase.name])
+            requests = iter(asked[phase.name, phase.micro_step])
             symbols = tuple(next(requests) if isinstance(one, Asked) else one for one in phase.events)
             phases.append(self._phase(phase, symbols))
         return Regime(phases=tuple(phases))
 
     def _phase(self, phase: PhaseSteps, symbols: Sequence[Symbol]) -> Phase:
         body = self._bodies.setdefault(write_body(symbols), len(self._bodies))
-        return Phase(name=phase.name, step=phase.step, body=body)
+        return Phase(name=phase.name, step=phase.step, micro_step=phase.micro_step, body=body)
 
     def _symbols(
         self,

@@ -56,6 +56,7 @@ class PhaseSteps(NamedTuple):
     name: PhaseName
     step: int | None
     events: tuple[Event, ...]
+    micro_step: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,12 @@ def observe(point: Point, trace: Trace, readings: Sequence[PhaseReading]) -> Obs
     }
     reader = _Reader(owners)
     structure = tuple(
-        PhaseSteps(phase.phase, phase.step, tuple(chain.from_iterable(map(reader.read, phase.events))))
+        PhaseSteps(
+            phase.phase,
+            phase.step,
+            tuple(chain.from_iterable(map(reader.read, phase.events))),
+            phase.micro_step,
+        )
         for phase in trace.phases
     )
     return Observation(

@@ -150,8 +150,8 @@ class _Replays:
             )
             return Verdict(fits=yes, room_bytes=room_bytes, reason=reason)
         assert tried.failed_in is not None, "it failed somewhere"
-        name, step = tried.failed_in
-        where = f"the {name} phase" + ("" if step is None else f" of step {step}")
+        name, *_ = tried.failed_in
+        where = tried.failed_in.of_step.replace(name, f"the {name} phase", 1)
         reason = f"memory runs out in {where}, at a request of {format_bytes(tried.requested_bytes)}"
         return Verdict(fits=no, room_bytes=room_bytes, reason=reason)
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from profiler.formula.breakdown import Breakdown, Formula, Quantity
 
 _SHAPE_KEYS = ("batch_size", "seq_len")
+_LIST_KEYS = ("method.targets", "method.modules_to_save")
 _BANDS = ("allocated", "reserved", "device_used")
 _ENDS = ("value", "low", "high")
 _BYTES = tuple(f"{band}_{end}_bytes" for band in _BANDS for end in _ENDS)
@@ -130,7 +131,9 @@ def group_frame(frame: pd.DataFrame) -> Iterator[Alike]:
     """
     batches, lengths = (_counts(frame, key) for key in _SHAPE_KEYS)
     keys = [key for key in JOB_KEYS if key in frame.columns and key not in _SHAPE_KEYS]
-    for positions, values in _distinct(frame[keys]):
+    lists = [key for key in _LIST_KEYS if key in keys]
+    texts = {key: frame[key].map(_as_text) for key in lists}
+    for positions, values in _distinct(frame[keys].assign(**texts)):
         shape = Shape(batch_size=batches[positions], seq_len=lengths[positions])
         bounds = [
             dict(zip(_SHAPE_KEYS, (int(end(shape.batch_size)), int(end(shape.seq_len))), strict=True))
@@ -139,6 +142,11 @@ def group_frame(frame: pd.DataFrame) -> Iterator[Alike]:
         row = f"row {frame.index[positions[0]]}"
         _, job = (_read_job(values | bound, source=row) for bound in bounds)
         yield Alike(job=job, positions=positions, shape=shape)
+
+
+def _as_text(value: object) -> object:
+    """Names as one text, as a CSV file has them: what is equal must be found equal."""
+    return ",".join(value) if isinstance(value, list | tuple) else value
 
 
 def _distinct(table: pd.DataFrame) -> Iterator[tuple[NDArray[np.int64], Tree]]:

@@ -6,26 +6,31 @@ import os
 import signal
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from profiler.errors import MachineFaultError
 from profiler.jobs.job import Inference
 from profiler.process.environment import read_environment, worker_variables
 from profiler.process.faults import FAULT_EXIT_CODE, fault_in_words, num_kills_for_memory
 from profiler.process.protocol import REFUSAL, REPORT, STDERR, Request, WorkerRefusal
-from profiler.records.schema import GENERATION_PHASES, Outcome, OutcomeStatus, PhaseName, WorkerReport
+from profiler.records.schema import (
+    GENERATION_PHASES,
+    Outcome,
+    OutcomeStatus,
+    PhaseName,
+    PhasePlace,
+    WorkerReport,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import PhaseReading
 
 _STDERR_LINES = 12
 _CRASHES = (-signal.SIGABRT, -signal.SIGSEGV)
-_STEP_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.CLIP, PhaseName.STEP, PhaseName.ZERO_GRAD)
-_INFERENCE_PHASES = (PhaseName.CONTEXT, PhaseName.LOAD, *GENERATION_PHASES)
-_Place: TypeAlias = tuple[PhaseName | None, int | None]
-"""A phase and its step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +76,7 @@ def worker_result(
         return WorkerResult(report=report, outcome=report.outcome)
     if time_limit_s is None:
         _refuse_fault(directory, exit_code, num_kills=num_kills)
-    interrupted = _interrupted_phase(report.phases, is_inference=isinstance(request.spec.method, Inference))
+    interrupted = _interrupted_phase(report.phases, request.spec)
     return WorkerResult(report=report, outcome=_guess(directory, interrupted, exit_code, time_limit_s))
 
 
@@ -101,40 +106,45 @@ def _empty_report(request: Request) -> WorkerReport:
     )
 
 
-def _guess(directory: Path, interrupted: _Place, exit_code: int, time_limit_s: float | None) -> Outcome:
+def _guess(
+    directory: Path, interrupted: PhasePlace | None, exit_code: int, time_limit_s: float | None
+) -> Outcome:
     """The outcome of a worker that died before it could say."""
-    phase, step = interrupted
+    place = {} if interrupted is None else interrupted._asdict()
     last_words = _last_words(directory / STDERR)
     if time_limit_s is not None:
         message = f"killed after the time limit of {time_limit_s:g} s"
-        return Outcome(status=OutcomeStatus.TIMEOUT, phase=phase, step=step, message=message)
+        return Outcome(**place, status=OutcomeStatus.TIMEOUT, message=message)
     if exit_code < 0:
         name = signal.Signals(-exit_code).name
         cause = "; the host may have run out of memory" if -exit_code == signal.SIGKILL else ""
         message = f"the worker was killed by {name}{cause}" + (f": {last_words}" if last_words else "")
-        return Outcome(
-            status=OutcomeStatus.KILLED, phase=phase, step=step, message=message, signal=-exit_code
-        )
+        return Outcome(**place, status=OutcomeStatus.KILLED, message=message, signal=-exit_code)
     message = last_words or "the worker ended without a report"
-    return Outcome(status=OutcomeStatus.ERROR, phase=phase, step=step, message=message, exit_code=exit_code)
+    return Outcome(**place, status=OutcomeStatus.ERROR, message=message, exit_code=exit_code)
 
 
-def _interrupted_phase(completed: tuple[PhaseReading, ...], *, is_inference: bool) -> _Place:
+def _interrupted_phase(completed: tuple[PhaseReading, ...], spec: JobSpec) -> PhasePlace | None:
     """The phase that a worker which died without a word was in: the one after the last it completed."""
-    if not completed:
-        return None, None
-    last = completed[-1]
-    if not last.is_complete:
-        return last.name, last.step
-    if is_inference:
-        return dict(pairwise(_INFERENCE_PHASES)).get(last.name), None
-    if last.step is None:
-        names = list(PhaseName)
-        following = names[names.index(last.name) + 1]
-        return following, 0 if following in _STEP_PHASES else None
-    if last.name is PhaseName.ZERO_GRAD:
-        return PhaseName.FORWARD, last.step + 1
-    return _STEP_PHASES[_STEP_PHASES.index(last.name) + 1], last.step
+    if not completed or not completed[-1].is_complete:
+        return completed[-1].place if completed else None
+    last = completed[-1].place
+    return next((place for before, place in pairwise(_places(spec)) if before == last), None)
+
+
+def _places(spec: JobSpec) -> Iterator[PhasePlace]:
+    """Every phase of a job, in order."""
+    if isinstance(spec.method, Inference):
+        yield from map(PhasePlace, (PhaseName.CONTEXT, PhaseName.LOAD, *GENERATION_PHASES))
+        return
+    names = list(PhaseName)
+    yield from map(PhasePlace, names[: names.index(PhaseName.FORWARD)])
+    for step in range(spec.steps):
+        for micro_step in range(spec.accumulation) if spec.accumulation > 1 else [None]:
+            yield PhasePlace(PhaseName.FORWARD, step, micro_step)
+            yield PhasePlace(PhaseName.BACKWARD, step, micro_step)
+        for name in (PhaseName.CLIP, PhaseName.STEP, PhaseName.ZERO_GRAD):
+            yield PhasePlace(name, step)
 
 
 def _words(path: Path) -> str:

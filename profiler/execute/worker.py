@@ -134,17 +134,16 @@ class Worker:
         self._write(outcome=outcome)
 
     def _outcome_of(self, error: Exception) -> Outcome:
-        phase, step = self._recorder.current or (None, None)
+        place = {} if self._recorder.current is None else self._recorder.current._asdict()
         if is_out_of_memory(error):
             return Outcome(
+                **place,
                 status=OutcomeStatus.OOM,
-                phase=phase,
-                step=step,
                 message=str(error),
                 requested_bytes=self._requested_bytes,
             )
         traceback.print_exception(error)
-        return Outcome(status=OutcomeStatus.ERROR, phase=phase, step=step, message=describe_error(error))
+        return Outcome(**place, status=OutcomeStatus.ERROR, message=describe_error(error))
 
     def _remember_request(
         self, _device: int, requested_bytes: int, _total_bytes: int, _free_bytes: int
@@ -153,7 +152,7 @@ class Worker:
 
     def _add_reading(self, reading: PhaseReading) -> None:
         if self._history is not None:
-            self._history.end_phase(reading.name, reading.step)
+            self._history.end_phase(reading.place)
         if self._trace is not None:
             self._trace.end_phase(reading)
         self._write(phases=(*self._report.phases, reading))

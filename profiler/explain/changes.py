@@ -134,9 +134,15 @@ def _of_inference(method: Inference) -> Iterator[_Idea]:
 
 def _of_tokens(spec: JobSpec) -> Iterator[_Idea]:
     if spec.batch_size > 1:
-        half = spec.batch_size // 2
-        cost = "fewer rows at a time: accumulate gradients over more steps"
-        yield Lever.TOKENS, f"--batch-size {half}", cost, {"batch_size": half}
+        divisor = next(number for number in range(2, spec.batch_size + 1) if spec.batch_size % number == 0)
+        fewer = spec.batch_size // divisor
+        if isinstance(spec.method, Inference):
+            yield Lever.TOKENS, f"--batch-size {fewer}", "fewer rows at a time", {"batch_size": fewer}
+        else:
+            accumulation = spec.accumulation * divisor
+            flags = f"--batch-size {fewer} --accumulation {accumulation}"
+            values: dict[str, object] = {"batch_size": fewer, "accumulation": accumulation}
+            yield Lever.TOKENS, flags, "time: as many rows a step, fewer at once", values
     if spec.seq_len >= 2 * _MIN_SEQ_LEN:
         half = spec.seq_len // 2
         yield Lever.TOKENS, f"--seq-len {half}", "longer texts are cut", {"seq_len": half}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from profiler.explain.owners import Part, find_owners, without_wrappers
 from profiler.explain.traced_run import find_moment, follow_trace
 from profiler.records.history import Stack
-from profiler.records.schema import GENERATION_PHASES, Bytes, Count, PhaseName
+from profiler.records.schema import GENERATION_PHASES, Bytes, Count, OfPhase, PhaseName
 from profiler.records.trace import LOOP, Work
 from profiler.values import Value
 
@@ -58,7 +58,7 @@ class Component(Value):
     groups: tuple[Group, ...]
 
 
-class ExplainedInstant(Value):
+class ExplainedInstant(OfPhase):
     """The instant that is explained.
 
     Attributes:
@@ -70,8 +70,6 @@ class ExplainedInstant(Value):
         stack: all that is known of it, the innermost first.
     """
 
-    phase: PhaseName
-    step: Count | None
     is_failure: bool
     requested_bytes: Bytes | None
     allocated_bytes: Bytes
@@ -121,8 +119,7 @@ def _caller_of(stack: Stack) -> str:
 def _instant(moment: Moment, run: TracedRun) -> ExplainedInstant:
     phase, stack = run.phase_at(moment.event), run.stack_at(moment.event)
     return ExplainedInstant(
-        phase=phase.phase,
-        step=phase.step,
+        **phase.place._asdict(),
         is_failure=moment.requested_bytes is not None,
         requested_bytes=moment.requested_bytes,
         allocated_bytes=moment.allocated_bytes,
@@ -135,7 +132,7 @@ def _instant(moment: Moment, run: TracedRun) -> ExplainedInstant:
 
 def _module(mark: Mark, phase: PhaseTrace) -> str:
     """The part of the model at work, of all its blocks the very one."""
-    is_stale = mark.work is Work.BACKWARD and mark.step != phase.step
+    is_stale = mark.work is Work.BACKWARD and not mark.is_of(phase.place)
     is_of_the_model = phase.phase in (PhaseName.FORWARD, PhaseName.BACKWARD, *GENERATION_PHASES)
     if not is_of_the_model:
         return ""

@@ -136,7 +136,7 @@ def _told(block: TracedBlock, run: TracedRun, ends: list[int]) -> Owner:
     if phase.phase is PhaseName.FORWARD:
         return _forward(mark, is_kept=is_kept)
     if phase.phase is PhaseName.BACKWARD:
-        return _backward(mark, phase.step, is_kept=is_kept)
+        return _backward(mark, is_stale=not mark.is_of(phase.place), is_kept=is_kept)
     is_step = phase.phase in (PhaseName.CLIP, PhaseName.STEP)
     part = Part.OTHER if is_kept and not is_step else Part.TEMPORARIES
     return Owner(part, _OUTSIDE_OF_STEPS[phase.phase])
@@ -148,11 +148,11 @@ def _forward(mark: Mark, *, is_kept: bool) -> Owner:
     return Owner(Part.ACTIVATIONS if is_kept else Part.TEMPORARIES, place_of(mark.module))
 
 
-def _backward(mark: Mark, step: int | None, *, is_kept: bool) -> Owner:
+def _backward(mark: Mark, *, is_stale: bool, is_kept: bool) -> Owner:
     if mark.work is Work.FORWARD:
         part = Part.ACTIVATIONS if is_kept else Part.TEMPORARIES
         return Owner(part, f"{place_of(mark.module)} (recomputed)")
-    if mark.work is Work.BACKWARD and mark.step == step:
+    if mark.work is Work.BACKWARD and not is_stale:
         return Owner(Part.TEMPORARIES, f"backward pass, {_block_of(mark.module)}")
     # No parameter has a gradient yet, and no block was recomputed: it is the loss's turn, and the head's.
     return Owner(Part.LOGITS, "backward pass")

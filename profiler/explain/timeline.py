@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from profiler.explain.owners import Owner
     from profiler.explain.traced_run import TracedRun
-    from profiler.records.schema import PhaseName
+    from profiler.records.schema import PhasePlace
 
 NUM_BUCKETS = 800
 """About so many stretches a run is cut into: each gives its lowest and its highest instant."""
@@ -56,8 +56,7 @@ class TimelinePoint:
 class Span:
     """A phase in the course of the events: from `start` up to, not including, `end`."""
 
-    phase: PhaseName
-    step: int | None
+    place: PhasePlace
     start: int
     end: int
 
@@ -108,8 +107,9 @@ def make_timelines(
     spans = tuple(_spans(run))
     own = next(span for span in spans if span.start <= moment < span.end)
     windows = {"the whole run": list(spans)}
-    if own.step is not None:
-        windows[f"step {own.step}"] = [span for span in spans if span.step == own.step]
+    step = own.place.step
+    if step is not None:
+        windows[f"step {step}"] = [span for span in spans if span.place.step == step]
     windows[f"{AROUND} events before and after"] = list(_clipped(spans, moment - AROUND, moment + AROUND + 1))
     return tuple(
         Timeline(
@@ -148,7 +148,7 @@ def _spans(run: TracedRun) -> Iterator[Span]:
     start = 0
     for phase, end in zip(run.trace.phases, run.phase_ends, strict=True):
         if end > start:
-            yield Span(phase=phase.phase, step=phase.step, start=start, end=end)
+            yield Span(place=phase.place, start=start, end=end)
         start = end
 
 

@@ -62,12 +62,26 @@ class AttentionMask(StrEnum):
     """The mask a batch carries.
 
     `none`: none is passed. `full`: all ones, as collators pass it for rows of one length. `padded`: the
-    last quarter of every row but the first is padding (of the only row, in a batch of one).
+    last quarter of every row but the first is padding (of the only row, in a batch of one). `packed`: none is
+    passed; the rows follow each other in one, whose position ids begin anew with each, as transformers'
+    `DataCollatorWithFlattening` makes it.
     """
 
     NONE = "none"
     FULL = "full"
     PADDED = "padded"
+    PACKED = "packed"
+
+
+class Loss(StrEnum):
+    """How the loss comes from the last hidden states.
+
+    `full`: the model's own, from the logits of all tokens. `chunked`: that of trl's `SFTTrainer`
+    (`add_fused_lm_head` of trl 1.16): logits come and go in tiles of some tokens and words.
+    """
+
+    FULL = "full"
+    CHUNKED = "chunked"
 
 
 class Loop(StrEnum):

@@ -24,6 +24,12 @@ ADDED_LATER: Mapping[str, object] = MappingProxyType(
         "target_len": None,
         "images": 1,
         "image_size": 448,
+        "method.autocast_adapter_dtype": True,
+        "method.modules_to_save": [],
+        "accumulation": 1,
+        "foreach": True,
+        "neftune_alpha": 0.0,
+        "loss": "full",
     }
 )
 """Fields that jobs did not have at first, by dotted key, and what all jobs did before there was a choice.

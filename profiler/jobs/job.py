@@ -21,6 +21,7 @@ from profiler.jobs.choices import (
     ComputeDtype,
     InferenceQuant,
     Loop,
+    Loss,
     Optimizer,
     Precision,
     Quant,
@@ -55,6 +56,16 @@ def _read_targets(value: object) -> object:
     if "all-linear" in stripped:
         raise _refuse("all-linear stands alone", hint="leave out the other names, or all-linear")
     return tuple(sorted(stripped))  # peft takes a set: order must not make two jobs of one
+
+
+def _read_names(value: object) -> object:
+    given = () if value in ("", None) else value
+    names = given.split(",") if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(
+        isinstance(name, str) and name.strip() for name in names
+    ):
+        raise _refuse(f"{value!r} is no list of module names", hint="write embed_tokens,lm_head")
+    return tuple(sorted({name.strip() for name in names}))  # peft finds them in the model's order
 
 
 def _read_method(value: object) -> object:
@@ -120,6 +131,9 @@ class _LoraPart(Value):
         targets (NAMES): modules with adapters: all-linear, or a list such as q_proj,v_proj.
         use_dora: train the weights' magnitudes too, as DoRA does.
         use_rslora: scale adapters by the root of their rank, as rsLoRA does.
+        modules_to_save (NAMES): modules trained whole beside the adapters, such as embed_tokens,lm_head.
+        autocast_adapter_dtype: keep adapters in float32; off, in the weights' type, on quantized weights in
+            bfloat16, as trl casts them.
     """
 
     rank: Count = 16
@@ -128,6 +142,8 @@ class _LoraPart(Value):
     targets: Targets = "all-linear"
     use_dora: Flag = False
     use_rslora: Flag = False
+    modules_to_save: Annotated[tuple[str, ...], BeforeValidator(_read_names)] = ()
+    autocast_adapter_dtype: Flag = True
 
 
 class Full(Value):
@@ -212,7 +228,12 @@ DEFAULT_METHOD = "qlora"
 """The method that a key such as `method.rank` alone is about."""
 SHORT_FOR: Mapping[str, str] = MappingProxyType({"method": "kind", "gradient_checkpointing": "enabled"})
 """The key of each part that a plain value in the part's place is about."""
-TRAINING_KEYS = ("optimizer", "gradient_checkpointing", "loop", "steps")
+FLOAT32_WEIGHTS = (Precision.FP32, Precision.BF16_AMP, Precision.FP16_AMP)
+"""Precisions that keep the weights in float32."""
+TRAINING_KEYS = (
+    *("optimizer", "foreach", "accumulation", "gradient_checkpointing", "neftune_alpha"),
+    *("loss", "loop", "steps"),
+)
 """Keys that mean nothing to a job that trains nothing; it has them at their defaults."""
 TASK_KEYS: Mapping[str, tuple[Task, ...]] = MappingProxyType(
     {
@@ -242,14 +263,18 @@ class JobSpec(Value):
         precision (TYPE): fp32, bf16, fp16; float32 weights under autocast: bf16-amp, fp16-amp; 16-bit ones
             under it: bf16-autocast, fp16-autocast.
         optimizer: a name of transformers.
-        batch_size: rows a step.
+        foreach: have torch's optimizer step through all tensors of a group at once.
+        batch_size: rows a step, or a micro batch.
+        accumulation: micro batches a step, whose gradients are accumulated.
         seq_len: tokens a row, its images' among them, or of inference's prompt.
         target_len: tokens a row of the decoder in seq2seq-lm; without it seq_len.
         num_labels: classes of sequence- and token-classification; 1 is a regression, or a reward.
         images: images a row in image-text-to-text.
         image_size: pixels a side of an image, as it is given to the model's processor.
+        neftune_alpha (A): scale of the noise that NEFTune adds to embeddings; 0 for none.
         attention: eager, sdpa or flash_attention_2; without it a model that lacks sdpa takes eager.
-        attention_mask (KIND): what a batch carries: none, full (all ones) or padded.
+        attention_mask (KIND): what a batch carries: none, full (all ones), padded; or packed, rows in one.
+        loss (KIND): full (from all logits) or chunked: trl's, which makes a tile of them at a time.
         loop (KIND): plain (logits live through the backward pass) or trainer, which drops them.
         steps: training steps to run.
         alloc_conf (CONF): PYTORCH_ALLOC_CONF of the job, key:value,...
@@ -264,7 +289,9 @@ class JobSpec(Value):
     method: Annotated[Method, BeforeValidator(_read_method)] = METHODS[DEFAULT_METHOD]()
     precision: Precision = Precision.BF16
     optimizer: Optimizer = Optimizer.ADAMW_TORCH
+    foreach: Flag = True
     batch_size: Annotated[Count, Field(le=65_536)] = 1
+    accumulation: Annotated[Count, Field(le=1000)] = 1
     seq_len: Annotated[Count, Field(le=MAX_TOKENS)] = 2048
     target_len: Annotated[Count, Field(le=MAX_TOKENS)] | None = None
     num_labels: Annotated[Count, Field(le=1_000_000)] = 2
@@ -273,8 +300,10 @@ class JobSpec(Value):
     gradient_checkpointing: Annotated[GradientCheckpointing, BeforeValidator(_read_checkpointing)] = (
         GradientCheckpointing()
     )
+    neftune_alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     attention: Attention = Attention.SDPA
     attention_mask: AttentionMask = AttentionMask.FULL
+    loss: Loss = Loss.FULL
     loop: Loop = Loop.PLAIN
     steps: Annotated[Count, Field(le=1000)] = 3
     alloc_conf: str = ""
@@ -339,6 +368,11 @@ class JobSpec(Value):
                 f"gpu_memory_bytes applies to a virtual card only, not to gpu {self.gpu!r}",
                 hint="name a card of the catalogue, such as rtx-4090",
             )
+        if not self.foreach and self.optimizer not in (Optimizer.ADAMW_TORCH, Optimizer.SGD):
+            raise _refuse(
+                f"optimizer {str(self.optimizer)!r} does not step through tensors with foreach",
+                hint="leave foreach as it is, or choose adamw_torch or sgd",
+            )
         if isinstance(self.method, Full) and self.precision is Precision.FP16_AUTOCAST:
             raise _refuse(
                 "fp16-autocast scales the loss, and torch unscales no float16 gradients, which full has",
@@ -354,6 +388,33 @@ class JobSpec(Value):
                     f"{key} does not apply to task {str(self.task)!r}",
                     hint=f"leave it out, or choose task {' or '.join(tasks)}",
                 )
+        for key, value in (("attention_mask", AttentionMask.PACKED), ("loss", Loss.CHUNKED)):
+            if self.task is not Task.CAUSAL_LM and getattr(self, key) is value:
+                raise _refuse(
+                    f"{key} {str(value)!r} is for causal language models, not for task {str(self.task)!r}",
+                    hint=f"leave {key} out",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_adapter_dtype(self) -> Self:
+        if getattr(self.method, "autocast_adapter_dtype", True):
+            return self
+        if isinstance(self.method, Lora) and self.precision in FLOAT32_WEIGHTS:
+            raise _refuse(
+                f"autocast_adapter_dtype off changes nothing with {self.precision}: weights are float32",
+                hint="leave it out, or choose bf16, fp16 or bf16-autocast",
+            )
+        if not isinstance(self.method, Lora) and "fp16" in self.precision:
+            raise _refuse(
+                f"trl casts adapters of quantized weights to bfloat16, which is not for {self.precision}",
+                hint="choose bf16 or bf16-autocast, or leave out autocast_adapter_dtype",
+            )
+        if self.precision is Precision.FP16_AUTOCAST:
+            raise _refuse(
+                "fp16-autocast scales the loss, and torch unscales no gradients of float16 adapters",
+                hint="leave out autocast_adapter_dtype, so that adapters are float32",
+            )
         return self
 
     @model_validator(mode="after")
@@ -370,9 +431,9 @@ class JobSpec(Value):
                 raise _refuse(
                     f"{key} does not apply to method 'inference', which trains nothing", hint="leave it out"
                 )
-        if self.attention_mask is AttentionMask.NONE:
+        if self.attention_mask in (AttentionMask.NONE, AttentionMask.PACKED):
             raise _refuse(
-                "attention_mask none does not apply to method 'inference'",
+                f"attention_mask {self.attention_mask} does not apply to method 'inference'",
                 hint="generate() makes a mask of ones where it is given none: leave it out",
             )
         return self

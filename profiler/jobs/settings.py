@@ -38,7 +38,7 @@ def show_value(key: str, value: object) -> str:
         case int() if key.endswith("_bytes"):
             return format_bytes(value)
         case list() | tuple():
-            return ",".join(map(str, value))
+            return ",".join(map(str, value)) or UNSET
         case dict():
             return ", ".join(f"{name} {show_value(name, inner)}" for name, inner in value.items())
         case _:

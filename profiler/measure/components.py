@@ -40,7 +40,7 @@ class Holdings:
 
     model: torch.nn.Module | None = None
     optimizer: torch.optim.Optimizer | None = None
-    batch: dict[str, torch.Tensor] = field(default_factory=dict)
+    batches: list[dict[str, torch.Tensor]] = field(default_factory=list)  # on the card
     kv_cache: object | None = None  # as transformers made it
     num_threads_with_workspace: int = 0  # that have run a matrix product: the main one, then autograd's
     other_before_step_bytes: int | None = None  # nobody's before the step: not its activations
@@ -89,7 +89,7 @@ def owned_tensors(holdings: Holdings) -> Iterator[tuple[str, Iterable[torch.Tens
         # Lookup tables of 8-bit optimizers (`name2qmap`) are state of the optimizer, not of a parameter.
         state = chain(holdings.optimizer.state.values(), [getattr(holdings.optimizer, "name2qmap", {})])
         yield "optimizer_bytes", _tensors_in(list(state))
-    yield "batch_bytes", holdings.batch.values()
+    yield "batch_bytes", chain.from_iterable(batch.values() for batch in holdings.batches)
     yield "kv_cache_bytes", _cached(holdings.kv_cache)
 
 
@@ -98,7 +98,7 @@ def _list_members(model: torch.nn.Module) -> _Members:
     named = list(model.named_parameters())
     return _Members(
         parameters=[p for _, p in named],
-        adapter=[p for name, p in named if adapter is not None and adapter in name],
+        adapter=[p for name, p in named if is_of_adapter(name, adapter)],
         buffers=list(model.buffers()),
         quantized=[module for module in model.modules() if _is_quantized(module)],
     )
@@ -110,6 +110,11 @@ def adapter_prefix(model: torch.nn.Module) -> str | None:
         return None
     prefix: str | None = getattr(model.base_model, "prefix", None)
     return prefix
+
+
+def is_of_adapter(name: str, prefix: str | None) -> bool:
+    """Whether a parameter is an adapter's, or of a module that peft copied to train it beside them."""
+    return prefix is not None and (prefix in name or ".modules_to_save." in name)
 
 
 def _is_quantized(module: torch.nn.Module) -> bool:

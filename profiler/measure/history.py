@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from profiler.records.schema import PhaseName
+    from profiler.records.schema import PhasePlace
 
 MAX_ENTRIES = 1_000_000
 """Entries of torch's history that one run may make. Torch says that each takes several KB of host memory
@@ -52,13 +52,12 @@ class HistoryRecorder:
         self._names = Names()
         self._stacks: dict[Stack, int] = {}
 
-    def end_phase(self, name: PhaseName, step: int | None) -> None:
+    def end_phase(self, place: PhasePlace) -> None:
         """Write what happened since the last phase's end. The first phase, the context's, has no events."""
         num_known = len(self._stacks)
         events = tuple(self._events(self._ring.read()))
         phase = PhaseEvents(
-            phase=name,
-            step=step,
+            **place._asdict(),
             events=events,
             new_stacks=tuple(self._stacks)[num_known:],
             is_truncated=self._ring.is_full,

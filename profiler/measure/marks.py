@@ -76,7 +76,7 @@ class ModuleMarks:
 
     def _is_backward(self) -> bool:
         current = self._recorder.current
-        return current is not None and current[0] is PhaseName.BACKWARD
+        return current is not None and current.phase is PhaseName.BACKWARD
 
     def _tell_module(self, name: str) -> None:
         is_head = name in self._heads
@@ -84,8 +84,8 @@ class ModuleMarks:
 
     def _tell(self, work: Work, module: str) -> None:
         assert self._set is not None, "there are no hooks otherwise"
-        step = self._recorder.current[1] if self._recorder.current else None
-        self._set(_SEPARATOR.join((work, "" if step is None else str(step), module)))
+        _, *numbers = self._recorder.current or (None, None, None)
+        self._set(_SEPARATOR.join((work, *("" if one is None else str(one) for one in numbers), module)))
 
     def _names_now(self) -> Mapping[int, str]:
         model = self._recorder.holdings.model
@@ -113,9 +113,10 @@ class ModuleMarks:
 
 def read_mark(text: str) -> Mark:
     """The mark that an event's metadata holds."""
-    work, _, rest = text.partition(_SEPARATOR)
-    step, _, module = rest.partition(_SEPARATOR)
-    return Mark(Work(work), module, int(step) if step else None)
+    if not text:
+        return Mark(Work.NONE, "", None)
+    work, step, micro_step, module = text.split(_SEPARATOR, maxsplit=3)
+    return Mark(Work(work), module, int(step) if step else None, int(micro_step) if micro_step else None)
 
 
 def _heads(model: torch.nn.Module, names: Mapping[int, str]) -> frozenset[str]:

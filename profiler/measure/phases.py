@@ -10,7 +10,7 @@ import torch
 
 from profiler.measure.allocator import AllocatorReading, read_allocator
 from profiler.measure.components import Holdings, count_components
-from profiler.records.schema import PhaseName, PhaseReading
+from profiler.records.schema import PhaseName, PhasePlace, PhaseReading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ class Recorder:
 
     Attributes:
         readings: of the phases so far, in order.
-        current: the phase that is running, with its step; None between phases.
+        current: the phase that is running; None between phases.
         holdings: what the job holds, which the job itself keeps up to date.
     """
 
@@ -38,16 +38,18 @@ class Recorder:
             on_reading: called with each reading.
         """
         self.readings: list[PhaseReading] = []
-        self.current: tuple[PhaseName, int | None] | None = None
+        self.current: PhasePlace | None = None
         self.holdings = Holdings()
         self._meter = meter
         self._has_time = has_time
         self._on_reading = on_reading
 
     @contextmanager
-    def phase(self, name: PhaseName, step: int | None = None) -> Iterator[None]:
+    def phase(
+        self, name: PhaseName, step: int | None = None, micro_step: int | None = None
+    ) -> Iterator[None]:
         """Read one phase. If its body fails it is read at the failure, and `current` says where it was."""
-        self.current = (name, step)
+        self.current = place = PhasePlace(name, step, micro_step)
         start = read_allocator()
         torch.cuda.reset_peak_memory_stats()
         self._meter.reset_peak()
@@ -55,26 +57,21 @@ class Recorder:
         try:
             yield
         except Exception:
-            self._add(name, step, start, started_s, is_complete=False)
+            self._add(place, start, started_s, is_complete=False)
             raise
-        self._add(name, step, start, started_s, is_complete=True)
+        self._add(place, start, started_s, is_complete=True)
         self.current = None
 
     def _add(
-        self,
-        name: PhaseName,
-        step: int | None,
-        start: AllocatorReading,
-        started_s: float,
-        *,
-        is_complete: bool,
+        self, place: PhasePlace, start: AllocatorReading, started_s: float, *, is_complete: bool
     ) -> None:
         end = read_allocator()  # waits for the card, so the time below includes its work
         elapsed_s = time.perf_counter() - started_s
         device = self._meter.peak()
         reading = PhaseReading(
-            name=name,
-            step=step,
+            name=place.phase,
+            step=place.step,
+            micro_step=place.micro_step,
             allocated_start_bytes=start.allocated_bytes,
             allocated_end_bytes=end.allocated_bytes,
             allocated_peak_bytes=end.allocated_peak_bytes,

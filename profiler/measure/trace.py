@@ -91,7 +91,7 @@ class TraceRecorder:
         entries = self._ring.read()
         if self._ring.is_full:
             self._marking.close()
-            append_phase(self._path, PhaseTrace(phase=reading.name, step=reading.step, is_truncated=True))
+            append_phase(self._path, PhaseTrace(**reading.place._asdict(), is_truncated=True))
             return
         append_phase(self._path, self._phase(reading, entries))
         if self._snapshot_path is not None and reading.allocated_peak_bytes > self._snapshot_peak_bytes:
@@ -106,8 +106,7 @@ class TraceRecorder:
         self._sizes.correct(sizes)
         found = tuple(self._newly_owned(sizes))
         return PhaseTrace(
-            phase=reading.name,
-            step=reading.step,
+            **reading.place._asdict(),
             events=events,
             new_stacks=tuple(self._stacks)[num_stacks:],
             new_marks=tuple(self._marks)[num_marks:],
@@ -210,5 +209,6 @@ def _tensor_names(holdings: Holdings) -> dict[int, str]:
     if holdings.optimizer is not None:
         for state in holdings.optimizer.state.values():
             named += [(str(key), value) for key, value in state.items() if isinstance(value, torch.Tensor)]
-    named += holdings.batch.items()
+    for batch in holdings.batches:
+        named += batch.items()
     return {tensor.untyped_storage().data_ptr(): name for name, tensor in named if tensor.is_cuda}

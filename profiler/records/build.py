@@ -55,7 +55,7 @@ def build_record(
         peak_step=_peak([p for p in phases if p.step is not None or p.name in GENERATION_PHASES]),
         steady=_steady(phases),
         components=at_largest.components if at_largest else None,
-        components_at=ComponentsAt(phase=at_largest.name, step=at_largest.step) if at_largest else None,
+        components_at=ComponentsAt(**at_largest.place._asdict()) if at_largest else None,
         phases=phases,
         parameters=report.parameters,
         managed_bytes=report.managed_bytes,

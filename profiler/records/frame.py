@@ -167,11 +167,17 @@ def _row(record: Record) -> dict[str, object]:
     for name in _PARTS:
         row |= _flat(f"{name}.", tree[name] or {})
     for phase in last_step(record.phases):
-        row |= {f"last_step.{phase.name}.{figure}": getattr(phase, figure) for figure in _PHASE_FIGURES}
+        for figure in _PHASE_FIGURES:
+            column = f"last_step.{phase.name}.{figure}"
+            row[column] = _larger(row.get(column), getattr(phase, figure))  # of micro batches the highest
     for phase in record.phases:
         if phase.name in GENERATION_PHASES and phase.is_complete:
             row |= {f"{phase.name}.{figure}": getattr(phase, figure) for figure in _PHASE_FIGURES}
     return row
+
+
+def _larger(one: object, other: int | None) -> int | None:
+    return max((figure for figure in (one, other) if isinstance(figure, int)), default=None)
 
 
 def _flat(prefix: str, tree: Mapping[str, object]) -> Iterator[tuple[str, object]]:

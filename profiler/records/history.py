@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
-from profiler.records.schema import PhaseName
+from profiler.records.schema import OfPhase
 from profiler.values import Value
 
 if TYPE_CHECKING:
@@ -70,19 +70,15 @@ class Event(NamedTuple):
     stack: int
 
 
-class PhaseEvents(Value):
+class PhaseEvents(OfPhase):
     """One line of the file: what happened from the end of the phase before to the end of this one.
 
     Attributes:
-        phase: the phase.
-        step: its step, if it has one.
         events: in order; empty where the history was full, in this phase and all after it.
         new_stacks: the stacks that come up here first; they continue the run's table.
         is_truncated: whether more happened than the history holds.
     """
 
-    phase: PhaseName
-    step: int | None = None
     events: tuple[Event, ...] = ()
     new_stacks: tuple[Stack, ...] = ()
     is_truncated: bool = False

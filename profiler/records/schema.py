@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
@@ -13,20 +13,23 @@ from profiler.records.redact import KeptText
 from profiler.values import MAX_INT, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 SCHEMA_VERSION: Literal[1] = 1
 
 Bytes: TypeAlias = Annotated[int, Field(ge=0, le=MAX_INT, strict=True)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_INT, strict=True)]
+MicroStep: TypeAlias = Annotated[Count | None, Field(exclude_if=lambda number: number is None)]
+"""Which of a step's micro batches, from 0; None, and not written, where a step has one batch."""
 UtcDatetime: TypeAlias = Annotated[AwareDatetime, AfterValidator(lambda value: value.astimezone(UTC))]
 
 
 class PhaseName(StrEnum):
     """The parts of a run, in the order they happen.
 
-    Training has those from `forward` to `zero_grad` once a step. Inference goes from `load` to `prefill` and
-    `decode`, and has no others.
+    Training has those from `forward` to `zero_grad` once a step, `forward` and `backward` once a micro batch
+    where a step accumulates the gradients of several. Inference goes from `load` to `prefill` and `decode`,
+    and has no others.
     """
 
     CONTEXT = "context"
@@ -45,6 +48,30 @@ class PhaseName(StrEnum):
 
 GENERATION_PHASES = (PhaseName.PREFILL, PhaseName.DECODE)
 """What inference does once the model is loaded."""
+
+
+class PhasePlace(NamedTuple):
+    """Which phase of a run."""
+
+    phase: PhaseName
+    step: int | None = None
+    micro_step: int | None = None
+
+    def __str__(self) -> str:
+        """`backward, step 1, micro step 0`; `load` where there is no step."""
+        return ", ".join((self.phase, *self._numbers()))
+
+    @property
+    def of_step(self) -> str:
+        """`backward of step 1, micro step 0`; `load` where there is no step."""
+        numbers = ", ".join(self._numbers())
+        return f"{self.phase} of {numbers}" if numbers else str(self.phase)
+
+    def _numbers(self) -> Iterator[str]:
+        if self.step is not None:
+            yield f"step {self.step}"
+        if self.micro_step is not None:
+            yield f"micro step {self.micro_step}"
 
 
 class OutcomeStatus(StrEnum):
@@ -93,6 +120,7 @@ class PhaseReading(Value):
 
     name: PhaseName
     step: Count | None = None
+    micro_step: MicroStep = None
     allocated_start_bytes: Bytes
     allocated_end_bytes: Bytes
     allocated_peak_bytes: Bytes
@@ -105,6 +133,11 @@ class PhaseReading(Value):
     elapsed_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     is_complete: bool = True
     components: Components | None = None
+
+    @property
+    def place(self) -> PhasePlace:
+        """Which phase it is."""
+        return PhasePlace(self.name, self.step, self.micro_step)
 
 
 class Peak(Value):
@@ -121,11 +154,26 @@ class Steady(Value):
     allocated_end_bytes: Bytes
 
 
-class ComponentsAt(Value):
-    """The phase whose end the components are of."""
+class OfPhase(Value):
+    """What is said of one phase of a run.
+
+    Attributes:
+        step: its step, if it has one.
+        micro_step: which of the step's micro batches, if it has several.
+    """
 
     phase: PhaseName
     step: Count | None = None
+    micro_step: MicroStep = None
+
+    @property
+    def place(self) -> PhasePlace:
+        """Which phase it is."""
+        return PhasePlace(self.phase, self.step, self.micro_step)
+
+
+class ComponentsAt(OfPhase):
+    """The phase whose end the components are of."""
 
 
 class Parameters(Value):
@@ -191,11 +239,17 @@ class Outcome(Value):
     status: OutcomeStatus
     phase: PhaseName | None = None
     step: Count | None = None
+    micro_step: MicroStep = None
     message: KeptText | None = None
     requested_bytes: Bytes | None = None
     exit_code: Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)] | None = None
     signal: Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)] | None = None
     inferred_from: str | None = None
+
+    @property
+    def place(self) -> PhasePlace | None:
+        """Which phase it ended in; None as above."""
+        return None if self.phase is None else PhasePlace(self.phase, self.step, self.micro_step)
 
 
 class ValueReads(Value):

@@ -11,11 +11,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from profiler.records.history import EventKind, Stack, read_phases
-from profiler.records.schema import PhaseName
-from profiler.values import Value
+from profiler.records.schema import OfPhase
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from profiler.records.schema import PhasePlace
 
 
 LOOP = "profiler/workload/"
@@ -43,11 +44,17 @@ class Mark(NamedTuple):
         work: what it did.
         module: the module's path in the model (`model.layers.0.mlp`); empty for the model itself.
         step: the training step the mark was set in: autograd's thread keeps one beyond its step.
+        micro_step: the micro batch it was set in, where a step has several.
     """
 
     work: Work
     module: str
     step: int | None
+    micro_step: int | None = None
+
+    def is_of(self, place: PhasePlace) -> bool:
+        """Whether it was set in a phase, or another of that batch."""
+        return (self.step, self.micro_step) == place[1:]
 
 
 class TraceEvent(NamedTuple):
@@ -87,12 +94,10 @@ class Owned(NamedTuple):
     name: str
 
 
-class PhaseTrace(Value):
+class PhaseTrace(OfPhase):
     """One line of the file: from the end of the phase before to the end of this one.
 
     Attributes:
-        phase: the phase.
-        step: its step, if it has one.
         events: in order; empty where the history was full, in this phase and all after it.
         new_stacks: the stacks that come up here first, innermost line first; they continue the run's table.
         new_marks: the marks that come up here first.
@@ -100,8 +105,6 @@ class PhaseTrace(Value):
         is_truncated: whether more happened than the history holds.
     """
 
-    phase: PhaseName
-    step: int | None = None
     events: tuple[TraceEvent, ...] = ()
     new_stacks: tuple[Stack, ...] = ()
     new_marks: tuple[Mark, ...] = ()

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from profiler.records.history import EventKind, Stack
-from profiler.records.schema import PhaseName
+from profiler.records.schema import OfPhase
 from profiler.values import Value
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class ShownEvent(Value):
     stack: Stack
 
 
-class FirstDifference(Value):
+class FirstDifference(OfPhase):
     """Where two histories part.
 
     Attributes:
@@ -40,8 +40,6 @@ class FirstDifference(Value):
         virtual_after: how the twin went on, in this phase.
     """
 
-    phase: PhaseName
-    step: int | None
     index: int
     index_in_phase: int
     real: ShownEvent | None
@@ -51,15 +49,13 @@ class FirstDifference(Value):
     virtual_after: tuple[ShownEvent, ...]
 
 
-class UnlikePhase(Value):
+class UnlikePhase(OfPhase):
     """A phase whose events are not the same, whichever blocks they are of: one more shifts all that follow.
 
     Attributes:
         is_reordered: both sides did the same in another order.
     """
 
-    phase: PhaseName
-    step: int | None
     num_events_real: int
     num_events_virtual: int
     is_reordered: bool
@@ -93,7 +89,7 @@ class _PhasePair:
         """Whether both kept this phase, and it is the same one."""
         real, virtual = self._sides
         is_kept = not (real.is_truncated or virtual.is_truncated)
-        return is_kept and (real.phase, real.step) == (virtual.phase, virtual.step)
+        return is_kept and real.place == virtual.place
 
     def first_difference(self) -> FirstDifference | None:
         """Where the two part; None where they do not."""
@@ -103,8 +99,7 @@ class _PhasePair:
         if at is None:
             return None
         return FirstDifference(
-            phase=real.phase,
-            step=real.step,
+            **real.place._asdict(),
             index=self._offset + at,
             index_in_phase=at,
             real=next(iter(self._show(0, at, at + 1)), None),
@@ -120,8 +115,7 @@ class _PhasePair:
         if real == virtual:
             return None
         return UnlikePhase(
-            phase=self._sides[0].phase,
-            step=self._sides[0].step,
+            **self._sides[0].place._asdict(),
             num_events_real=len(real),
             num_events_virtual=len(virtual),
             is_reordered=Counter(real) == Counter(virtual),
@@ -144,8 +138,3 @@ class _PhasePair:
 def _differ(real: Event | None, virtual: Event | None) -> bool:
     """Whether two events are not the same; where in the code they come from does not count."""
     return real is None or virtual is None or real[:3] != virtual[:3]
-
-
-def label(phase: PhaseName, step: int | None) -> str:
-    """`backward, step 1`; `load` where there is no step."""
-    return str(phase) if step is None else f"{phase}, step {step}"

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from profiler.jobs.job import JobSpec
 from profiler.records.history import EventKind
-from profiler.records.schema import Outcome, OutcomeStatus, Peak, PhaseName
+from profiler.records.schema import OfPhase, Outcome, OutcomeStatus, Peak
 from profiler.text import in_one_line
 from profiler.values import Value
-from profiler.verify.events import FirstDifference, UnlikePhase, compare_histories, label
+from profiler.verify.events import FirstDifference, UnlikePhase, compare_histories
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,11 +41,9 @@ class Likeness(StrEnum):
     NOT_COMPARED = "not compared"
 
 
-class FigureDifference(Value):
+class FigureDifference(OfPhase):
     """A figure of a phase that is not the same on both sides; None where a side has no such phase."""
 
-    phase: PhaseName
-    step: int | None
     figure: str
     real: int | None
     virtual: int | None
@@ -149,8 +147,7 @@ def _notes(real: Record, *histories: History | None) -> Iterator[str]:
             yield f"there is no history of the {side}: events were not compared"
         elif history.is_truncated:
             full = next(phase for phase in history.phases if phase.is_truncated)
-            where = label(full.phase, full.step)
-            yield f"the history of the {side} was full in {where}: later events are missing"
+            yield f"the history of the {side} was full in {full.place}: later events are missing"
 
 
 def _likeness(
@@ -172,16 +169,14 @@ def _likeness(
 
 
 def _ending(outcome: Outcome) -> str:
-    if outcome.phase is None:
-        return str(outcome.status)
-    return f"{outcome.status} in {label(outcome.phase, outcome.step)}"
+    return str(outcome.status) if outcome.place is None else f"{outcome.status} in {outcome.place}"
 
 
 def _sum_up(figures: Sequence[FigureDifference]) -> str:
     """Which figures differ, of how many phases: allocated is what is promised, reserved follows from it."""
     kinds = dict.fromkeys(figure.figure.partition("_")[0] for figure in figures)
     names = {"allocated": "allocated", "reserved": "reserved", "num": "retries"}
-    phases = {(figure.phase, figure.step) for figure in figures}
+    phases = {figure.place for figure in figures}
     told = " and ".join(names[kind] for kind in kinds)
     return f"{told} of {len(phases)} {'phase' if len(phases) == 1 else 'phases'}"
 
@@ -189,10 +184,10 @@ def _sum_up(figures: Sequence[FigureDifference]) -> str:
 def _figure_differences(
     real: Sequence[PhaseReading], virtual: Sequence[PhaseReading]
 ) -> Iterator[FigureDifference]:
-    sides = [{(phase.name, phase.step): phase for phase in phases} for phases in (real, virtual)]
-    for key in dict.fromkeys([*sides[0], *sides[1]]):
-        pair = [side.get(key) for side in sides]
+    sides = [{phase.place: phase for phase in phases} for phases in (real, virtual)]
+    for place in dict.fromkeys([*sides[0], *sides[1]]):
+        pair = [side.get(place) for side in sides]
         for figure in _FIGURES:
             a, b = (None if reading is None else int(getattr(reading, figure)) for reading in pair)
             if a != b:
-                yield FigureDifference(phase=key[0], step=key[1], figure=figure, real=a, virtual=b)
+                yield FigureDifference(**place._asdict(), figure=figure, real=a, virtual=b)

@@ -6,17 +6,21 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 
 from profiler.errors import ConfigError
 from profiler.jobs.choices import Task
 from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
 from profiler.jobs.targets import is_targeted
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+try:
+    from transformers.integrations.neftune import neftune_post_forward_hook
+except ImportError:  # before transformers 5
+    from transformers.trainer_utils import neftune_post_forward_hook  # type: ignore[attr-defined,no-redef]
 
-    from peft import PeftModel
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from transformers import PreTrainedModel
 
 
@@ -64,10 +68,11 @@ def add_adapter(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel | Peft
         target_modules=method.targets if isinstance(method.targets, str) else list(method.targets),
         use_dora=method.use_dora,
         use_rslora=method.use_rslora,
+        modules_to_save=list(method.modules_to_save) or None,
         task_type=_TASK_TYPES[spec.task],
     )
     try:
-        adapted = get_peft_model(model, config)
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=method.autocast_adapter_dtype)
     except ValueError as error:
         names = sorted(
             {
@@ -81,8 +86,11 @@ def add_adapter(model: PreTrainedModel, spec: JobSpec) -> PreTrainedModel | Peft
             hint=f"its linear modules are {', '.join(names)}",
         ) from error
     _refuse_dropped_targets(adapted, config, spec)
+    _refuse_absent_modules(adapted, method.modules_to_save, spec)
     if isinstance(method, QLora) and method.trl_casting:
         _cast_as_trl(adapted)
+    if not isinstance(method, Lora) and not method.autocast_adapter_dtype:
+        _cast_adapters_as_trl(adapted)
     return adapted
 
 
@@ -100,6 +108,29 @@ def _refuse_dropped_targets(model: PeftModel, config: LoraConfig, spec: JobSpec)
         )
 
 
+def _refuse_absent_modules(model: PeftModel, names: Iterable[str], spec: JobSpec) -> None:
+    """Peft trains those it finds, by the ends of their paths, and says nothing of the others."""
+    paths = [
+        path.removesuffix(".modules_to_save")
+        for path, _ in model.named_modules(remove_duplicate=False)
+        if path.endswith(".modules_to_save")
+    ]
+    absent = [name for name in names if not any(path.endswith(name) for path in paths)]
+    if absent:
+        raise ConfigError(
+            f"modules_to_save: {spec.model} has no module {', '.join(map(repr, absent))}",
+            hint="name modules such as embed_tokens or lm_head",
+        )
+
+
+def add_noise(model: torch.nn.Module, alpha: float) -> None:
+    """Have NEFTune's noise added to the embeddings' output, as `Trainer(neftune_noise_alpha=...)` does."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    embeddings = cast("PreTrainedModel", base).get_input_embeddings()
+    setattr(embeddings, "neftune_noise_alpha", alpha)  # noqa: B010 - where the hook reads it
+    embeddings.register_forward_hook(neftune_post_forward_hook)
+
+
 def _cast_as_trl(model: PeftModel) -> None:
     """What `peft_module_casting_to_bf16` of trl 0.13 does."""
     for name, module in model.named_modules():
@@ -109,6 +140,13 @@ def _cast_as_trl(model: PeftModel) -> None:
             weight = getattr(module, "weight", None)
             if weight is not None and weight.dtype == torch.float32:
                 module.to(torch.bfloat16)
+
+
+def _cast_adapters_as_trl(model: PeftModel) -> None:
+    """What trl 1.16's `SFTTrainer` does on quantized weights, whose type peft cannot give to adapters."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and "lora_magnitude_vector" not in name:
+            parameter.data = parameter.data.to(torch.bfloat16)
 
 
 def _enable_checkpointing(model: PreTrainedModel, kwargs: dict[str, Any]) -> None:

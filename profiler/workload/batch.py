@@ -35,8 +35,9 @@ def vocab_size_of(model: PreTrainedModel) -> int:
 def make_batch(spec: JobSpec, model: PreTrainedModel, *, number: int) -> Batch:
     """Input ids, labels and, unless the job says none, an attention mask; images where the job has any.
 
-    Ids and the mask are int64 `(batch_size, seq_len)` on the CPU. Ids are random but the same in every run.
-    What the mask leaves out is not learned from.
+    Ids and the mask are int64 `(batch_size, seq_len)` on the CPU, or `(1, batch_size * seq_len)` where rows
+    are packed, which have position ids in place of a mask. Ids are random but the same in every run. What the
+    mask leaves out is not learned from, nor a packed row's first token.
 
     Args:
         spec: the job.
@@ -56,9 +57,16 @@ def make_batch(spec: JobSpec, model: PreTrainedModel, *, number: int) -> Batch:
     if spec.has_images:
         images = _put_images(ids, spec, model, draw)
     batch = {"input_ids": ids, "labels": _labels(spec, ids, is_padding, draw), **images}
-    if spec.attention_mask is AttentionMask.NONE:
-        return batch
-    return batch | {"attention_mask": (~is_padding).long()}
+    match spec.attention_mask:
+        case AttentionMask.NONE:
+            return batch
+        case AttentionMask.FULL | AttentionMask.PADDED:
+            return batch | {"attention_mask": (~is_padding).long()}
+        case AttentionMask.PACKED:
+            batch["labels"][:, 0] = IGNORED_LABEL
+            batch["position_ids"] = torch.arange(spec.seq_len).expand_as(ids)
+            return {name: tensor.reshape(1, -1) for name, tensor in batch.items()}
+    assert_never(spec.attention_mask)
 
 
 def make_prompt(spec: JobSpec, *, vocab_size: int) -> Batch:

@@ -63,7 +63,7 @@ def watched_calls(model: torch.nn.Module, recorder: Recorder, calls: Calls) -> I
     """While this lasts, the calls of a model's modules go into `calls`."""
 
     def enter(module: torch.nn.Module, _arguments: object) -> None:
-        is_backward = recorder.current is not None and recorder.current[0] is PhaseName.BACKWARD
+        is_backward = recorder.current is not None and recorder.current.phase is PhaseName.BACKWARD
         (calls.again if is_backward else calls.forward).add(id(module))
 
     def leave(_module: torch.nn.Module, _arguments: object, outputs: object) -> None:

@@ -112,6 +112,19 @@ def _adapters(seen: Seen) -> Iterator[str]:
     yield from (f"targets: {', '.join(names)} in {where}" for where, names in alike.items())
 
 
+def _untied(seen: Seen) -> Iterator[str]:
+    """Peft trains a copy of a module: a tensor that it shares with another is no longer one with that."""
+    paths: dict[int, list[str]] = {}
+    for path, parameter in seen.model.named_parameters(remove_duplicate=False):
+        paths.setdefault(id(parameter), []).append(path)
+    for shared in paths.values():
+        copied = [path for path in shared if ".original_module." in path]
+        if copied and len(shared) > 1:
+            names = [path.removesuffix(".weight").replace(".original_module", "") for path in shared]
+            short = " and ".join(name.rpartition(".")[2] for name in names)
+            yield f"modules_to_save: {short} share one tensor in the model, and none once a copy is trained"
+
+
 def _never_fed(seen: Seen) -> Iterator[str]:
     """Towers for images and sound, above all."""
     if not seen.calls.is_complete:
@@ -211,4 +224,4 @@ def _is_foreach(optimizer: torch.optim.Optimizer | None) -> bool:
     return optimizer.defaults["foreach"] is not False and not optimizer.defaults.get("fused")
 
 
-FINDERS = (_quantization, _adapters, _never_fed, _attention, _checkpointing, _logits, _optimizer)
+FINDERS = (_quantization, _adapters, _untied, _never_fed, _attention, _checkpointing, _logits, _optimizer)

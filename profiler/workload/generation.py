@@ -40,9 +40,10 @@ def generate(
         _watch_passes(model, recorder, phase)
         holdings.num_threads_with_workspace = 1
         prompt = make_prompt(spec, vocab_size=vocab_size)
-        holdings.batch = {name: tensor.to("cuda") for name, tensor in prompt.items()}
+        batch = {name: tensor.to("cuda") for name, tensor in prompt.items()}
+        holdings.batches = [batch]
         with nullcontext() if dtype is None else torch.autocast("cuda", dtype=dtype):
-            holdings.batch["output_ids"] = _generate(model)(**holdings.batch)
+            batch["output_ids"] = _generate(model)(**batch)
 
 
 def _generate(model: PreTrainedModel) -> Callable[..., torch.Tensor]:

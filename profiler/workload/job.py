@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import convert_outputs_to_fp32
 
-from profiler.jobs.choices import Loop, Precision
+from profiler.jobs.choices import Loop, Loss, Precision
 from profiler.jobs.job import Inference, JobSpec
 from profiler.measure.components import num_elements, unowned_bytes
 from profiler.records.schema import Parameters, PhaseName
-from profiler.workload.adapter import add_adapter, prepare_model
+from profiler.workload.adapter import add_adapter, add_noise, prepare_model
 from profiler.workload.batch import make_batch, vocab_size_of
+from profiler.workload.chunks import chunk_loss
 from profiler.workload.generation import generate
 from profiler.workload.model import (
     autocast_dtype,
+    check_packing,
     check_positions,
     load_config,
     load_model,
@@ -75,6 +77,7 @@ def run_phases(  # noqa: PLR0913 - what a job is, and who is told of it
         with recorder.phase(PhaseName.LOAD):
             loaded = recorder.holdings.model = load_model(spec, config, location, source.revision)
         check_positions(loaded, spec)
+        check_packing(loaded, spec)
         if isinstance(spec.method, Inference):
             on_parameters(_count_parameters(loaded).model_copy(update={"trainable": 0}))
             with notes.watched():
@@ -84,7 +87,7 @@ def run_phases(  # noqa: PLR0913 - what a job is, and who is told of it
         on_parameters(_count_parameters(model))
         notes.tell()
         with recorder.phase(PhaseName.OPTIMIZER):
-            optimizer = recorder.holdings.optimizer = make_optimizer(model, spec.optimizer)
+            optimizer = recorder.holdings.optimizer = make_optimizer(model, spec)
         _train(model, optimizer, before_steps(spec), recorder, notes, loaded=loaded)
 
 
@@ -92,8 +95,12 @@ def _adapt(loaded: PreTrainedModel, spec: JobSpec, recorder: Recorder) -> PreTra
     holdings = recorder.holdings
     with recorder.phase(PhaseName.PREPARE):
         prepared = holdings.model = prepare_model(loaded, spec)
+        if spec.loss is Loss.CHUNKED:
+            chunk_loss(prepared)
     with recorder.phase(PhaseName.ADAPT):
         model = holdings.model = add_adapter(prepared, spec)
+        if spec.neftune_alpha:
+            add_noise(model, spec.neftune_alpha)
     return model
 
 
@@ -109,36 +116,27 @@ def _train(  # noqa: PLR0913 - what is trained, and who is told of it
     is_scaled = spec.precision in (Precision.FP16_AMP, Precision.FP16_AUTOCAST)
     scaler = torch.amp.GradScaler("cuda", enabled=is_scaled)
     for step in range(spec.steps):
-        batch = make_batch(spec, loaded, number=step)
+        batches = [
+            make_batch(spec, loaded, number=step * spec.accumulation + micro_step)
+            for micro_step in range(spec.accumulation)
+        ]
         with notes.watched() if step == 0 else nullcontext():
-            _run_step(spec, step, batch, recorder, model=model, optimizer=optimizer, scaler=scaler)
+            _run_step(spec, step, batches, recorder, model=model, optimizer=optimizer, scaler=scaler)
 
 
 def _run_step(  # noqa: PLR0913 - the parts of a training step
     spec: JobSpec,
     step: int,
-    batch: dict[str, torch.Tensor],
+    batches: list[dict[str, torch.Tensor]],
     recorder: Recorder,
     *,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
 ) -> None:
-    """One training step; the batch stays on the card to its end, as a data loader holds it there."""
-    holdings = recorder.holdings
-    holdings.other_before_step_bytes = unowned_bytes(recorder.holdings)
-    with recorder.phase(PhaseName.FORWARD, step):
-        holdings.num_threads_with_workspace = max(1, holdings.num_threads_with_workspace)
-        holdings.batch = {name: tensor.to("cuda") for name, tensor in batch.items()}
-        outputs = _as_the_loop_calls(model, spec)(**holdings.batch)
-        loss = outputs.loss
-        if spec.loop is Loop.TRAINER:
-            del outputs
-    with recorder.phase(PhaseName.BACKWARD, step):
-        holdings.num_threads_with_workspace = 2
-        scaler.scale(loss).backward()
-        # The loss's graph keeps the embeddings' output and its gradient where inputs require gradients.
-        loss = outputs = None
+    """One training step; what is on the card of its batches stays there to its end, as with a data loader."""
+    for micro_step in range(len(batches)):
+        _accumulate(spec, step, micro_step, batches, recorder, model=model, scaler=scaler)
     with recorder.phase(PhaseName.CLIP, step):
         scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
@@ -147,6 +145,47 @@ def _run_step(  # noqa: PLR0913 - the parts of a training step
         scaler.update()
     with recorder.phase(PhaseName.ZERO_GRAD, step):
         model.zero_grad()
+
+
+def _accumulate(  # noqa: PLR0913 - as above, of one batch
+    spec: JobSpec,
+    step: int,
+    micro_step: int,
+    batches: list[dict[str, torch.Tensor]],
+    recorder: Recorder,
+    *,
+    model: torch.nn.Module,
+    scaler: torch.amp.GradScaler,
+) -> None:
+    """One batch's forward and backward pass; its gradients are added to those of the step's others.
+
+    accelerate's data loader moves a batch to the card as it hands it over, and `Trainer` takes all those of a
+    step before it trains with the first (`Trainer.get_batch_samples`); a plain loop takes each in its turn.
+    """
+    holdings = recorder.holdings
+    place = (step, micro_step if spec.accumulation > 1 else None)
+    holdings.other_before_step_bytes = unowned_bytes(holdings)
+    with recorder.phase(PhaseName.FORWARD, *place):
+        holdings.num_threads_with_workspace = max(1, holdings.num_threads_with_workspace)
+        if spec.loop is Loop.PLAIN:
+            holdings.batches = [_to_card(batches[micro_step])]
+        elif micro_step == 0:
+            holdings.batches = [_to_card(batch) for batch in batches]
+        batch = holdings.batches[micro_step if spec.loop is Loop.TRAINER else 0]
+        how = {"fused_lm_head": True} if spec.loss is Loss.CHUNKED else {}
+        outputs = _as_the_loop_calls(model, spec)(**batch, **how)
+        loss = outputs.loss if spec.accumulation == 1 else outputs.loss / spec.accumulation
+        if spec.loop is Loop.TRAINER:
+            del outputs
+    with recorder.phase(PhaseName.BACKWARD, *place):
+        holdings.num_threads_with_workspace = 2
+        scaler.scale(loss).backward()
+        # The loss's graph keeps the embeddings' output and its gradient where inputs require gradients.
+        loss = outputs = None
+
+
+def _to_card(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.to("cuda") for name, tensor in batch.items()}
 
 
 def _as_the_loop_calls(model: torch.nn.Module, spec: JobSpec) -> Callable[..., Any]:

@@ -10,7 +10,12 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from profiler.jobs.targets import is_targeted
-from profiler.measure.components import adapter_prefix, is_quantized_weight, num_elements
+from profiler.measure.components import (
+    adapter_prefix,
+    is_of_adapter,
+    is_quantized_weight,
+    num_elements,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -108,7 +113,7 @@ def own_parameters(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Param
     """A model's parameters with their paths, without adapters."""
     prefix = adapter_prefix(model)
     for path, parameter in model.named_parameters():
-        if prefix is None or prefix not in path:
+        if not is_of_adapter(path, prefix):
             yield path, parameter
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from transformers import AutoConfig, BitsAndBytesConfig
 from profiler.errors import ConfigError
 from profiler.formula.images import check_images
 from profiler.formula.runnable import tokens_of, too_long
-from profiler.jobs.choices import InferenceQuant, Precision, Task, Weights
+from profiler.jobs.choices import Attention, AttentionMask, InferenceQuant, Precision, Task, Weights
 from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
 from profiler.workload.auto_class import (
     auto_class,
@@ -188,6 +189,36 @@ def _missing(model: PreTrainedModel, missing: set[str], task: Task) -> set[str]:
     """Tensors that a checkpoint should have had: a classifier's head is made with it, and trained."""
     body = f"{model.base_model_prefix}."
     return {name for name in missing if name.startswith(body)} if has_labels(task) else missing
+
+
+def check_packing(model: PreTrainedModel, spec: JobSpec) -> None:
+    """Refuse packed rows that this transformers, or the model, would take for one long row.
+
+    Raises:
+        ConfigError: nothing would tell the rows apart.
+    """
+    if spec.attention_mask is not AttentionMask.PACKED:
+        return
+    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+    if not takes_positions or getattr(model, "_is_stateful", False):
+        raise ConfigError(
+            f"packed rows are one row to {spec.model}, whose layers do not look at position ids",
+            hint="choose another --attention-mask",
+        )
+    if not _masks_packed_rows() and spec.attention is not Attention.FLASH_ATTENTION_2:
+        raise ConfigError(
+            f"packed rows are one to {spec.attention} attention in transformers {transformers.__version__}",
+            hint="choose another --attention-mask, or a newer transformers",
+        )
+
+
+def _masks_packed_rows() -> bool:
+    """Whether transformers makes a mask that keeps packed rows apart; FlashAttention-2 needs none."""
+    try:
+        from transformers.masking_utils import find_packed_sequence_indices  # noqa: F401, PLC0415 - since 4.53
+    except ImportError:
+        return False
+    return True
 
 
 def _quantization(spec: JobSpec) -> BitsAndBytesConfig | None:

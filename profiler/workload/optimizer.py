@@ -9,17 +9,17 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 if TYPE_CHECKING:
-    from profiler.jobs.choices import Optimizer
+    from profiler.jobs.job import JobSpec
 
 
-def make_optimizer(model: torch.nn.Module, name: Optimizer) -> torch.optim.Optimizer:
+def make_optimizer(model: torch.nn.Module, spec: JobSpec) -> torch.optim.Optimizer:
     """Make the optimizer over the trainable parameters.
 
     The split into decaying and other parameters matters for memory: foreach optimizers take temporaries a
     group.
     """
     with tempfile.TemporaryDirectory() as unused:
-        arguments = TrainingArguments(output_dir=unused, optim=name.value, report_to=[])
+        arguments = TrainingArguments(output_dir=unused, optim=spec.optimizer.value, report_to=[])
         cls, kwargs = Trainer.get_optimizer_cls_and_kwargs(arguments)
     # The rule differs between releases, and the method uses nothing of its Trainer.
     decaying = set(Trainer.get_decay_parameter_names(None, model))  # type: ignore[arg-type]
@@ -28,6 +28,8 @@ def make_optimizer(model: torch.nn.Module, name: Optimizer) -> torch.optim.Optim
         {"params": [p for n, p in trainable if n in decaying], "weight_decay": arguments.weight_decay},
         {"params": [p for n, p in trainable if n not in decaying], "weight_decay": 0.0},
     ]
+    if not spec.foreach:
+        kwargs["foreach"] = False
     optimizer: torch.optim.Optimizer = cls(groups, **kwargs)
     if kwargs.get("optim_bits") == 8:
         _keep_embeddings_in_fp32(model)

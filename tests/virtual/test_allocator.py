@@ -21,7 +21,7 @@ from profiler.allocator.settings import read_settings
 from profiler.allocator.traces import read_device_trace, recorded_history, recorded_trace, to_events
 from profiler.jobs.job import JobSpec
 from profiler.records.history import read_history
-from profiler.records.schema import PhaseName
+from profiler.records.schema import PhaseName, PhasePlace
 from profiler.units import MIB
 from tests.versions import needs
 from tests.virtual.jobs import ForkedWorker, a_job, a_model
@@ -202,13 +202,13 @@ def _record_history(path: str) -> list[int]:
 
     torch.cuda.init()
     recorder = HistoryRecorder(Path(path))
-    recorder.end_phase(PhaseName.CONTEXT, None)
+    recorder.end_phase(PhasePlace(PhaseName.CONTEXT))
     model = torch.nn.Linear(3000, 3000, device="cuda")
-    recorder.end_phase(PhaseName.LOAD, None)
+    recorder.end_phase(PhasePlace(PhaseName.LOAD))
     for step in range(3):
         model(torch.randn(1000 * (step + 1), 3000, device="cuda")).sum().backward()
         torch.cuda.empty_cache()
-        recorder.end_phase(PhaseName.BACKWARD, step)
+        recorder.end_phase(PhasePlace(PhaseName.BACKWARD, step))
     return [torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()]
 
 

@@ -34,6 +34,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "full": {"gradient_checkpointing": False},
     "lora": {"method": "lora"},
     "qlora": {"method": "qlora"},
+    "accumulation": {"method": "lora", "accumulation": 2},
 }
 
 

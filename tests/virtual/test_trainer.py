@@ -36,8 +36,19 @@ number more while it adds or divides; a block of the allocator each."""
 def test_the_trainer_loop_takes_what_the_trainer_takes_phase_by_phase(
     method: str, precision: str, virtual_gpu: WarmMachines, tmp_path: Path
 ) -> None:
-    model = a_model(tmp_path / "model")
-    job = a_job(model=model, method=method, precision=precision, loop="trainer", batch_size=4)
+    assert_alike(virtual_gpu, tmp_path, method=method, precision=precision, batch_size=4)
+
+
+@pytest.mark.parametrize(("method", "precision"), [("full", "bf16"), ("lora", "bf16-autocast")])
+def test_the_trainer_loop_accumulates_as_the_trainer_does(
+    method: str, precision: str, virtual_gpu: WarmMachines, tmp_path: Path
+) -> None:
+    """The micro batches of a step are on the card together: `SCALARS_BYTES` are less than one of them."""
+    assert_alike(virtual_gpu, tmp_path, method=method, precision=precision, batch_size=4, accumulation=3)
+
+
+def assert_alike(virtual_gpu: WarmMachines, tmp_path: Path, **changes: object) -> None:
+    job = a_job(model=a_model(tmp_path / "model"), loop="trainer", **changes)
     ours = [phase for phase in run_warm(virtual_gpu, job).phases if phase.step is not None]
     theirs = virtual_gpu("rtx-4090", train, job.model_dump_json())
     assert [(str(phase.name), phase.step) for phase in ours] == [(name, step) for name, step, _, _ in theirs]

@@ -17,7 +17,7 @@ import yaml
 
 from profiler.hardware.catalogue import find_gpu
 from profiler.records.history import History, read_history
-from profiler.records.schema import OutcomeStatus, PhaseName
+from profiler.records.schema import OutcomeStatus, PhaseName, PhasePlace
 from profiler.records.store import RecordStore
 from profiler.units import GIB, MIB
 from profiler.verify.folder import TwinComparison
@@ -304,12 +304,12 @@ def _record_three_phases(path: str) -> None:
 
     torch.cuda.mem_get_info()
     recorder = HistoryRecorder(Path(path), max_entries=20)
-    recorder.end_phase(PhaseName.CONTEXT, None)
+    recorder.end_phase(PhasePlace(PhaseName.CONTEXT))
     first, second = torch.empty(1000, dtype=torch.uint8, device="cuda"), a_block(2000)
     del first
-    recorder.end_phase(PhaseName.LOAD, None)
+    recorder.end_phase(PhasePlace(PhaseName.LOAD))
     for _ in range(20):
         a_block(100)
-    recorder.end_phase(PhaseName.PREPARE, None)
+    recorder.end_phase(PhasePlace(PhaseName.PREPARE))
     del second
-    recorder.end_phase(PhaseName.ADAPT, None)
+    recorder.end_phase(PhasePlace(PhaseName.ADAPT))

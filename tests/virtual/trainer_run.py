@@ -31,6 +31,7 @@ def train(job: str) -> list[list[object]]:
             output_dir=scratch,
             optim=spec.optimizer.value,
             per_device_train_batch_size=spec.batch_size,
+            gradient_accumulation_steps=spec.accumulation,
             max_steps=spec.steps,
             bf16=computed is torch.bfloat16,
             fp16=computed is torch.float16,
@@ -39,8 +40,8 @@ def train(job: str) -> list[list[object]]:
             report_to=[],
         )
         rows: list[dict[str, Any]] = []
-        for step in range(spec.steps):
-            batch = make_batch(spec, loaded, number=step)
+        for number in range(spec.steps * spec.accumulation):
+            batch = make_batch(spec, loaded, number=number)
             rows += [{name: batch[name][row] for name in batch} for row in range(spec.batch_size)]
         meter = _Meter()
         trainer = Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[_callback(meter)])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from profiler.formula.derived.file import DerivedFile, Phase
     from profiler.formula.derived.program import Symbol
     from profiler.formula.derived.sizes import Size
-    from profiler.records.schema import PhaseName
+    from profiler.records.schema import PhasePlace
 
 _MOST_EVENTS = 1 << 26
 """Of a run with all its steps: of the longest, a thousand steps of the largest models."""
@@ -44,14 +44,12 @@ class PhasePeak(NamedTuple):
     """What a phase of a replayed run comes to.
 
     Attributes:
-        name: the phase.
-        step: its step, if it has one.
+        place: which phase it is.
         allocated_bytes: its allocated peak.
         terms: what is allocated then, by the part of the run.
     """
 
-    name: PhaseName
-    step: int | None
+    place: PhasePlace
     allocated_bytes: int
     terms: dict[str, int]
 
@@ -65,7 +63,7 @@ class Replayed:
         reserved_bytes: the peak of reserved memory.
         num_alloc_retries: how often all that was cached had to be given back for a request.
         requested_bytes: what the request asked for that failed; None where none did.
-        failed_in: the phase of that, and its step.
+        failed_in: the phase of that.
         phases: in order, until memory ran out.
     """
 
@@ -73,7 +71,7 @@ class Replayed:
     reserved_bytes: int
     num_alloc_retries: int
     requested_bytes: int | None
-    failed_in: tuple[PhaseName, int | None] | None
+    failed_in: PhasePlace | None
     phases: tuple[PhasePeak, ...]
 
 
@@ -169,7 +167,7 @@ class DerivedFormula:
             outcome = replay_flat(run, sizes, CachingAllocator(settings, capacity_bytes=capacity_bytes))
         has_failed = outcome.requested_bytes > 0
         peaks = [
-            PhasePeak(phase.name, phase.step, peak_bytes, self._terms(terms))
+            PhasePeak(phase.place, peak_bytes, self._terms(terms))
             for phase, peak_bytes, terms in zip(phases, outcome.peaks, outcome.terms, strict=False)
         ]
         return Replayed(
@@ -177,7 +175,7 @@ class DerivedFormula:
             reserved_bytes=outcome.reserved_peak_bytes,
             num_alloc_retries=outcome.num_alloc_retries,
             requested_bytes=outcome.requested_bytes or None,
-            failed_in=(peaks[-1].name, peaks[-1].step) if has_failed else None,
+            failed_in=peaks[-1].place if has_failed else None,
             phases=tuple(peaks),
         )
 

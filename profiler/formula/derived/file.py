@@ -17,7 +17,7 @@ from pydantic import FailFast, Field, ValidationError
 from profiler.errors import ConfigError
 from profiler.files import reason_of
 from profiler.formula.derived.sizes import parse_size
-from profiler.records.schema import Count, PhaseName
+from profiler.records.schema import Count, MicroStep, PhaseName, PhasePlace
 from profiler.values import MAX_INT, Value
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 16 << 20
 """Of a file once it is unpacked; those of the largest models have some hundred KiB."""
-_MOST_PHASES = 256
+_MOST_PHASES = 1 << 12
 _MOST_SIZES = 1 << 12
 _MOST_SIZE_CHARACTERS = 1 << 14
 _ALWAYS = {(PhaseName.LOAD, None), (PhaseName.FORWARD, 0), (PhaseName.BACKWARD, 0)}
@@ -59,7 +59,13 @@ class Phase(Value):
 
     name: PhaseName
     step: Count | None = None
+    micro_step: MicroStep = None
     body: Index
+
+    @property
+    def place(self) -> PhasePlace:
+        """Which phase it is."""
+        return PhasePlace(self.name, self.step, self.micro_step)
 
 
 class Regime(Value):

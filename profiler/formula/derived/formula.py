@@ -36,10 +36,10 @@ def breakdown_of(replayed: Replayed) -> Breakdown:
     for phase in replayed.phases:
         if not phase.terms:
             continue  # before anything is loaded
-        name = str(phase.name).replace("_", " ")
+        name = str(phase.place.phase).replace("_", " ")
         terms = {part.replace(" ", "_"): count for part, count in phase.terms.items()}
         if name not in highest or phase.allocated_bytes > highest[name].total_bytes:
-            shown = name if phase.step is None else f"{name}, step {phase.step}"
+            shown = str(phase.place).replace("_", " ")
             highest[name] = Instant(name=shown, terms=terms)
     return Breakdown(instants=tuple(highest.values()))
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from profiler.formula.breakdown import Breakdown, Instant
-from profiler.jobs.choices import InferenceQuant, Optimizer, Precision
-from profiler.jobs.job import Full, Inference, Int8Lora, JobSpec, Lora, QLora
+from profiler.jobs.choices import AttentionMask, InferenceQuant, Optimizer
+from profiler.jobs.identity import ADDED_LATER
+from profiler.jobs.job import FLOAT32_WEIGHTS, Full, Inference, Int8Lora, JobSpec, Lora, QLora
+from profiler.jobs.keys import flatten
+from profiler.jobs.settings import show_value
 from profiler.jobs.targets import is_targeted
 
 if TYPE_CHECKING:
@@ -27,8 +30,12 @@ BITS_8_OPTIMIZERS = (Optimizer.ADAMW_BNB_8BIT, Optimizer.PAGED_ADAMW_8BIT)
 ADAM_OPTIMIZERS = (Optimizer.ADAMW_TORCH, Optimizer.ADAMW_TORCH_FUSED, Optimizer.PAGED_ADAMW_32BIT)
 """Those with two float32 moments a parameter."""
 
-FLOAT32_WEIGHTS = (Precision.FP32, Precision.BF16_AMP, Precision.FP16_AMP)
-"""Precisions that keep the weights in float32."""
+
+_UNSPOKEN = (
+    *("accumulation", "foreach", "neftune_alpha", "loss"),
+    *("method.autocast_adapter_dtype", "method.modules_to_save"),
+)
+"""Keys of a job that no publication speaks of, unless they are as they always were."""
 
 
 def at_peak(terms: Mapping[str, Quantity]) -> Breakdown:
@@ -101,12 +108,16 @@ def find_class(architecture: Architecture, classes: Mapping[int, Fraction]) -> F
 
 
 def only(*kinds: str) -> Refusal:
-    """Refuses every method but these."""
+    """Refuses every method but these, and every job that does what no publication speaks of."""
 
     def refuse(job: JobSpec, _: Architecture) -> str | None:
-        if job.method.kind in kinds:
-            return None
-        return f"it speaks of {' and '.join(kinds)}, not of {job.method.kind}"
+        if job.method.kind not in kinds:
+            return f"it speaks of {' and '.join(kinds)}, not of {job.method.kind}"
+        if job.attention_mask is AttentionMask.PACKED:
+            return "it says nothing of packed rows"
+        settings = flatten(job.model_dump(mode="json"))
+        key = next((key for key in _UNSPOKEN if key in settings and settings[key] != ADDED_LATER[key]), None)
+        return None if key is None else f"it says nothing of {key} {show_value(key, settings[key])}"
 
     return refuse
 

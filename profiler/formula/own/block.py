@@ -36,7 +36,7 @@ class BlockCost:
         escaped: kept until the whole backward pass is over, in spite of checkpointing too, but for the
             reentrant one: bitsandbytes' 8-bit product keeps its input where torch does not see it.
         embedded: kept by what comes before the first block, where that must be differentiated.
-        gradients: gradients of its weights and adapters.
+        gradients: gradients of its weights and adapters that it leaves.
     """
 
     output: Quantity
@@ -137,7 +137,9 @@ class Block:
 
     @property
     def gradients(self) -> int:
-        """Bytes of the gradients that one block leaves."""
+        """Bytes of the gradients that one block leaves, unless they were added to those that are there."""
+        if self.scheme.accumulates:
+            return 0
         if self.scheme.trains_weights:
             return sum(layer.weight_gradient for layer in self.layers.values())
         return sum(layer.adapter_gradients for layer in self.layers.values() if layer.is_adapted)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from profiler.formula.breakdown import Instant
 from profiler.formula.own.optimizer import step_bytes
-from profiler.formula.own.resident import loading_bytes
+from profiler.formula.own.resident import loading_bytes, weights_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +28,9 @@ def instants_of(parts: Parts) -> tuple[Instant, ...]:
 
 def _load(parts: Parts) -> Instant:
     """Loading, quantizing and casting for k-bit training, each of which holds one tensor twice."""
-    kept = {name: parts.resident[name] for name in ("weights", "quantization_state", "buffers")}
+    kept = {name: parts.resident[name] for name in ("quantization_state", "buffers")}
+    prepared = replace(parts.scheme, tables=parts.scheme.others)  # trl casts tables back later
+    kept["weights"] = weights_bytes(parts.architecture, prepared)
     return Instant(name="loading", terms={**kept, "loading": loading_bytes(parts.architecture, parts.scheme)})
 
 
@@ -64,7 +67,7 @@ def _norm_backward(parts: Parts) -> Instant:
     """The last norm, of a model with so few words that it holds more than the loss did."""
     return parts.instant(
         "backward of the last norm",
-        {"gradients": parts.table_gradient_bytes},
+        {"gradients": parts.head_gradient_bytes},
         parts.saved,
         {"batch": parts.shared, "logits_and_loss": parts.head.norm},
     )
@@ -78,26 +81,30 @@ def _last_block(parts: Parts) -> Instant:
         saved["saved_activations"] = saved["saved_activations"] - parts.block.saved
     return parts.instant(
         "backward of the last block",
-        {"gradients": parts.table_gradient_bytes + own},
+        {"gradients": parts.head_gradient_bytes + own},
         saved,
         {"batch": parts.shared, "block": _working(parts) - own, "logits_and_loss": parts.head.kept},
     )
 
 
 def _first_block(parts: Parts) -> Instant:
-    """The last block to be differentiated: every gradient is there, hardly anything saved."""
+    """The last block to be differentiated: every gradient is there, hardly anything saved.
+
+    Where its input is narrower than the stream, its first norm keeps a wide copy.
+    """
     own = parts.block.gradients
+    widened = parts.block.output if parts.scheme.tables < parts.scheme.stream else 0
     held = {"saved_activations": (parts.architecture.num_layers - 1) * parts.escaped}
     if parts.is_checkpointed:
         held = {
-            "block_inputs": parts.block.output,
+            "block_inputs": parts.first_input,
             "saved_activations": held["saved_activations"] + parts.escaped,
         }
     return parts.instant(
         "backward of the first block",
-        {"gradients": parts.table_gradient_bytes + parts.architecture.num_layers * own},
+        {"gradients": parts.head_gradient_bytes + parts.architecture.num_layers * own},
         held,
-        {"batch": parts.shared, "block": _working(parts) - own, "logits_and_loss": parts.head.kept},
+        {"batch": parts.shared, "block": _working(parts) - own + widened, "logits_and_loss": parts.head.kept},
     )
 
 
@@ -107,12 +114,16 @@ def _working(parts: Parts) -> Quantity:
 
 
 def _embedding(parts: Parts) -> Instant:
-    """The end of the backward pass; a tied matrix has two gradients, which are added into a third."""
-    is_tied = parts.scheme.trains_weights and parts.architecture.tie_word_embeddings
-    extra = 2 * parts.table_gradient_bytes if is_tied else 0
+    """The end of the backward pass; a tied matrix has two gradients, which are added into a third.
+
+    What comes of it is the embeddings' gradient, or is added to the one that is there.
+    """
+    extra = 2 * parts.table_bytes if parts.architecture.tie_word_embeddings else 0
+    if parts.scheme.accumulates:
+        extra += parts.table_bytes
     return parts.instant(
         "gradient of the embeddings",
-        {"gradients": parts.gradients_bytes},
+        {"gradients": parts.new_gradients_bytes},
         {"embedding_gradient": parts.block.output + extra, "logits_and_loss": parts.head.kept},
     )
 
@@ -120,8 +131,8 @@ def _embedding(parts: Parts) -> Instant:
 def _step(parts: Parts) -> Instant:
     return parts.instant(
         "optimizer step",
-        {"gradients": parts.gradients_bytes},
-        {"step_temporaries": step_bytes(parts.job.optimizer, parts.trained)},
+        {"gradients": parts.new_gradients_bytes},
+        {"step_temporaries": step_bytes(parts.job.optimizer, parts.trained, is_foreach=parts.job.foreach)},
         has_state=True,
     )
 

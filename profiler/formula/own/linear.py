@@ -108,8 +108,8 @@ class LinearLayer:
 
     @property
     def adapter_gradients(self) -> int:
-        """Bytes of the gradients of its adapter, which are float32."""
-        return self.scheme.rank * (self.linear.in_features + self.linear.out_features) * FLOAT32
+        """Bytes of the gradients of its adapter."""
+        return self._num_adapter_elements * self.scheme.adapter_size
 
     # The layer itself
 
@@ -134,6 +134,8 @@ class LinearLayer:
             ledger.hold(f"{self.name}.weight_gradient", self.weight_gradient)
         self._base_gradient(gradient, result, keeps_gradient=keeps_gradient)
         ledger.release_if_held(f"{self.name}.cast", frees)
+        if scheme.trains_weights and scheme.accumulates:
+            ledger.release(f"{self.name}.weight_gradient")
         return result
 
     def _quantized_forward(self) -> None:
@@ -210,11 +212,11 @@ class LinearLayer:
     def _adapter_forward(self, *, stops_early: bool) -> None:
         ledger, scheme, delta = self.ledger, self.scheme, self._adapter_size
         if self._casts_input:
-            if scheme.autocast and self.input_size != FLOAT32:
+            if scheme.autocast and self.input_size != FLOAT32 == scheme.adapter_size:
                 ledger.hold("input.wide", self._input(FLOAT32))  # peft casts it up, autocast down
             ledger.hold(f"{self.name}.adapter_input", self._input(delta))
-        if scheme.autocast:
-            ledger.hold(f"{self.name}.adapter_copies", self.adapter_gradients * delta // FLOAT32)
+        if scheme.adapter_size != delta:
+            ledger.hold(f"{self.name}.adapter_copies", self._num_adapter_elements * delta)
         if self._has_dropout:
             ledger.hold(f"{self.name}.dropped", self._input(delta))
             ledger.hold(f"{self.name}.dropout_mask", self._input(1))
@@ -245,6 +247,8 @@ class LinearLayer:
         ledger.release_if_held(f"{self.name}.adapter_copies")
         ledger.hold("adapter_path", self._input(self._adapter_size))
         ledger.release("narrow_gradient")
+        if self.scheme.accumulates:
+            ledger.release(f"{self.name}.adapter_gradients")
         if self._has_dropout:
             ledger.release(f"{self.name}.dropped")
             ledger.pulse(self._input(self._adapter_size))
@@ -264,14 +268,18 @@ class LinearLayer:
     # Sizes in bytes
 
     @property
+    def _num_adapter_elements(self) -> int:
+        return self.scheme.rank * (self.linear.in_features + self.linear.out_features)
+
+    @property
     def _adapter_size(self) -> int:
-        """Bytes an element of what the adapter computes with; peft keeps adapters in float32."""
-        return 2 if self.scheme.autocast else FLOAT32
+        """Bytes an element of what the adapter computes with; peft keeps adapters in float32 if not told."""
+        return 2 if self.scheme.autocast else self.scheme.adapter_size
 
     @property
     def _casts_input(self) -> bool:
         """Whether the adapter computes with a copy of its input; quantized layers leave that to autocast."""
-        if self.scheme.autocast and self.scheme.base == "plain":
+        if self.scheme.autocast and self.scheme.base == "plain" and self.scheme.adapter_size == FLOAT32:
             return True
         return self.input_size != self._adapter_size
 

@@ -69,7 +69,7 @@ def loss_cost(job: JobSpec, architecture: Architecture, scheme: Scheme, shape: S
 
 
 def _logit_bytes(scheme: Scheme) -> int:
-    return 2 if scheme.autocast else scheme.others
+    return 2 if scheme.autocast else scheme.tables
 
 
 def _saved_bytes(architecture: Architecture, scheme: Scheme, tokens: Quantity) -> Quantity:
@@ -86,7 +86,7 @@ def _saved_bytes(architecture: Architecture, scheme: Scheme, tokens: Quantity) -
         result = (FLOAT32 if architecture.model_type == "gemma2" else scheme.stream) + scheme.matmul
     if scheme.trains_weights:
         saved = saved + tokens * (hidden * result)
-    if scheme.autocast and scheme.others == FLOAT32:
+    if scheme.autocast and scheme.tables == FLOAT32:
         saved = saved + hidden * architecture.vocab_size * scheme.matmul
     return saved
 

@@ -27,13 +27,19 @@ def state_bytes(optimizer: Optimizer, tensors: Iterable[tuple[Tensor, int]]) -> 
     return tables + sum(count * sum(map(whole, _state(optimizer, tensor))) for tensor, count in tensors)
 
 
-def step_bytes(optimizer: Optimizer, tensors: Iterable[tuple[Tensor, int]]) -> int:
+def step_bytes(
+    optimizer: Optimizer, tensors: Iterable[tuple[Tensor, int]], *, is_foreach: bool = True
+) -> int:
     """What the step holds besides its state.
 
     `foreach` AdamW takes the square roots of all second moments of a parameter group at once
-    (torch/optim/adam.py, `_multi_tensor_adam`); matrices are one group, norms and biases the other.
+    (torch/optim/adam.py, `_multi_tensor_adam`); matrices are one group, norms and biases the other. Without
+    `foreach` each tensor takes its own roots, divided, while those of the one before are there still
+    (`_single_tensor_adam`).
     """
     match optimizer:
+        case Optimizer.ADAMW_TORCH if not is_foreach:
+            return _single_step(tuple(tensors))
         case Optimizer.ADAMW_TORCH:
             matrices = norms = 0
             for tensor, count in tensors:
@@ -89,6 +95,15 @@ def _bitsandbytes_state(optimizer: Optimizer, tensor: Tensor) -> tuple[int, ...]
     moment = elements if is_narrow else elements * FLOAT32
     scales = (-(-elements // BLOCK_SIZE_8BIT) * FLOAT32,) * 2 if is_narrow else ()
     return scales if is_paged else (moment, moment, *scales)
+
+
+def _single_step(tensors: Iterable[tuple[Tensor, int]]) -> int:
+    """Tables come before the blocks, whose matrices of one size follow each other; an output matrix after."""
+    repeated = max((tensor.bytes for tensor, count in tensors if count > 1), default=0)
+    single = (
+        2 * tensor.bytes + (0 if tensor.is_embedding else repeated) for tensor, count in tensors if count == 1
+    )
+    return max(3 * repeated, *single, 0)
 
 
 def _adafactor_step(tensor: Tensor) -> int:

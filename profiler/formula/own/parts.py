@@ -20,10 +20,10 @@ from profiler.formula.own.resident import (
 )
 from profiler.formula.own.scheme import Scheme, scheme_of
 from profiler.hardware.catalogue import load_catalogue
-from profiler.jobs.choices import AttentionMask
+from profiler.jobs.choices import AttentionMask, Loop
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from profiler.formula.architecture import Architecture
     from profiler.formula.breakdown import Quantity, Shape
@@ -42,8 +42,10 @@ class Parts:
     """A job taken apart.
 
     Attributes:
-        resident: terms that hold from the first step on, whatever the instant.
+        resident: terms that hold from the first step on, whatever the instant; where gradients accumulate,
+            those of the batches before too.
         shared: the mask and the rotary tables, which blocks share until the last is differentiated.
+        first_input: the first block's input, which has the type of the embeddings.
         trained: every trained tensor, and how many there are of its kind.
         block: one block.
         head: the output matrix and the loss.
@@ -54,6 +56,7 @@ class Parts:
     scheme: Scheme
     resident: Mapping[str, Quantity]
     shared: Quantity
+    first_input: Quantity
     trained: tuple[tuple[Tensor, int], ...]
     block: BlockCost
     head: LossCost
@@ -64,14 +67,20 @@ class Parts:
         return self.job.gradient_checkpointing.enabled
 
     @property
-    def gradients_bytes(self) -> int:
-        """Of all trained tensors."""
-        return sum(tensor.bytes * count for tensor, count in self.trained)
+    def new_gradients_bytes(self) -> int:
+        """Of all trained tensors, at the end of a backward pass that had none when it began."""
+        return 0 if self.scheme.accumulates else gradients_bytes(self.trained)
 
     @property
-    def table_gradient_bytes(self) -> int:
-        """The gradient of the output matrix, or of the embeddings that it is tied to."""
+    def table_bytes(self) -> int:
+        """One gradient of the embeddings, or of the output matrix."""
         return embedding_bytes(self.architecture, self.scheme) if self.scheme.trains_weights else 0
+
+    @property
+    def head_gradient_bytes(self) -> int:
+        """The gradient of the output matrix, until the embeddings' is made where the two are tied."""
+        is_added = self.scheme.accumulates and not self.architecture.tie_word_embeddings
+        return 0 if is_added else self.table_bytes
 
     @property
     def saved(self) -> dict[str, Quantity]:
@@ -81,7 +90,7 @@ class Parts:
             first = block.embedded if self.scheme.trains_weights else -block.unneeded
             return {"saved_activations": layers * block.saved + first}
         return {
-            "block_inputs": layers * block.output,
+            "block_inputs": (layers - 1) * block.output + self.first_input,
             "saved_activations": layers * self.escaped + block.embedded,
         }
 
@@ -104,12 +113,13 @@ class Parts:
 def take_apart(job: JobSpec, architecture: Architecture, shape: Shape) -> Parts:
     """What every instant of a training job is made of."""
     scheme = scheme_of(job)
+    trained = tuple(trained_tensors(architecture, scheme))
     block, mask = _block(job, architecture, scheme, shape)
     if not job.gradient_checkpointing.enabled:
         mask = 0  # added to scores, or made numbers of block by block: the backward pass needs it no more
-    trained = tuple(trained_tensors(architecture, scheme))
     num_batch_tensors = 2 if job.attention_mask is AttentionMask.NONE else 3
-    rotary = 2 * shape.seq_len * (architecture.head_dim * scheme.stream)
+    num_batches = job.accumulation if job.loop is Loop.TRAINER else 1
+    rotary = 2 * shape.seq_len * (architecture.head_dim * scheme.tables)
     return Parts(
         job=job,
         architecture=architecture,
@@ -120,9 +130,11 @@ def take_apart(job: JobSpec, architecture: Architecture, shape: Shape) -> Parts:
             "adapters": adapters_bytes(architecture, scheme),
             "buffers": buffers_bytes(architecture),
             "workspaces": 2 * workspace_bytes(job.gpu),
-            "batch": shape.tokens * (INT64 * num_batch_tensors),
+            "batch": shape.tokens * (INT64 * num_batch_tensors * num_batches),
+            **({"gradients": gradients_bytes(trained)} if scheme.accumulates else {}),
         },
         shared=mask + rotary,
+        first_input=shape.tokens * (architecture.hidden_size * scheme.tables),
         trained=trained,
         block=block,
         head=loss_cost(job, architecture, scheme, shape),
@@ -142,6 +154,11 @@ def _block(
     reaches = shape.seq_len >= architecture.sliding_window
     block = block_cost(windowed).where(reaches, block_cost(full))
     return block, select(reaches, windowed.mask_bytes, full.mask_bytes)
+
+
+def gradients_bytes(trained: Iterable[tuple[Tensor, int]]) -> int:
+    """Of trained tensors, given how many there are of each kind."""
+    return sum(tensor.bytes * count for tensor, count in trained)
 
 
 def workspace_bytes(gpu: str) -> int:

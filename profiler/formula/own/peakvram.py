@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TERMS = {
     "weights": "every parameter as it is stored: elements x bytes, 4-bit data two elements a byte",
     "quantization_state": "scales, codes and offsets of quantized matrices",
-    "adapters": "LoRA's A and B in float32: 4 rank (in + out) for each adapted matrix",
+    "adapters": "LoRA's A and B, in float32 if not told: 4 rank (in + out) for each adapted matrix",
     "optimizer_state": "moments of trained tensors, in the type the optimizer keeps them in",
     "buffers": "rotary frequencies",
     "workspaces": "cuBLAS, one a thread: the main one and autograd's",

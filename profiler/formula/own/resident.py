@@ -70,6 +70,7 @@ def other_tensors(architecture: Architecture, scheme: Scheme) -> Iterator[tuple[
 
     None of them is quantized: norms, biases, embeddings, the output matrix, and experts.
     """
+    tables = scheme.tables
     size, layers, hidden = scheme.others, architecture.num_layers, architecture.hidden_size
     for width in _vectors(architecture):
         yield Tensor(num_rows=1, num_columns=width, element_bytes=size), layers
@@ -81,12 +82,12 @@ def other_tensors(architecture: Architecture, scheme: Scheme) -> Iterator[tuple[
     per_norm = architecture.num_norm_parameters_per_width
     yield Tensor(num_rows=1, num_columns=hidden, element_bytes=size), per_norm
     rows = architecture.vocab_size
-    yield Tensor(num_rows=rows, num_columns=hidden, element_bytes=size, is_embedding=True), 1
+    yield Tensor(num_rows=rows, num_columns=hidden, element_bytes=tables, is_embedding=True), 1
     if architecture.num_positions:
         positions = architecture.num_positions
-        yield Tensor(num_rows=positions, num_columns=hidden, element_bytes=size, is_embedding=True), 1
+        yield Tensor(num_rows=positions, num_columns=hidden, element_bytes=tables, is_embedding=True), 1
     if not architecture.tie_word_embeddings:
-        yield Tensor(num_rows=rows, num_columns=hidden, element_bytes=size), 1
+        yield Tensor(num_rows=rows, num_columns=hidden, element_bytes=tables), 1
     if architecture.has_output_bias:
         yield Tensor(num_rows=1, num_columns=rows, element_bytes=size), 1
 
@@ -128,7 +129,8 @@ def adapter_tensors(architecture: Architecture, scheme: Scheme) -> tuple[Tensor,
     if scheme.adapts_experts(architecture):
         shapes += _expert_adapter_shapes(architecture, scheme)
     return tuple(
-        Tensor(num_rows=rows, num_columns=columns, element_bytes=FLOAT32) for rows, columns in shapes
+        Tensor(num_rows=rows, num_columns=columns, element_bytes=scheme.adapter_size)
+        for rows, columns in shapes
     )
 
 
@@ -152,7 +154,7 @@ def adapters_bytes(architecture: Architecture, scheme: Scheme) -> int:
 
 def embedding_bytes(architecture: Architecture, scheme: Scheme) -> int:
     """The embedding matrix as it is kept; an untied output matrix has the same size."""
-    return whole(architecture.num_embedding_parameters * scheme.others)
+    return whole(architecture.num_embedding_parameters * scheme.tables)
 
 
 def loading_bytes(architecture: Architecture, scheme: Scheme) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, assert_never
 
-from profiler.jobs.choices import Loop, Task
+from profiler.jobs.choices import Loop, Loss, Task
 from profiler.jobs.job import Full, GradientCheckpointing, Inference, Int8Lora, JobSpec, Lora, Method, QLora
 from profiler.jobs.settings import Settings, unusual
 from profiler.process.tested import newer_than_tested
@@ -40,10 +40,16 @@ def describe_job(spec: JobSpec) -> str:
     if isinstance(spec.method, Inference):
         parts.append(f"{size} + {spec.method.new_tokens} new")
     else:
-        parts += [str(spec.optimizer), size, _checkpointing(spec.gradient_checkpointing)]
+        parts += [str(spec.optimizer) if spec.foreach else f"{spec.optimizer} without foreach", size]
+        parts += [f"accumulation {spec.accumulation}"] if spec.accumulation > 1 else []
+        parts.append(_checkpointing(spec.gradient_checkpointing))
     parts.append(f"{spec.attention} attention")
     if spec.loop is not Loop.PLAIN:
         parts.append(f"{spec.loop} loop")
+    if spec.loss is Loss.CHUNKED:
+        parts.append("chunked loss")
+    if spec.neftune_alpha:
+        parts.append(f"NEFTune {spec.neftune_alpha:g}")
     if spec.alloc_conf:
         parts.append(spec.alloc_conf)
     return ", ".join(parts)
@@ -153,8 +159,13 @@ def _twice(method: QLora | Inference) -> str:
 
 
 def _adapter(method: Lora | QLora | Int8Lora) -> str:
-    kinds = [name for name, is_used in (("dora", method.use_dora), ("rslora", method.use_rslora)) if is_used]
-    return ", ".join([f"rank {method.rank}", *kinds])
+    told = {
+        "dora": method.use_dora,
+        "rslora": method.use_rslora,
+        "adapters in 16 bits": not method.autocast_adapter_dtype,
+        f"besides {', '.join(method.modules_to_save)}": method.modules_to_save,
+    }
+    return ", ".join([f"rank {method.rank}", *(words for words, is_told in told.items() if is_told)])
 
 
 def _checkpointing(value: GradientCheckpointing) -> str:

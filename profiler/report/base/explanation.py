@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from profiler.explain.effects import Effect
     from profiler.explain.explanation import ExplainedInstant, Explanation
-    from profiler.records.schema import Record
+    from profiler.records.schema import PhasePlace, Record
 
 
 def kind_of(record: Record) -> str:
@@ -23,7 +23,7 @@ def kind_of(record: Record) -> str:
 
 def instant_lines(instant: ExplainedInstant, kind: str) -> Iterator[str]:
     """Which instant it is, in a few lines."""
-    where = phase_label(instant.phase, instant.step)
+    where = phase_label(instant.place)
     where += f", at {instant.module}" if instant.module else ""
     held = f"{format_bytes(instant.allocated_bytes)} ({instant.allocated_bytes:,} B)"
     if instant.is_failure:
@@ -41,10 +41,9 @@ def when_of(instant: ExplainedInstant) -> str:
     return "when memory ran out" if instant.is_failure else "at the peak"
 
 
-def phase_label(phase: PhaseName, step: int | None) -> str:
+def phase_label(place: PhasePlace) -> str:
     """A phase, and the step it is of."""
-    name = "optimizer step" if phase is PhaseName.STEP else str(phase)
-    return name if step is None else f"{name} of step {step}"
+    return f"optimizer {place.of_step}" if place.phase is PhaseName.STEP else place.of_step
 
 
 def share_of(part_bytes: int, total_bytes: int) -> str:

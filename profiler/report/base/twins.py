@@ -9,7 +9,6 @@ from profiler.records.history import EventKind
 from profiler.records.store import short_model
 from profiler.report.base.text import UNKNOWN, left, right
 from profiler.units import format_bytes
-from profiler.verify.events import label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,7 +83,7 @@ def detail_lines(job: JobComparison) -> Iterator[str]:
     for phase in job.unlike_phases[:_MAX_PHASES]:
         how = "the same in another order" if phase.is_reordered else "not the same"
         counts = f"{phase.num_events_real:,} events real, {phase.num_events_virtual:,} virtual"
-        yield f"{label(phase.phase, phase.step)}: {counts}, {how}"
+        yield f"{phase.place}: {counts}, {how}"
     if len(job.unlike_phases) > _MAX_PHASES:
         yield f"and {len(job.unlike_phases) - _MAX_PHASES} more phases"
 
@@ -92,7 +91,7 @@ def detail_lines(job: JobComparison) -> Iterator[str]:
 def _figure_lines(figures: Sequence[FigureDifference]) -> Iterator[str]:
     for differing in figures[:_MAX_FIGURES]:
         figure = differing.figure.removesuffix("_bytes").replace("_", " ")
-        where = f"{label(differing.phase, differing.step)}: {figure}"
+        where = f"{differing.place}: {figure}"
         if differing.real is None or differing.virtual is None:
             side = "real card" if differing.virtual is None else "virtual twin"
             yield f"{where}: on the {side} alone"
@@ -104,7 +103,7 @@ def _figure_lines(figures: Sequence[FigureDifference]) -> Iterator[str]:
 
 
 def _difference_lines(first: FirstDifference) -> Iterator[str]:
-    where = f"{first.index_in_phase:,} of {label(first.phase, first.step)}"
+    where = f"{first.index_in_phase:,} of {first.place}"
     yield f"first event that differs: {first.index:,} of the run, {where} (from 0)"
     for shared in first.before:
         yield from _event_lines("both", shared)

@@ -89,6 +89,4 @@ def _out_of_memory(outcome: Outcome) -> str:
 
 
 def _where(outcome: Outcome) -> str:
-    if outcome.phase is None:
-        return ""
-    return f" in {outcome.phase}" + (f" of step {outcome.step}" if outcome.step is not None else "")
+    return "" if outcome.place is None else f" in {outcome.place.of_step}"

@@ -97,9 +97,9 @@ def _data(run: ExplainedRun, explanation: Explanation) -> Json:
         "parts": [(str(part), _COLOURS[part]) for part in Part],
         "spans": [
             {
-                "phase": str(span.phase),
-                "step": span.step,
-                "label": phase_label(span.phase, span.step),
+                "phase": str(span.place.phase),
+                "step": span.place.step,
+                "label": phase_label(span.place),
                 "start": span.start,
                 "end": span.end,
             }

@@ -165,15 +165,15 @@ def _components(record: Record, texts: Numbered[str]) -> Json:
     at = record.components_at
     if record.components is None or at is None or record.peak is None:
         return []
-    when = at.phase if at.step is None else f"{at.phase}, step {at.step}"
     parts = parts_of(record)
-    return [texts[when], *(parts.get(name, 0) for name in COLOURS)]
+    return [texts[str(at.place)], *(parts.get(name, 0) for name in COLOURS)]
 
 
 def _phase(phase: PhaseReading, texts: Numbered[str]) -> Json:
     """Name, step or -1, then allocated at the start, at its peak and at the end, and reserved at its peak."""
+    name = phase.name if phase.micro_step is None else f"{phase.name}, micro step {phase.micro_step}"
     return [
-        texts[phase.name if phase.is_complete else f"{phase.name} (failed)"],
+        texts[name if phase.is_complete else f"{name} (failed)"],
         -1 if phase.step is None else phase.step,
         phase.allocated_start_bytes,
         phase.allocated_peak_bytes,

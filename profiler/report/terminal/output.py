@@ -105,8 +105,7 @@ def progress(first: str) -> Iterator[Callable[[PhaseReading], None]]:
 
 
 def _progress_line(reading: PhaseReading) -> str:
-    where = reading.name if reading.step is None else f"step {reading.step}, {reading.name}"
-    return f"{where} done"
+    return f"{reading.place} done"
 
 
 def _console(*, is_stderr: bool, pipe_width: int = _PIPE_WIDTH) -> Console:

@@ -34,22 +34,23 @@ def show_record(console: Console, record: Record, *, path: Path | None = None) -
 
 def phases_table(record: Record) -> Group:
     """One row a phase; peaks are of that phase alone. Times are shown where a real card gave any."""
-    columns = left("phase") | right(
-        "step", "allocated", "peak allocated", "peak reserved", _device_heading(record.device)
-    )
+    has_micro_steps = any(phase.micro_step is not None for phase in record.phases)
+    columns = left("phase") | right("step", *(["micro step"] if has_micro_steps else []))
+    columns |= right("allocated", "peak allocated", "peak reserved", _device_heading(record.device))
     is_timed = any(phase.elapsed_s is not None for phase in record.phases)
     table = plain_table(columns | (right("time") if is_timed else {}))
     for phase in record.phases:
         elapsed = UNKNOWN if phase.elapsed_s is None else f"{phase.elapsed_s:.3f} s"
-        table.add_row(*_phase_row(phase), *([elapsed] if is_timed else []))
+        name, step, *figures = _phase_row(phase)
+        micro_step = [_number(phase.micro_step)] if has_micro_steps else []
+        table.add_row(name, step, *micro_step, *figures, *([elapsed] if is_timed else []))
     return titled("Phases", table)
 
 
 def components_table(record: Record, components: Components) -> Group:
     """One row a component that holds anything, largest first, and their sum."""
     at = record.components_at
-    where = f" at the end of {at.phase}" if at else ""
-    where += "" if at is None or at.step is None else f", step {at.step}"
+    where = f" at the end of {at.place}" if at else ""
     table = plain_table(left("component") | right("bytes", "share"))
     total = components.total_bytes
     for name, count in sorted(components.model_dump().items(), key=lambda item: -item[1]):
@@ -89,12 +90,16 @@ def _device_heading(device: Device | None) -> str:
 def _phase_row(phase: PhaseReading) -> list[Text]:
     return [
         Text(phase.name if phase.is_complete else f"{phase.name} (failed)"),
-        Text("" if phase.step is None else str(phase.step)),
+        _number(phase.step),
         size(phase.allocated_end_bytes),
         size(phase.allocated_peak_bytes),
         size(phase.reserved_peak_bytes),
         size(phase.device_used_peak_bytes),
     ]
+
+
+def _number(number: int | None) -> Text:
+    return Text("" if number is None else str(number))
 
 
 def _closing(record: Record) -> Iterator[Text]:

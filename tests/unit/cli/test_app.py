@@ -147,7 +147,9 @@ def test_flags_reach_the_job(runner: Runner) -> None:
         --targets q,v --quant fp4 --no-double-quant --no-kbit-prepare --compute-dtype float16 --dora --rslora
         --batch-size 2 --seq-len 512 --reentrant --optimizer sgd --precision fp16-amp --attention eager
         --attention-mask padded --loop trainer --steps 4 --gpu a40 --gpu-memory 2TiB
-        --task causal-lm --alloc-conf expandable_segments:True --timeout 60.5 --allow-busy --out there
+        --task causal-lm --loss chunked --no-foreach --accumulation 3 --neftune-alpha 0.5
+        --modules-to-save lm_head,embed_tokens
+        --alloc-conf expandable_segments:True --timeout 60.5 --allow-busy --out there
     """
     assert run_command(line.split()) == 0
     assert runner.asked["timeout_s"] == 60.5
@@ -164,6 +166,8 @@ def test_flags_reach_the_job(runner: Runner) -> None:
         "compute_dtype": "float16",
         "use_dora": True,
         "use_rslora": True,
+        "modules_to_save": ["embed_tokens", "lm_head"],
+        "autocast_adapter_dtype": True,
         "trl_casting": False,
     }
     assert runner.asked["spec"].model_dump(mode="json") == {
@@ -174,15 +178,19 @@ def test_flags_reach_the_job(runner: Runner) -> None:
         "method": method,
         "precision": "fp16-amp",
         "optimizer": "sgd",
+        "foreach": False,
         "batch_size": 2,
+        "accumulation": 3,
         "seq_len": 512,
         "target_len": None,
         "num_labels": 2,
         "images": 1,
         "image_size": 448,
         "gradient_checkpointing": {"enabled": True, "reentrant": True},
+        "neftune_alpha": 0.5,
         "attention": "eager",
         "attention_mask": "padded",
+        "loss": "chunked",
         "loop": "trainer",
         "steps": 4,
         "alloc_conf": "expandable_segments:True",

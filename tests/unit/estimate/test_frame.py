@@ -110,6 +110,15 @@ def test_every_field_of_a_job_tells_jobs_apart() -> None:
     assert len(list(group_frame(frame))) == 4
 
 
+def test_lists_of_names_tell_jobs_apart_however_they_are_written() -> None:
+    methods = [{"kind": "lora", "modules_to_save": names} for names in ([], ["embed_tokens", "lm_head"])]
+    specs = [a_job(method=method) for method in methods]
+    as_lists = pd.DataFrame([flatten(spec.model_dump(mode="json")) for spec in specs])
+    as_texts = to_frame([a_record(spec=spec) for spec in specs])
+    for frame in (as_lists, as_texts):
+        assert [group.job for group in group_frame(frame)] == specs
+
+
 def test_what_a_row_does_not_say_is_the_default_of_a_job() -> None:
     frame = pd.DataFrame({"model": ["llama-3.1-8b"] * 2, "seq_len": [pd.NA, 512], "note": ["x", "y"]})
     (group,) = group_frame(frame)

@@ -10,9 +10,9 @@ from profiler.execute import outcome
 from profiler.execute.outcome import worker_result
 from profiler.jobs.models import ModelSource
 from profiler.process.faults import FAULT_EXIT_CODE
-from profiler.process.protocol import STDERR, Request, WorkerRefusal
-from profiler.records.schema import OutcomeStatus
-from tests.builders import a_device, a_job
+from profiler.process.protocol import REPORT, STDERR, Request, WorkerRefusal
+from profiler.records.schema import OutcomeStatus, PhaseName
+from tests.builders import a_device, a_job, a_phase, a_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +71,28 @@ def test_a_worker_that_somebody_killed_has_one(
     monkeypatch.setattr(outcome, "num_kills_for_memory", lambda: after)
     result = worker_result(tmp_path, a_request(), -signal.SIGKILL, num_kills=before)
     assert result.outcome.status is OutcomeStatus.KILLED
+
+
+@pytest.mark.parametrize(
+    ("last", "following"),
+    [
+        (("load",), ("prepare", None, None)),
+        (("optimizer",), ("forward", 0, 0)),
+        (("forward", 0, 1), ("backward", 0, 1)),
+        (("backward", 0, 0), ("forward", 0, 1)),
+        (("backward", 1, 1), ("clip", 1, None)),
+        (("zero_grad", 0), ("forward", 1, 0)),
+        (("zero_grad", 2), None),
+    ],
+)
+def test_a_worker_that_died_between_phases_was_in_the_next(
+    last: tuple[str, int, int], following: tuple[str, int, int] | None, tmp_path: Path
+) -> None:
+    name, step, micro_step = (*last, None, None)[:3]
+    phase = a_phase(PhaseName(name), step, micro_step=micro_step)
+    (tmp_path / REPORT).write_text(a_report((phase,)).model_dump_json())
+    request = a_request().model_copy(update={"spec": a_job(accumulation=2)})
+    assert worker_result(tmp_path, request, 1).outcome.place == following
 
 
 @pytest.mark.parametrize("kind", [ConfigError, EnvironmentUnfitError, MachineFaultError])

@@ -28,8 +28,12 @@ JOBS: list[dict[str, Any]] = [
 
 def with_flags(spec: JobSpec, text: str) -> JobSpec:
     """The job that a configuration file and some more flags describe."""
-    flag, *values = shlex.split(text)
-    flags = {flag.removeprefix("--").replace("-", "_"): values[0] if values else True}
+    flags: dict[str, object] = {}
+    for word in shlex.split(text):
+        if word.startswith("--"):
+            flags[word.removeprefix("--").replace("-", "_")] = True
+        else:
+            flags[next(reversed(flags))] = word
     return read_job(flags, data=spec.model_dump(mode="json"), environ={})[0]
 
 

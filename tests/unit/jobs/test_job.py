@@ -157,6 +157,13 @@ def test_allocator_settings_are_kept_without_spaces() -> None:
         {"method": {"kind": "full", "use_dora": True}},
         {"method": {"kind": "lora", "use_dora": "yes"}},
         {"method": "full", "precision": "fp16-autocast"},
+        {"accumulation": 0},
+        {"neftune_alpha": -1},
+        {"foreach": False, "optimizer": "adamw_torch_fused"},
+        {"method": {"kind": "lora", "autocast_adapter_dtype": False}, "precision": "bf16-amp"},
+        {"method": {"kind": "lora", "autocast_adapter_dtype": False}, "precision": "fp16-autocast"},
+        {"method": {"kind": "qlora", "autocast_adapter_dtype": False}, "precision": "fp16-amp"},
+        {"method": {"kind": "lora", "modules_to_save": ["lm_head", ""]}},
         {"method": {"kind": "inference", "new_tokens": 0}},
         {"method": {"kind": "inference", "rank": 4}},
     ],
@@ -165,6 +172,12 @@ def test_allocator_settings_are_kept_without_spaces() -> None:
 def test_what_makes_no_sense_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         a_job(**changes)
+
+
+def test_modules_to_save_have_no_order() -> None:
+    given = ["lm_head, embed_tokens", ["embed_tokens", "lm_head"], ("lm_head", "embed_tokens", "lm_head")]
+    jobs = [a_job(method={"kind": "lora", "modules_to_save": names}) for names in given]
+    assert jobs[0] == jobs[1] == jobs[2]
 
 
 @pytest.mark.parametrize("method", ["qlora", "int8-lora"])
@@ -183,6 +196,10 @@ def test_adapters_of_float16_weights_may_train_under_autocast(method: str) -> No
         ({"optimizer": "sgd"}, "optimizer does not apply to method 'inference', which trains nothing"),
         ({"steps": 2}, "steps does not apply"),
         ({"loop": "trainer"}, "loop does not apply"),
+        ({"accumulation": 2}, "accumulation does not apply"),
+        ({"loss": "chunked"}, "loss does not apply"),
+        ({"foreach": False, "optimizer": "adamw_torch"}, "foreach does not apply"),
+        ({"neftune_alpha": 5}, "neftune_alpha does not apply"),
         ({"gradient_checkpointing": False}, "gradient_checkpointing does not apply"),
         ({"attention_mask": "none"}, "attention_mask none does not apply"),
         ({"method": {"kind": "inference", "double_quant": False}}, "double_quant is for 4-bit weights"),
@@ -232,6 +249,11 @@ def test_a_key_of_one_task_alone_says_the_task(key: str, value: int, task: str) 
         ({"task": "causal-lm", "num_labels": 3}, "num_labels does not apply to task 'causal-lm'"),
         ({"task": "seq2seq-lm", "images": 2}, "images does not apply to task 'seq2seq-lm'"),
         ({"task": "token-classification", "method": "inference"}, "generates with a causal language model"),
+        (
+            {"task": "sequence-classification", "attention_mask": "packed"},
+            "attention_mask 'packed' is for causal language models",
+        ),
+        ({"task": "seq2seq-lm", "loss": "chunked"}, "loss 'chunked' is for causal language models"),
     ],
 )
 def test_a_key_of_another_task_is_refused(changes: dict[str, object], message: str) -> None:

@@ -59,6 +59,18 @@ def test_what_a_record_does_not_have_is_missing_not_zero() -> None:
     assert row["outcome.signal"] == 9
 
 
+def test_of_micro_batches_the_highest_counts() -> None:
+    phases = (
+        a_phase(PhaseName.FORWARD, 0, micro_step=0, end=2 * GIB, peak=5 * GIB),
+        a_phase(PhaseName.FORWARD, 0, micro_step=1, end=2 * GIB, peak=4 * GIB),
+        a_phase(PhaseName.ZERO_GRAD, 0, end=GIB),
+    )
+    row = to_frame([a_record(spec=a_job(accumulation=2), report=a_report(phases))]).iloc[0]
+    assert row["accumulation"] == 2
+    assert row["last_step.forward.allocated_peak_bytes"] == 5 * GIB
+    assert row["components_at.micro_step"] == 0
+
+
 def test_inference_has_its_own_phases_and_no_step() -> None:
     phases = (a_phase(PhaseName.PREFILL, end=2 * GIB, peak=3 * GIB), a_phase(PhaseName.DECODE, end=4 * GIB))
     row = to_frame([a_record(spec=a_job(method="inference"), report=a_report(phases))]).iloc[0]

@@ -13,7 +13,7 @@ from profiler.formula.derived import evaluate, program
 from profiler.formula.derived.evaluate import DerivedFormula, End, Replayed
 from profiler.formula.derived.file import Phase, Regime, Seen
 from profiler.formula.derived.formula import TERMS, breakdown_of
-from profiler.records.schema import PhaseName
+from profiler.records.schema import PhaseName, PhasePlace
 from profiler.units import KIB, MIB
 from profiler.virtual.state import library_path
 from tests.unit.formula.derived.files import PART, SIZES, Tape, a_file, a_run, quickly
@@ -103,7 +103,7 @@ def test_any_run_is_replayed_as_the_allocator_would(
 def test_each_phase_has_its_peak_and_whose_that_is() -> None:
     done = replayed(DerivedFormula(a_file()), batch_size=4, seq_len=4096)
     _, act, loss, _ = sizes_at(4, 4096)
-    backward = next(phase for phase in done.phases if (phase.name, phase.step) == (PhaseName.BACKWARD, 1))
+    backward = next(phase for phase in done.phases if phase.place == (PhaseName.BACKWARD, 1, None))
     assert backward.terms == {
         "weights": 3 * 8 * MIB,
         "workspace": WORKSPACE_BYTES,
@@ -114,10 +114,10 @@ def test_each_phase_has_its_peak_and_whose_that_is() -> None:
         "gradients": 8 * MIB,
     }
     assert backward.allocated_bytes == sum(backward.terms.values())
-    peaks = {(phase.name, phase.step): phase.allocated_bytes for phase in done.phases}
+    peaks = {phase.place: phase.allocated_bytes for phase in done.phases}
     assert max(peaks.values()) == done.allocated_bytes
-    assert peaks[PhaseName.LOAD, None] == 3 * 8 * MIB
-    assert peaks[PhaseName.OPTIMIZER, None] == 4 * 8 * MIB
+    assert peaks[PhasePlace(PhaseName.LOAD)] == 3 * 8 * MIB
+    assert peaks[PhasePlace(PhaseName.OPTIMIZER)] == 4 * 8 * MIB
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 7])
@@ -125,7 +125,7 @@ def test_a_run_has_the_steps_that_are_asked_for_the_last_one_again_and_again(num
     done = replayed(DerivedFormula(a_file()), num_steps=num_steps)
     written = replayed(DerivedFormula(a_file(a_run(num_steps))), num_steps=num_steps)
     assert done == written
-    found = Counter(phase.step for phase in done.phases)
+    found = Counter(phase.place.step for phase in done.phases)
     assert found == Counter({None: 3} | dict.fromkeys(range(num_steps), 4))
 
 
@@ -133,19 +133,19 @@ def test_a_run_has_the_steps_that_are_asked_for_the_last_one_again_and_again(num
 def test_where_memory_runs_out_the_phase_and_the_request_are_told() -> None:
     formula = DerivedFormula(a_file())
     failed = replayed(formula, seq_len=8192, capacity_bytes=80 * MIB)
-    assert failed.failed_in == (PhaseName.FORWARD, 0)
+    assert failed.failed_in == PhasePlace(PhaseName.FORWARD, 0)
     assert failed.requested_bytes == 2048 * 2 * 8192
-    assert [str(phase.name) for phase in failed.phases] == ["context", "load", "optimizer", "forward"]
+    assert [str(phase.place.phase) for phase in failed.phases] == ["context", "load", "optimizer", "forward"]
     assert failed.reserved_bytes <= 80 * MIB
     later = replayed(formula, seq_len=500, capacity_bytes=72 * MIB)
-    assert later.failed_in == (PhaseName.STEP, 0)
+    assert later.failed_in == PhasePlace(PhaseName.STEP, 0)
     assert later.requested_bytes == 8 * MIB
 
 
 @pytest.mark.usefixtures("_both_ways")
 def test_memory_that_runs_out_at_once_leaves_nothing() -> None:
     failed = replayed(DerivedFormula(a_file()), capacity_bytes=MIB)
-    assert (failed.failed_in, failed.requested_bytes) == ((PhaseName.LOAD, None), 8 * MIB)
+    assert (failed.failed_in, failed.requested_bytes) == (PhasePlace(PhaseName.LOAD), 8 * MIB)
     assert (failed.allocated_bytes, failed.reserved_bytes) == (0, 0)
 
 
@@ -277,7 +277,7 @@ def test_a_size_beyond_any_card_is_a_request_like_others() -> None:
     formula = DerivedFormula(a_file(sizes=("9" * 18 + "*b*s*up(s,999999)*up(b*s,999999)", *SIZES[1:])))
     done = replayed(formula, seq_len=10**6)
     assert done.allocated_bytes > 10**37
-    assert replayed(formula, capacity_bytes=1 << 40).failed_in == (PhaseName.LOAD, None)
+    assert replayed(formula, capacity_bytes=1 << 40).failed_in == PhasePlace(PhaseName.LOAD)
 
 
 def test_the_peaks_are_told_in_the_words_of_all_formulas() -> None:

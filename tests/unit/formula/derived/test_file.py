@@ -85,7 +85,7 @@ HOSTILE = {
     ),
     "many wrong things": (tree(bodies=[0] * 1_000_000), "bodies.0: input should be a valid string"),
     "many sizes": (tree(sizes=["1"] * 100_000), "sizes: tuple should have at most 4096 items"),
-    "many phases": (tree(regimes=steps([("load", None)] * 100_000)), "tuple should have at most 256 items"),
+    "many phases": (tree(regimes=steps([("load", None)] * 100_000)), "tuple should have at most 4096 items"),
     "a size that is none": (tree(sizes=["1*x"]), "no term of a size: '1*x'"),
     "a body that is not there": (tree(bodies=[]), "a phase is of a body that is not there"),
     "no phases": (tree(regimes=[{"phases": []}]), "phases of a run are missing"),

@@ -32,6 +32,7 @@ def test_a_formula_is_of_any_batch_card_and_setting(changes: dict[str, Any]) -> 
     "changes",
     [
         {"method": {"kind": "lora", "rank": 8}},
+        {"accumulation": 2},
         {"method": "full"},
         {"optimizer": "sgd"},
         {"gradient_checkpointing": False},

@@ -4,6 +4,7 @@ import pytest
 
 from profiler.formula.configs import architecture_of
 from profiler.formula.others.facts import first_of, is_near, num_adapter_parameters, only, weight_bits
+from profiler.jobs.choices import AttentionMask
 from profiler.jobs.job import Lora
 from tests.builders import a_job
 from tests.unit.formula.shapes import a_model, a_tuning
@@ -79,6 +80,13 @@ def test_blocks_of_every_kind_are_adapted() -> None:
 )
 def test_a_class_of_size_holds_what_people_call_so(model: str, billions: int, near: bool) -> None:
     assert is_near(architecture_of(model), billions) is near
+
+
+def test_what_no_publication_speaks_of_is_refused() -> None:
+    job = a_tuning("full").model_copy(update={"accumulation": 4})
+    assert only("full")(job, a_model()) == "it says nothing of accumulation 4"
+    packed = a_tuning("full").model_copy(update={"attention_mask": AttentionMask.PACKED})
+    assert only("full")(packed, a_model()) == "it says nothing of packed rows"
 
 
 def test_the_first_reason_to_refuse_is_given() -> None:

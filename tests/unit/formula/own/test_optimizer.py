@@ -44,6 +44,17 @@ def test_foreach_adamw_takes_the_roots_of_the_larger_group_at_once() -> None:
     assert step_bytes(Optimizer.ADAMW_TORCH, [(NORM, 5)]) == 5 * NORM.bytes
 
 
+def test_without_foreach_a_tensors_roots_are_there_twice_and_those_of_the_one_before() -> None:
+    def step(*tensors: tuple[Tensor, int]) -> int:
+        return step_bytes(Optimizer.ADAMW_TORCH, tensors, is_foreach=False)
+
+    table = Tensor(num_rows=9000, num_columns=1024, element_bytes=2, is_embedding=True)
+    output = Tensor(num_rows=9000, num_columns=1024, element_bytes=2)
+    assert step((MATRIX, 3), (NORM, 5)) == 3 * MATRIX.bytes
+    assert step((MATRIX, 3), (table, 1)) == 2 * table.bytes
+    assert step((MATRIX, 3), (table, 1), (output, 1)) == 2 * output.bytes + MATRIX.bytes
+
+
 def test_adafactor_takes_one_tensor_after_the_other() -> None:
     once, often = (step_bytes(Optimizer.ADAFACTOR, [(MATRIX, count)]) for count in (1, 9))
     assert once == often == 4 * 4096 * KIB  # gradient and weights in float32, the update, the product

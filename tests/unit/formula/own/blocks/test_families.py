@@ -83,6 +83,33 @@ def refusal(kind: str, model: str, **changes: Any) -> str | None:
             "adapters of some experts only are not followed",
         ),
         ("lora", "llama-3.2-1b", {"method_use_dora": True}, "DoRA's magnitudes are not followed"),
+        (
+            "lora",
+            "llama-3.2-1b",
+            {"method_modules_to_save": "lm_head"},
+            "modules that are trained beside adapters are not followed",
+        ),
+        (
+            "lora",
+            "mixtral-8x7b",
+            {"method_autocast_adapter_dtype": False},
+            "adapters of experts in 16 bits are not followed",
+        ),
+        (
+            "full",
+            "mixtral-8x7b",
+            {"accumulation": 2},
+            "gradients of experts that accumulate are not followed",
+        ),
+        ("full", "llama-3.2-1b", {"neftune_alpha": 5}, "NEFTune's noise is not followed"),
+        (
+            "qlora",
+            "llama-3.2-1b",
+            {"method_trl_casting": True},
+            "trl's casting is followed for Llama's blocks, prepared and under bf16-autocast, alone",
+        ),
+        ("full", "llama-3.2-1b", {"loss": "chunked"}, "a loss in chunks is not followed"),
+        ("full", "llama-3.2-1b", {"attention_mask": "packed"}, "packed rows are not followed"),
         ("inference", "phi-2", {}, "inference of phi models is not followed"),
     ],
 )
