@@ -14,7 +14,7 @@ import torch
 
 from profiler.measure.allocator import live_blocks
 from profiler.measure.block_sizes import BlockSizes
-from profiler.measure.components import owned_tensors, workspace_size
+from profiler.measure.components import is_workspace, owned_tensors
 from profiler.measure.history import MAX_ENTRIES, Names, Ring, short_name
 from profiler.measure.marks import ModuleMarks, read_mark
 from profiler.records.history import KINDS, EventKind, Stack, append_phase
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from profiler.measure.allocator import LiveBlock
     from profiler.measure.components import Holdings
     from profiler.measure.phases import Recorder
     from profiler.records.schema import PhaseReading
@@ -102,9 +103,9 @@ class TraceRecorder:
     def _phase(self, reading: PhaseReading, entries: Iterable[Mapping[str, Any]]) -> PhaseTrace:
         num_stacks, num_marks = len(self._stacks), len(self._marks)
         events = tuple(self._events(entries))
-        sizes = live_blocks()
-        self._sizes.correct(sizes)
-        found = tuple(self._newly_owned(sizes))
+        blocks = live_blocks()
+        self._sizes.correct(blocks)
+        found = tuple(self._newly_owned(blocks))
         return PhaseTrace(
             phase=reading.name,
             step=reading.step,
@@ -166,22 +167,22 @@ class TraceRecorder:
             self._mark_numbers[text] = number
         return number
 
-    def _newly_owned(self, sizes: Mapping[int, int]) -> Iterator[Owned]:
+    def _newly_owned(self, blocks: Mapping[int, LiveBlock]) -> Iterator[Owned]:
         """What has an owner that is not known yet; a block's address is its own as long as it lives."""
-        numbers = {address: self._names.number(EventKind.FREE, address) for address in sizes}
-        found = _find_owned(self._recorder.holdings, sizes, numbers)
-        for address, size_bytes in sizes.items():
+        numbers = {address: self._names.number(EventKind.FREE, address) for address in blocks}
+        found = _find_owned(self._recorder.holdings, blocks, numbers)
+        for address, block in blocks.items():
             number = numbers[address]
             if number is None:
                 continue
-            block = Owned(number, size_bytes, *found.get(address, ("", "")))
-            if self._owned.get(number) != block:
-                self._owned[number] = block
-                yield block
+            owned = Owned(number, block.size_bytes, *found.get(address, ("", "")))
+            if self._owned.get(number) != owned:
+                self._owned[number] = owned
+                yield owned
 
 
 def _find_owned(
-    holdings: Holdings, sizes: Mapping[int, int], numbers: Mapping[int, int | None]
+    holdings: Holdings, blocks: Mapping[int, LiveBlock], numbers: Mapping[int, int | None]
 ) -> dict[int, tuple[str, str]]:
     """Component and name by address of the blocks in use that belong to something."""
     names = _tensor_names(holdings)
@@ -189,9 +190,9 @@ def _find_owned(
     for component, tensors in owned_tensors(holdings):
         for tensor in tensors:
             address = tensor.untyped_storage().data_ptr()
-            if tensor.is_cuda and address in sizes:
+            if tensor.is_cuda and address in blocks:
                 found.setdefault(address, (component.removesuffix("_bytes"), names.get(address, "")))
-    workspaces = [address for address in sizes if address not in found and sizes[address] == workspace_size()]
+    workspaces = [address for address in blocks if address not in found and is_workspace(blocks[address])]
     workspaces.sort(key=lambda address: numbers[address] or 0)  # a thread's is made at its first product
     for address in workspaces[: holdings.num_threads_with_workspace]:
         found[address] = ("workspace", "cuBLAS")
