@@ -27,15 +27,16 @@ _MOST_TOKENS = 262_144
 _OTHERS = (3, 7, 4, 6)
 """Batch sizes beside the lines, so that batch and length can be told apart."""
 _CLOSE = 16
-"""What lies closer between two looks is left open: either may hold there."""
 _CLOSE_SHARE = 16
-"""The same for lines of more than one row, as a part of the length."""
+"""What lies closer between two looks at several rows, or is no larger a part of the length, is left open where
+nothing tells where to look: either may hold there."""
 _NICE = 64
 """Kernels change at multiples of powers of 2: around those one looks first."""
-_KERNEL_TOKENS = (255 * 512, 3072)
-"""Up to how many tokens kernels do the same that all models have. ATen/native/cuda/Reduce.cuh: a reduction to
-one value takes several blocks, and memory for them to meet in, once each of 512 threads has 256 values;
-Embedding.cu: gradients of at most 3,072 rows are added without sorting them first."""
+_KERNEL_TOKENS = (255 * 512, 63 * 16, 3072)
+"""Up to how many tokens kernels do the same that most models have. ATen/native/cuda/Reduce.cuh: a reduction
+takes several blocks, and memory for them to meet in, once each thread has enough values: to one value 256 for
+each of 512, over rows (a norm's gradient) 64 for each of 16. Embedding.cu: gradients of at most 3,072 rows are
+added without sorting them first."""
 _MULTIPLES = (2, 4, 8, 16, 32)
 """What attention may pad a mask's rows to, where they are no multiple of it."""
 _FEWEST_TURNS = 3
@@ -171,8 +172,9 @@ def between(one: Point, other: Point, multiple: int = 1) -> Point | None:
     elif top % _NICE == 0:
         length = last
     else:
-        length = _from((low + high) // 2, multiple, is_round=not beyond) if high - low > _CLOSE else high
-    return Point(rows, length) if length < high else None
+        middle = _from((low + high) // 2, multiple, is_round=not beyond)
+        length = middle if low < middle < high else first
+    return Point(rows, length)
 
 
 def _is_power_of_2(number: int) -> bool:

@@ -101,6 +101,8 @@ def main(directory: str, *, parent: int) -> None:
     state = open_state(Path(os.environ[STATE_VARIABLE]))
     set_architectures(state)
     batches = _Batches(answers)
-    batches.worker = Worker(place, request, ExactMeter(state), state, before_steps=batches.serve)
+    batches.worker = Worker(
+        place, request, ExactMeter(state), state, before_steps=batches.serve, is_brief=True
+    )
     batches.worker.run()
     os._exit(0)

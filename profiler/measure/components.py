@@ -28,6 +28,8 @@ _HOPPER_WORKSPACE_BYTES = 32 << 20
 class _Members:
     """A model's tensors by kind: walking through thousands of modules takes longer than a phase."""
 
+    named_parameters: list[tuple[str, torch.nn.Parameter]]
+    named_buffers: list[tuple[str, torch.Tensor]]
     parameters: list[torch.nn.Parameter]
     adapter: list[torch.nn.Parameter]
     buffers: list[torch.Tensor]
@@ -96,10 +98,13 @@ def owned_tensors(holdings: Holdings) -> Iterator[tuple[str, Iterable[torch.Tens
 def _list_members(model: torch.nn.Module) -> _Members:
     adapter = adapter_prefix(model)
     named = list(model.named_parameters())
+    named_buffers = list(model.named_buffers())
     return _Members(
+        named_parameters=named,
+        named_buffers=named_buffers,
         parameters=[p for _, p in named],
         adapter=[p for name, p in named if adapter is not None and adapter in name],
-        buffers=list(model.buffers()),
+        buffers=[buffer for _, buffer in named_buffers],
         quantized=[module for module in model.modules() if _is_quantized(module)],
     )
 

@@ -148,6 +148,8 @@ class TraceRecorder:
     def _stack(self, frames: Iterable[Mapping[str, Any]]) -> int:
         lines = [line for frame in frames if (line := self._line(frame))]
         own = (line for line in lines[_MAX_FRAMES:] if line.startswith(LOOP))
+        if not lines:
+            return self._stacks.setdefault((), len(self._stacks))
         stack = (*lines[:_MAX_FRAMES], *islice(own, 1))  # however deep it is, the loop's own line is kept
         return self._stacks.setdefault(stack, len(self._stacks))
 
@@ -203,11 +205,12 @@ def _tensor_names(holdings: Holdings) -> dict[int, str]:
     """What the tensor that begins at an address is called."""
     named: list[tuple[str, torch.Tensor]] = []
     if holdings.model is not None:
-        for name, parameter in holdings.model.named_parameters():
+        members = holdings.members()
+        for name, parameter in members.named_parameters:
             named += (
                 [(name, parameter)] if parameter.grad is None else [(name, parameter), (name, parameter.grad)]
             )
-        named += holdings.model.named_buffers()
+        named += members.named_buffers
     if holdings.optimizer is not None:
         for state in holdings.optimizer.state.values():
             named += [(str(key), value) for key, value in state.items() if isinstance(value, torch.Tensor)]

@@ -52,7 +52,7 @@ def test_a_change_is_found_with_a_few_looks(batch: int, first: int, more: int, d
     change = data.draw(st.integers(first + 1, first + more))
     below, above, num_looks = follow(Point(batch, first), Point(batch, first + more), change)
     assert below.seq_len < change <= above.seq_len
-    assert above.seq_len - below.seq_len <= 18 + (0 if batch == 1 else below.seq_len // 16)
+    assert above.seq_len - below.seq_len <= (1 if batch == 1 else 16 + below.seq_len // 16)
     assert num_looks <= 40
 
 
