@@ -28,15 +28,15 @@ _OTHERS = (3, 7, 4, 6)
 """Batch sizes beside the lines, so that batch and length can be told apart."""
 _CLOSE = 16
 _CLOSE_SHARE = 16
-"""What lies closer between two looks at several rows, or is no larger a part of the length, is left open where
-nothing tells where to look: either may hold there."""
+"""What lies closer between two looks at several rows, or is no larger a part of the length, is left open, unless
+something tells where to look: either may hold there."""
 _NICE = 64
 """Kernels change at multiples of powers of 2: around those one looks first."""
 _KERNEL_TOKENS = (255 * 512, 63 * 16, 3072)
 """Up to how many tokens kernels do the same that most models have.
 
-ATen/native/cuda/Reduce.cuh: a reduction takes several blocks, and memory for them to meet in, once each thread
-has enough values: 256 for each of 512 to one value, 64 for each of 16 over rows (a norm's gradient).
+ATen/native/cuda/Reduce.cuh: a reduction takes several blocks, and memory for them to meet in, once each
+thread has enough values: 256 for each of 512 to one value, 64 for each of 16 over rows (a norm's gradient).
 Embedding.cu: gradients of at most 3,072 rows are added without sorting them first.
 """
 _MULTIPLES = (2, 4, 8, 16, 32)
