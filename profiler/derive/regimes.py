@@ -28,8 +28,8 @@ _OTHERS = (3, 7, 4, 6)
 """Batch sizes beside the lines, so that batch and length can be told apart."""
 _CLOSE = 16
 _CLOSE_SHARE = 16
-"""What lies closer between two looks at several rows, or is no larger a part of the length, is left open, unless
-something tells where to look: either may hold there."""
+"""What lies closer between two looks at several rows, or is no larger a part of the length, stays open where
+nothing tells where to look: either may hold there."""
 _NICE = 64
 """Kernels change at multiples of powers of 2: around those one looks first."""
 _KERNEL_TOKENS = (255 * 512, 63 * 16, 3072)
