@@ -109,6 +109,36 @@ def test_where_a_job_does_something_else_is_found_to_the_token(change: int) -> N
         assert_exact(runs, file, point)
 
 
+@pytest.mark.parametrize("change", [1009, 2600, 3073])
+def test_what_changes_with_the_number_of_tokens_is_known_for_any_rows(change: int) -> None:
+    runs = MadeUpRuns(change=change)
+    file = derived(runs)
+    assert runs.num_done < 75
+    assert_exact(runs, file, Point(1, change - 1))
+    assert_exact(runs, file, Point(1, change))
+    for rows in (2, 3, 4, 7, 11):
+        for length in (change // rows - 1, change // rows + 2):
+            assert_exact(runs, file, Point(rows, length))
+
+
+@pytest.mark.parametrize("multiple", [2, 8, 16])
+def test_round_lengths_are_told_from_others(multiple: int) -> None:
+    runs = MadeUpRuns(multiple=multiple)
+    file = derived(runs)
+    assert file.multiple == multiple
+    assert len(file.regimes) == 4
+    for rows in (1, 2, 3, 5):
+        for length in (50 * multiple + 1, 50 * multiple, 101 * multiple - 1, 101 * multiple):
+            assert_exact(runs, file, Point(rows, length))
+
+
+def test_a_change_is_found_at_round_lengths_and_at_others() -> None:
+    runs = MadeUpRuns(multiple=8, change=1500)
+    file = derived(runs)
+    for length in (1495, 1496, 1499, 1501, 1504, 1505):
+        assert_exact(runs, file, Point(1, length))
+
+
 def test_a_size_that_follows_no_rule_is_known_between_two_others() -> None:
     runs = MadeUpRuns(lambda point: 4096 * point.tokens + 512 * (point.tokens * 7919 % 101))
     file = derived(runs)
