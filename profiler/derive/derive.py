@@ -208,6 +208,8 @@ def _is_steady(longer: Observation) -> bool:
 def _find_changes(runs: PointRuns, known: _Known) -> None:
     """Follows every change of structure to where it happens."""
     while points := list(_next_looks(known)):
+        if len(points) < _FEWEST_LOOKS:  # nor need a core wait for points that are run later anyway
+            points += filter(known.is_new, _missing(known, _SHARES[0])[:1])
         known.add(runs.observe(points, num_steps=known.num_steps))
         if not any(point in known.observations for point in points):
             return
@@ -238,19 +240,24 @@ def _next_looks(known: _Known) -> Iterator[Point]:
 def _fill(runs: PointRuns, known: _Known) -> None:
     """Runs as many points of each regime as it takes to solve its sizes."""
     for shares in _SHARES:
-        points = [
-            known.inside(stretch, share)
-            for line in known.lines()
-            for stretch in stretches(line)
-            for share in shares
-            if stretch[0] is not stretch[1] and not _is_enough(known, stretch[0])
-        ]
+        points = _missing(known, shares)
         new = list(filter(known.is_new, points))
         if points and not new:
             continue
         if not points:
             return
         known.add(runs.observe(new, num_steps=known.num_steps))
+
+
+def _missing(known: _Known, shares: Sequence[float]) -> list[Point]:
+    """Points at these shares of stretches whose regimes cannot be solved yet."""
+    return [
+        known.inside(stretch, share)
+        for line in known.lines()
+        for stretch in stretches(line)
+        for share in shares
+        if stretch[0] is not stretch[1] and not _is_enough(known, stretch[0])
+    ]
 
 
 def _is_enough(known: _Known, one: Observation) -> bool:

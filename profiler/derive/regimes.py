@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from profiler.derive.observe import Observation, Point
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-LINES = (1, 2, 5, 16)
-"""Batch sizes that are looked along."""
+_OF_FOUR: Mapping[int, Sequence[int]] = {1: range(4), 2: (0, 1), 5: (2,), 16: (2, 3)}
+LINES = tuple(_OF_FOUR)
+"""Batch sizes that are looked along, and which of four lengths are looked at on each: two powers of 2, each
+with a longer one after it that is none."""
 
 SHORTEST = 64
 """The shortest row of tokens that is looked at, where a job takes one so short."""
@@ -49,24 +51,23 @@ def first_points(longest: int, *, shortest: int = SHORTEST) -> Iterator[Point]:
     """Where a derivation begins: along all lines, from a few tokens to the longest that the model takes.
 
     Half of the lengths are powers of 2, and half are a little more than a multiple of one: what is padded
-    shows in these, and to which multiple. Lines of many rows have only some of them.
+    shows in these, and to which multiple. One row has all of them, each other line some that the others lack.
 
     Args:
         longest: the longest row of tokens.
         shortest: the shortest one that the job takes.
     """
     lengths = sorted({*_lengths(longest), longest})
-    few, many = LINES[2:]
-    longest_of_many = max(length for length in (_SMALLEST, *lengths) if many * length <= _MOST_TOKENS)
-    looked_at = {
-        few: {*lengths[::4], longest},
-        many: {*lengths[1::2], _SMALLEST, longest_of_many},
-    }
+    chosen = {batch_size: _chosen(batch_size, lengths) for batch_size in LINES}
     for length in lengths:
-        for batch_size in LINES:
-            is_looked_at = length in looked_at.get(batch_size, {length})
-            if is_looked_at and (batch_size == 1 or batch_size * length <= _MOST_TOKENS):
-                yield Point(batch_size, length)
+        yield from (Point(batch_size, length) for batch_size in LINES if length in chosen[batch_size])
+
+
+def _chosen(batch_size: int, lengths: Sequence[int]) -> set[int]:
+    """The lengths of a line: its shortest and longest, and some of each four."""
+    possible = [length for length in lengths if batch_size == 1 or batch_size * length <= _MOST_TOKENS]
+    some = (length for index, length in enumerate(possible) if index % 4 in _OF_FOUR[batch_size])
+    return {*possible[:1], *possible[-1:], *some}
 
 
 def _lengths(longest: int) -> Iterator[int]:
