@@ -128,7 +128,8 @@ class _PhaseOutline(NamedTuple):
         steps: of every event `_REQUEST`, `_EMPTIED`, or how many requests before the block was asked for
             that is freed; integers of four bytes.
         marks: of every event the number of its mark; as `steps`.
-        owned: blocks that had another owner at the end, or their first: the number, component and name.
+        owned: blocks that had another owner at the end, or their first: the number, component and name. In
+            this order, as where they lie depends on sizes.
     """
 
     name: PhaseName
@@ -177,8 +178,10 @@ class _Reader:
                 case _:
                     continue
             marks.append(event.mark)
-        owned = tuple((block.number, block.component, block.name) for block in phase.owned)
-        return _PhaseOutline(phase.phase, phase.step, steps.tobytes(), marks.tobytes(), owned)
+        owned = sorted(
+            (block.number, block.component, block.name) for block in phase.owned if block.component
+        )
+        return _PhaseOutline(phase.phase, phase.step, steps.tobytes(), marks.tobytes(), tuple(owned))
 
 
 def _structure(outline: _Outline, trace: Trace) -> Iterator[PhaseSteps]:

@@ -22,7 +22,7 @@ from profiler.records.trace import LOOP, Mark, Owned, PhaseTrace, TraceEvent
 from profiler.virtual.torch_private import DUMP_SNAPSHOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from profiler.measure.allocator import LiveBlock
@@ -145,11 +145,11 @@ class TraceRecorder:
                 pass
         return size_bytes
 
-    def _stack(self, frames: Iterable[Mapping[str, Any]]) -> int:
+    def _stack(self, frames: Sequence[Mapping[str, Any]]) -> int:
+        if not frames:
+            return self._stacks.setdefault((), len(self._stacks))
         lines = [line for frame in frames if (line := self._line(frame))]
         own = (line for line in lines[_MAX_FRAMES:] if line.startswith(LOOP))
-        if not lines:
-            return self._stacks.setdefault((), len(self._stacks))
         stack = (*lines[:_MAX_FRAMES], *islice(own, 1))  # however deep it is, the loop's own line is kept
         return self._stacks.setdefault(stack, len(self._stacks))
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from profiler.derive.observe import Asked, CannotFollowError, Observation, Observer, Point
+from profiler.explain.traced_run import TracedRun, follow_trace
 from profiler.formula.derived.program import Free
 from profiler.records.history import EventKind
 from profiler.records.schema import PhaseName
@@ -99,3 +100,27 @@ def test_a_trace_that_does_not_hold_all_is_refused() -> None:
 
 def test_a_point_is_written_as_people_write_it() -> None:
     assert (str(POINT), POINT.tokens) == ("2 x 300", 600)
+
+
+def test_whose_blocks_are_is_found_once_wherever_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks in use are listed by their addresses, which depend on sizes."""
+    found: list[Trace] = []
+
+    def follow(trace: Trace) -> TracedRun:
+        found.append(trace)
+        return follow_trace(trace)
+
+    def a_trace(size_bytes: int, order: tuple[int, int]) -> Trace:
+        made = TraceMaker()
+        blocks = [made.alloc(size_bytes) for _ in range(3)]
+        for place in order:
+            made.own(blocks[place], "weights", f"layers.{place}.weight")
+        made.own(blocks[2], "")
+        made.end(PhaseName.LOAD)
+        return made.trace()
+
+    monkeypatch.setattr("profiler.derive.observe.follow_trace", follow)
+    observer = Observer()
+    one = observe(a_trace(512, (0, 1)), observer=observer)
+    assert observe(a_trace(1024, (1, 0)), observer=observer).structure is one.structure
+    assert len(found) == 1
