@@ -15,8 +15,6 @@ from profiler.units import MIB
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from profiler.measure.allocator import LiveBlock
-
 # torch/csrc and c10/cuda/CUDACachingAllocator.cpp: kMinBlockSize, and kSmallSize, which is both the largest
 # block of the small pool and the most that is left unsplit in the large one (`should_split`).
 _MIN_BLOCK_BYTES = 512
@@ -82,11 +80,11 @@ class BlockSizes:
             del self._free_from[start]
         self._add_free(start, end)
 
-    def correct(self, blocks: Mapping[int, LiveBlock]) -> None:
+    def correct(self, sizes: Mapping[int, int]) -> None:
         """Takes over the true sizes of blocks in use, by address."""
-        for address, block in blocks.items():
+        for address, size_bytes in sizes.items():
             if address in self._blocks:
-                self._blocks[address] = block.size_bytes
+                self._blocks[address] = size_bytes
 
     def _splits(self, size_bytes: int, rest_bytes: int) -> bool:
         if rest_bytes <= 0:

@@ -104,7 +104,7 @@ class TraceRecorder:
         num_stacks, num_marks = len(self._stacks), len(self._marks)
         events = tuple(self._events(entries))
         blocks = live_blocks()
-        self._sizes.correct(blocks)
+        self._sizes.correct({address: block.size_bytes for address, block in blocks.items()})
         found = tuple(self._newly_owned(blocks))
         return PhaseTrace(
             phase=reading.name,
