@@ -34,11 +34,11 @@ _CLOSE_SHARE = 16
 nothing tells where to look: either may hold there."""
 _NICE = 64
 """Kernels change at multiples of powers of 2: around those one looks first."""
-_KERNEL_TOKENS = (255 * 512, 63 * 16, 3072)
+_KERNEL_TOKENS = (255 * 512, 255 * 4, 3072)
 """Up to how many tokens kernels do the same that most models have.
 
 ATen/native/cuda/Reduce.cuh: a reduction takes several blocks, and memory for them to meet in, once each
-thread has enough values: 256 for each of 512 to one value, 64 for each of 16 over rows (a norm's gradient).
+thread has 256 values: each of 512 where there is one result, each of 4 over rows (a norm's gradient).
 Embedding.cu: gradients of at most 3,072 rows are added without sorting them first.
 """
 _MULTIPLES = (2, 4, 8, 16, 32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -91,9 +92,8 @@ def _distance(one: Seen, other: Seen) -> float:
 def _told_by_tokens(seen: Sequence[Seen], asked: Seen) -> int | None:
     """The regime of a batch whose number of tokens decides it; None where that is not known to.
 
-    It decides where all runs, in the order of their tokens, change their regime no more often than those of
-    each of two batch sizes do as rows get longer: were it the length, or the rows, those of one size would
-    change among the others of the other.
+    It decides where every change of all runs, in the order of their tokens, is one that two batch sizes show
+    as rows get longer: were it the length, or the rows, those of one size would change among another's.
     """
     in_order = sorted(seen, key=lambda one: one.tokens)
     lengths = sorted(one.seq_len for one in seen)
@@ -107,16 +107,17 @@ def _told_by_tokens(seen: Sequence[Seen], asked: Seen) -> int | None:
 
 
 def _is_told_by_tokens(in_order: Sequence[Seen]) -> bool:
-    num_changes = _num_changes(in_order)
+    """Whether every change in the order of tokens is one that two batch sizes show as rows get longer."""
     lines: dict[int, list[Seen]] = {}
     for one in in_order:
         lines.setdefault(one.batch_size, []).append(one)
-    return sum(_num_changes(line) == num_changes for line in lines.values()) > 1
+    shown = Counter(change for line in lines.values() for change in _changes(line))
+    return len(lines) > 1 and all(shown[change] > 1 for change in _changes(in_order))
 
 
-def _num_changes(runs: Sequence[Seen]) -> int:
-    """How often neighbours are of different regimes."""
-    return sum(one.regime != other.regime for one, other in pairwise(runs))
+def _changes(runs: Sequence[Seen]) -> list[tuple[int, int]]:
+    """The regimes of neighbours that are of different ones."""
+    return [(one.regime, other.regime) for one, other in pairwise(runs) if one.regime != other.regime]
 
 
 class DerivedFormula:

@@ -109,7 +109,7 @@ def test_where_a_job_does_something_else_is_found_to_the_token(change: int) -> N
         assert_exact(runs, file, point)
 
 
-@pytest.mark.parametrize("change", [1009, 2600, 3073])
+@pytest.mark.parametrize("change", [1021, 2600, 3073])
 def test_what_changes_with_the_number_of_tokens_is_known_for_any_rows(change: int) -> None:
     runs = MadeUpRuns(change=change)
     file = derived(runs)
