@@ -202,6 +202,12 @@ def _figure(band: Band, run_bytes: int) -> _Figure:
     return _Figure(ran=run_bytes, said=said, low=low, high=high)
 
 
+def holds(band: Band, run_bytes: int) -> bool:
+    """Whether what a run took lies in the interval that was said."""
+    figure = _figure(band, run_bytes)
+    return figure["low"] <= run_bytes <= figure["high"]
+
+
 def _told(outcome: _Outcome) -> str:
     """An outcome in a few lines: what was wrong is told point by point."""
     job = outcome["job"]
@@ -228,7 +234,7 @@ def _table(outcomes: Sequence[_Outcome]) -> dict[str, object]:
             groups.setdefault(group, []).append(outcome)
     total = counts_of(outcomes)
     num_runs = total["runs"]
-    holds = (
+    has_held = (
         num_runs > 0
         and total["exact but not equal"] == 0
         and total["allocated equal"] >= 0.95 * num_runs
@@ -238,7 +244,7 @@ def _table(outcomes: Sequence[_Outcome]) -> dict[str, object]:
         and total["held"] >= 0.95 * num_runs
     )
     table = {group: dict(counts_of(groups[group])) for group in sorted(groups)}
-    return {**table, "all": dict(total), "holds": holds}
+    return {**table, "all": dict(total), "holds": has_held}
 
 
 def counts_of(outcomes: Sequence[_Outcome]) -> Counter[str]:
