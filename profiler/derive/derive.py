@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from profiler.derive.observe import Asked, CannotFollowError, Observation, Point
 from profiler.derive.regimes import (
+    SHORTEST,
     between,
     changes,
     first_points,
@@ -128,7 +129,7 @@ def derive(
         EnvironmentUnfitError: it cannot run here.
     """
     known = _Known(longest=longest)
-    known.add(runs.observe(first_points(longest), num_steps=known.num_steps))
+    known.add(runs.observe(first_points(longest, shortest=shortest), num_steps=known.num_steps))
     if not known.observations:
         raise CannotFollowError(f"no run of the job ends well: {next(iter(known.failures.values()))}")
     _find_multiple(runs, known)

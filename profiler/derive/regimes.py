@@ -57,7 +57,8 @@ def first_points(longest: int, *, shortest: int = SHORTEST) -> Iterator[Point]:
         longest: the longest row of tokens.
         shortest: the shortest one that the job takes.
     """
-    lengths = sorted({*_lengths(longest), longest})
+    usual = (length for length in _lengths(longest) if length >= shortest)
+    lengths = sorted({*usual, longest, *([shortest] if shortest > SHORTEST else [])})
     chosen = {batch_size: _chosen(batch_size, lengths) for batch_size in LINES}
     for length in lengths:
         yield from (Point(batch_size, length) for batch_size in LINES if length in chosen[batch_size])
