@@ -18,7 +18,8 @@ own, and jobs looked up in it.
 
 With --intervals: 1,000 random jobs, each run, and how often its estimate's interval holds what the run gave.
 
-With --derived: formulas derived for 50 random jobs, each compared with 10 runs at batches drawn at random.
+With --derived: formulas derived for 500 random jobs (or --count), each compared with 10 runs at batches drawn
+at random. What is in the file of --out is not done again; --largest leaves out models with more parameters.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ import argparse
 import json
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler.bench import cases
-from profiler.bench.derived import bench_derived
+from profiler.bench.derived import MAX_PARAMETERS, NUM_KINDS, bench_derived
 from profiler.bench.intervals import bench_intervals
 from profiler.bench.study import bench_study
 
@@ -54,6 +56,12 @@ def main() -> int:
     parser.add_argument(
         "--repeat", type=int, default=3, help="runs of each case; the median counts (default 3)"
     )
+    parser.add_argument("--count", type=int, default=NUM_KINDS, help="jobs of --derived (default 500)")
+    parser.add_argument(
+        "--largest", type=int, default=MAX_PARAMETERS, help="parameters of --derived's models"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of --derived's jobs and batches (default 0)")
+    parser.add_argument("--out", type=Path, help="where --derived keeps what comes of each job")
     for flag, text in _SWITCHES.items():
         parser.add_argument(flag, action="store_true", help=text)
     options = parser.parse_args()
@@ -77,7 +85,13 @@ def _chosen(options: argparse.Namespace) -> Callable[[], dict[str, object]] | No
         "exec": partial(cases.bench_script, repeat=options.repeat),
         "study": bench_study,
         "intervals": partial(bench_intervals, num_jobs=1000),
-        "derived": bench_derived,
+        "derived": partial(
+            bench_derived,
+            seed=options.seed,
+            num_kinds=options.count,
+            most_parameters=options.largest,
+            path=options.out,
+        ),
     }
     return next((bench for name, bench in benches.items() if getattr(options, name)), None)
 

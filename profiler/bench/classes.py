@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from profiler.bench.derived import _holds as holds
+from profiler.bench.derived import holds
 from profiler.derive.make import make_derived
 from profiler.derive.observe import Observation, Point
 from profiler.derive.runs import PointRuns

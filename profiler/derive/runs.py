@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from profiler.derive.observe import CannotFollowError, Observation, Point, observe
+from profiler.derive.observe import CannotFollowError, Observation, Observer, Point
 from profiler.errors import ConfigError
 from profiler.execute.outcome import read_report, worker_result
 from profiler.execute.prepare import Workplace, prepare_job
@@ -72,6 +72,7 @@ class PointRuns(ExitStack):
         self.num_done = 0
         self._num_workers = num_workers or len(os.sched_getaffinity(0))
         self._on_run = on_run
+        self._observer = Observer()
         choice = choose_device(spec.gpu, gpu_memory_bytes=_CARD_BYTES)
         job = prepare_job(self.spec, choice, allow_busy=False)
         self._place = self.enter_context(Workplace(replace(job, kept=frozenset({EVENTS}))))
@@ -144,7 +145,7 @@ class PointRuns(ExitStack):
                 return worker_result(directory, self._place.request, exit_code).outcome.message or "killed"
             if outcome.status is not OutcomeStatus.OK:
                 return outcome.message or str(outcome.status)
-            return observe(point, read_trace(directory / EVENTS), report.phases)
+            return self._observer.observe(point, read_trace(directory / EVENTS), report.phases)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 

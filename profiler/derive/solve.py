@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
-from typing import TYPE_CHECKING, TypeAlias
+from operator import mul
+from typing import TYPE_CHECKING
 
 from profiler.formula.derived.sizes import Monomial, Polynomial, SizeFactor, StepTable
 
@@ -32,8 +34,6 @@ _NUM_SPARE = 2
 _GRANULE_BYTES = 512
 """The allocator rounds every request up to this."""
 
-_Row: TypeAlias = tuple[int, ...]
-
 
 def solve_size(points: Sequence[Point], sizes: Sequence[int]) -> Size:
     """The simplest polynomial that gives these sizes at these points exactly; a table where there is none.
@@ -44,12 +44,10 @@ def solve_size(points: Sequence[Point], sizes: Sequence[int]) -> Size:
     """
     if len(set(sizes)) == 1:
         return Polynomial(((Fraction(sizes[0]), ()),))
-    for monomials in _candidates():
-        if len(monomials) + _NUM_SPARE > len(points):
-            continue
-        coefficients = _solve(monomials, points, sizes)
+    for candidate in _candidates_at(tuple(points)):
+        coefficients = _solve(candidate, sizes)
         if coefficients is not None:
-            return Polynomial(tuple(zip(coefficients, monomials, strict=True)))
+            return Polynomial(tuple(zip(coefficients, candidate.monomials, strict=True)))
     rounded = {-(-size // _GRANULE_BYTES) for size in sizes}
     if len(rounded) == 1:  # it differs by less than the allocator tells apart
         return Polynomial(((Fraction(max(sizes)), ()),))
@@ -90,35 +88,74 @@ def _with_rounded(multiple: int) -> Iterator[tuple[Monomial, ...]]:
             yield from ((monomial, *others) for others in combinations(_PLAIN, count))
 
 
-def _solve(
-    monomials: tuple[Monomial, ...], points: Sequence[Point], sizes: Sequence[int]
-) -> list[Fraction] | None:
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """What a polynomial may be made of, at some points.
+
+    Attributes:
+        monomials: its products.
+        columns: the value of each at every point.
+        few: the places of points that are enough to solve it; of all, where those do not tell its products
+            apart.
+    """
+
+    monomials: tuple[Monomial, ...]
+    columns: tuple[tuple[int, ...], ...]
+    few: Sequence[int]
+
+
+@lru_cache(maxsize=4)
+def _candidates_at(points: tuple[Point, ...]) -> tuple[_Candidate, ...]:
+    """What polynomials that these points could refute may be made of, the simplest first."""
+    columns: dict[Monomial, tuple[int, ...]] = {}
+    found = []
+    for monomials in _candidates():
+        num_rows = len(monomials) + _NUM_SPARE
+        if num_rows > len(points):
+            break
+        for monomial in monomials:
+            if monomial not in columns:
+                columns[monomial] = tuple(_value(monomial, point) for point in points)
+        chosen = tuple(columns[monomial] for monomial in monomials)
+        spread = [index * (len(points) - 1) // (num_rows - 1) for index in range(num_rows)]
+        for few in (spread, range(len(points))):
+            if _eliminate([[*(column[index] for column in chosen), 0] for index in few]) is not None:
+                found.append(_Candidate(monomials, chosen, few))
+                break  # else these points do not tell the products apart
+    return tuple(found)
+
+
+def _solve(candidate: _Candidate, sizes: Sequence[int]) -> list[Fraction] | None:
     """The coefficients, none of them 0, if there are any that hold at every point; exact throughout."""
-    rows = [[*_values(monomials, point), size] for point, size in zip(points, sizes, strict=True)]
-    count = len(monomials)
+    rows = [[*(column[index] for column in candidate.columns), sizes[index]] for index in candidate.few]
+    top = _eliminate(rows)
+    if top is None:
+        return None
+    coefficients = [Fraction(row[-1], row[index]) for index, row in enumerate(top)]
+    if not all(coefficients):
+        return None
+    for values, size in zip(zip(*candidate.columns, strict=True), sizes, strict=True):
+        if sum(map(mul, coefficients, values)) != size:
+            return None
+    return coefficients
+
+
+def _eliminate(rows: list[list[int]]) -> list[list[int]] | None:
+    """As many rows as there are unknowns, each with one of them; None where the rows do not agree on them."""
+    count = len(rows[0]) - 1
     for column in range(count):
         pivot = next((index for index in range(column, len(rows)) if rows[index][column]), None)
         if pivot is None:
-            return None  # these points do not tell the products apart
+            return None
         rows[column], rows[pivot] = rows[pivot], rows[column]
         top = rows[column]
         for index, row in enumerate(rows):
             if index != column and row[column]:
                 own, other = top[column], row[column]
                 rows[index] = [own * value - other * above for value, above in zip(row, top, strict=True)]
-        # A row of what is left is all zeros where the equations agree: looked at as early as possible.
-        if column == count - 1 and any(row[-1] for row in rows[count:]):
-            return None
-    coefficients = [Fraction(rows[index][-1], rows[index][index]) for index in range(count)]
-    return coefficients if all(coefficients) else None
+    return None if any(row[-1] for row in rows[count:]) else rows[:count]
 
 
-@cache
-def _values(monomials: tuple[Monomial, ...], point: Point) -> _Row:
-    return tuple(_value(monomial, point) for monomial in monomials)
-
-
-@cache
 def _value(monomial: Monomial, point: Point) -> int:
     product = 1
     for factor in monomial:

@@ -11,6 +11,7 @@ code. When stdin ends, so does the worker, and with it what it has forked.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import selectors
@@ -41,6 +42,8 @@ class _Batches:
 
     def serve(self, spec: JobSpec) -> JobSpec:
         """The job with an order's batch, in a process of its own; ends this one when no more orders come."""
+        # The collector would look through all of this in every process, and copy each page by that.
+        gc.freeze()
         self._tell(event="ready")
         children: dict[int, tuple[int, str]] = {}
         with selectors.DefaultSelector() as selector:
@@ -98,6 +101,8 @@ def main(directory: str, *, parent: int) -> None:
     state = open_state(Path(os.environ[STATE_VARIABLE]))
     set_architectures(state)
     batches = _Batches(answers)
-    batches.worker = Worker(place, request, ExactMeter(state), state, before_steps=batches.serve)
+    batches.worker = Worker(
+        place, request, ExactMeter(state), state, before_steps=batches.serve, is_brief=True
+    )
     batches.worker.run()
     os._exit(0)

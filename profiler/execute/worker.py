@@ -66,7 +66,7 @@ _MAX_SITES = 20
 class Worker:
     """One job of one process, and the report that grows with it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a job, where its report goes, and how closely it is told
         self,
         directory: Path,
         request: Request,
@@ -74,6 +74,7 @@ class Worker:
         state: StateLayout | None,
         *,
         before_steps: Callable[[JobSpec], JobSpec] = lambda spec: spec,
+        is_brief: bool = False,
     ) -> None:
         """Prepares the report; nothing is run yet.
 
@@ -83,8 +84,10 @@ class Worker:
             meter: of the card's used memory.
             state: of the virtual card; None for a real one.
             before_steps: as `run_phases` takes it.
+            is_brief: whether the report has no notes, and is written once, at the end.
         """
         self._directory = directory
+        self._is_brief = is_brief
         self._before_steps = before_steps
         self._request = request
         self._meter = meter
@@ -122,7 +125,7 @@ class Worker:
                     self._recorder,
                     scratch=Path(self._request.scratch),
                     on_parameters=lambda parameters: self._write(parameters=parameters),
-                    on_notes=self._set_notes,
+                    on_notes=None if self._is_brief else self._set_notes,
                     before_steps=self._before_steps,
                 )
                 outcome = Outcome(status=OutcomeStatus.OK)
@@ -170,6 +173,9 @@ class Worker:
             yield f"some device figures are missing: {self._meter.problem}"
 
     def _write(self, **changes: object) -> None:
+        if self._is_brief and "outcome" not in changes:
+            self._report = self._report.model_copy(update=changes)
+            return
         changes["notes"] = tuple(self._notes())
         if self._values is not None:
             changes["value_reads"] = _value_reads(self._values)

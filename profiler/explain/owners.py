@@ -104,8 +104,16 @@ def without_wrappers(path: str) -> str:
 
 
 def _owned(run: TracedRun) -> dict[int, Owned]:
-    """The last owner of each block that had any."""
-    return {block.number: block for phase in run.trace.phases for block in phase.owned if block.component}
+    """The last owner of each block that had any.
+
+    A thread keeps its workspace: what is freed was another block for which as much was asked.
+    """
+    owned = {block.number: block for phase in run.trace.phases for block in phase.owned if block.component}
+    return {
+        number: block
+        for number, block in owned.items()
+        if block.component != "workspace" or run.blocks[number].died is None
+    }
 
 
 def _owner_of(block: Owned) -> Owner:

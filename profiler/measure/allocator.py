@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from inspect import signature
+from typing import NamedTuple
 
 import torch
 
@@ -33,11 +36,30 @@ def read_allocator() -> AllocatorReading:
     )
 
 
-def live_blocks() -> dict[int, int]:
-    """Size by address of every block in use, as the allocator counts it: it may exceed what was asked for."""
-    blocks: dict[int, int] = {}
-    for segment in torch.cuda.memory_snapshot():
-        for block in segment["blocks"]:
-            if block["state"] == "active_allocated":
-                blocks[block["address"]] = block["size"]
-    return blocks
+class LiveBlock(NamedTuple):
+    """A block in use.
+
+    Attributes:
+        size_bytes: as the allocator counts it; what is left of a free block may be too little to split off.
+        requested_bytes: what was asked for.
+    """
+
+    size_bytes: int
+    requested_bytes: int
+
+
+def live_blocks() -> dict[int, LiveBlock]:
+    """Every block in use, by its address."""
+    # What a history has recorded would be converted as well, at the cost of a phase.
+    options = {"include_traces": False} if _can_leave_out_traces() else {}
+    return {
+        block["address"]: LiveBlock(block["size"], block["requested_size"])
+        for segment in torch.cuda.memory_snapshot(**options)
+        for block in segment["blocks"]
+        if block["state"] == "active_allocated"
+    }
+
+
+@cache
+def _can_leave_out_traces() -> bool:
+    return "include_traces" in signature(torch.cuda.memory_snapshot).parameters

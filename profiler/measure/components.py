@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from profiler.measure.allocator import live_blocks
+from profiler.measure.allocator import LiveBlock, live_blocks
 from profiler.records.schema import Components
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ _HOPPER_WORKSPACE_BYTES = 32 << 20
 class _Members:
     """A model's tensors by kind: walking through thousands of modules takes longer than a phase."""
 
+    named_parameters: list[tuple[str, torch.nn.Parameter]]
+    named_buffers: list[tuple[str, torch.Tensor]]
     parameters: list[torch.nn.Parameter]
     adapter: list[torch.nn.Parameter]
     buffers: list[torch.Tensor]
@@ -59,7 +61,7 @@ def count_components(holdings: Holdings) -> Components:
     unowned = live_blocks()
     counted = {name: _take(unowned, tensors) for name, tensors in owned_tensors(holdings)}
     workspace_bytes = _take_workspaces(unowned, holdings.num_threads_with_workspace)
-    rest_bytes = sum(unowned.values())
+    rest_bytes = sum(block.size_bytes for block in unowned.values())
     before = holdings.other_before_step_bytes
     other_bytes = rest_bytes if before is None else min(before, rest_bytes)
     return Components(
@@ -96,10 +98,13 @@ def owned_tensors(holdings: Holdings) -> Iterator[tuple[str, Iterable[torch.Tens
 def _list_members(model: torch.nn.Module) -> _Members:
     adapter = adapter_prefix(model)
     named = list(model.named_parameters())
+    named_buffers = list(model.named_buffers())
     return _Members(
+        named_parameters=named,
+        named_buffers=named_buffers,
         parameters=[p for _, p in named],
         adapter=[p for name, p in named if is_of_adapter(name, adapter)],
-        buffers=list(model.buffers()),
+        buffers=[buffer for _, buffer in named_buffers],
         quantized=[module for module in model.modules() if _is_quantized(module)],
     )
 
@@ -164,19 +169,27 @@ def _tensors_in(value: Any) -> Iterator[torch.Tensor]:
             yield from _tensors_in(item)
 
 
-def _take(unowned: dict[int, int], tensors: Iterable[torch.Tensor]) -> int:
+def _take(unowned: dict[int, LiveBlock], tensors: Iterable[torch.Tensor]) -> int:
     # A storage begins where its block does; one outside the allocator (managed memory) has no block.
-    return sum(unowned.pop(tensor.untyped_storage().data_ptr(), 0) for tensor in tensors if tensor.is_cuda)
+    addresses = (tensor.untyped_storage().data_ptr() for tensor in tensors if tensor.is_cuda)
+    return sum(unowned.pop(address).size_bytes for address in addresses if address in unowned)
 
 
-def _take_workspaces(unowned: dict[int, int], num_threads: int) -> int:
-    """Take at most one block of the workspace's size for each thread that has used cuBLAS.
+def _take_workspaces(unowned: dict[int, LiveBlock], num_threads: int) -> int:
+    """Take at most one block that may be a workspace for each thread that has used cuBLAS.
 
-    Another block of that very size may be taken in its place, which changes nothing: the size is the same.
+    Another that was asked for with that very size may be taken in its place.
     """
-    size = workspace_size()
-    addresses = [address for address, block_bytes in unowned.items() if block_bytes == size][:num_threads]
-    return sum(unowned.pop(address) for address in addresses)
+    addresses = [address for address, block in unowned.items() if is_workspace(block)][:num_threads]
+    return sum(unowned.pop(address).size_bytes for address in addresses)
+
+
+def is_workspace(block: LiveBlock) -> bool:
+    """Whether a block that no tensor of the job owns may be a workspace of cuBLAS: as much was asked for.
+
+    The block itself may be larger, as one is that was not worth splitting.
+    """
+    return block.requested_bytes == workspace_size()
 
 
 def workspace_size() -> int:

@@ -14,7 +14,7 @@ import torch
 
 from profiler.measure.allocator import live_blocks
 from profiler.measure.block_sizes import BlockSizes
-from profiler.measure.components import owned_tensors, workspace_size
+from profiler.measure.components import is_workspace, owned_tensors
 from profiler.measure.history import MAX_ENTRIES, Names, Ring, short_name
 from profiler.measure.marks import ModuleMarks, read_mark
 from profiler.records.history import KINDS, EventKind, Stack, append_phase
@@ -22,9 +22,10 @@ from profiler.records.trace import LOOP, Mark, Owned, PhaseTrace, TraceEvent
 from profiler.virtual.torch_private import DUMP_SNAPSHOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from profiler.measure.allocator import LiveBlock
     from profiler.measure.components import Holdings
     from profiler.measure.phases import Recorder
     from profiler.records.schema import PhaseReading
@@ -102,9 +103,9 @@ class TraceRecorder:
     def _phase(self, reading: PhaseReading, entries: Iterable[Mapping[str, Any]]) -> PhaseTrace:
         num_stacks, num_marks = len(self._stacks), len(self._marks)
         events = tuple(self._events(entries))
-        sizes = live_blocks()
-        self._sizes.correct(sizes)
-        found = tuple(self._newly_owned(sizes))
+        blocks = live_blocks()
+        self._sizes.correct({address: block.size_bytes for address, block in blocks.items()})
+        found = tuple(self._newly_owned(blocks))
         return PhaseTrace(
             **reading.place._asdict(),
             events=events,
@@ -143,7 +144,9 @@ class TraceRecorder:
                 pass
         return size_bytes
 
-    def _stack(self, frames: Iterable[Mapping[str, Any]]) -> int:
+    def _stack(self, frames: Sequence[Mapping[str, Any]]) -> int:
+        if not frames:
+            return self._stacks.setdefault((), len(self._stacks))
         lines = [line for frame in frames if (line := self._line(frame))]
         own = (line for line in lines[_MAX_FRAMES:] if line.startswith(LOOP))
         stack = (*lines[:_MAX_FRAMES], *islice(own, 1))  # however deep it is, the loop's own line is kept
@@ -165,22 +168,22 @@ class TraceRecorder:
             self._mark_numbers[text] = number
         return number
 
-    def _newly_owned(self, sizes: Mapping[int, int]) -> Iterator[Owned]:
+    def _newly_owned(self, blocks: Mapping[int, LiveBlock]) -> Iterator[Owned]:
         """What has an owner that is not known yet; a block's address is its own as long as it lives."""
-        numbers = {address: self._names.number(EventKind.FREE, address) for address in sizes}
-        found = _find_owned(self._recorder.holdings, sizes, numbers)
-        for address, size_bytes in sizes.items():
+        numbers = {address: self._names.number(EventKind.FREE, address) for address in blocks}
+        found = _find_owned(self._recorder.holdings, blocks, numbers)
+        for address, block in blocks.items():
             number = numbers[address]
             if number is None:
                 continue
-            block = Owned(number, size_bytes, *found.get(address, ("", "")))
-            if self._owned.get(number) != block:
-                self._owned[number] = block
-                yield block
+            owned = Owned(number, block.size_bytes, *found.get(address, ("", "")))
+            if self._owned.get(number) != owned:
+                self._owned[number] = owned
+                yield owned
 
 
 def _find_owned(
-    holdings: Holdings, sizes: Mapping[int, int], numbers: Mapping[int, int | None]
+    holdings: Holdings, blocks: Mapping[int, LiveBlock], numbers: Mapping[int, int | None]
 ) -> dict[int, tuple[str, str]]:
     """Component and name by address of the blocks in use that belong to something."""
     names = _tensor_names(holdings)
@@ -188,9 +191,9 @@ def _find_owned(
     for component, tensors in owned_tensors(holdings):
         for tensor in tensors:
             address = tensor.untyped_storage().data_ptr()
-            if tensor.is_cuda and address in sizes:
+            if tensor.is_cuda and address in blocks:
                 found.setdefault(address, (component.removesuffix("_bytes"), names.get(address, "")))
-    workspaces = [address for address in sizes if address not in found and sizes[address] == workspace_size()]
+    workspaces = [address for address in blocks if address not in found and is_workspace(blocks[address])]
     workspaces.sort(key=lambda address: numbers[address] or 0)  # a thread's is made at its first product
     for address in workspaces[: holdings.num_threads_with_workspace]:
         found[address] = ("workspace", "cuBLAS")
@@ -201,11 +204,12 @@ def _tensor_names(holdings: Holdings) -> dict[int, str]:
     """What the tensor that begins at an address is called."""
     named: list[tuple[str, torch.Tensor]] = []
     if holdings.model is not None:
-        for name, parameter in holdings.model.named_parameters():
+        members = holdings.members()
+        for name, parameter in members.named_parameters:
             named += (
                 [(name, parameter)] if parameter.grad is None else [(name, parameter), (name, parameter.grad)]
             )
-        named += holdings.model.named_buffers()
+        named += members.named_buffers
     if holdings.optimizer is not None:
         for state in holdings.optimizer.state.values():
             named += [(str(key), value) for key, value in state.items() if isinstance(value, torch.Tensor)]

@@ -48,7 +48,7 @@ def run_phases(  # noqa: PLR0913 - what a job is, and who is told of it
     *,
     scratch: Path,
     on_parameters: Callable[[Parameters], None],
-    on_notes: Callable[[tuple[str, ...]], None],
+    on_notes: Callable[[tuple[str, ...]], None] | None,
     before_steps: Callable[[JobSpec], JobSpec] = lambda spec: spec,
 ) -> None:
     """Run the job on the current CUDA device.
@@ -59,7 +59,8 @@ def run_phases(  # noqa: PLR0913 - what a job is, and who is told of it
         recorder: reads every phase.
         scratch: a private directory for a checkpoint without data.
         on_parameters: told the parameter counts once adapters are in.
-        on_notes: told what silently does not apply, all of it each time (`profiler.workload.notes`).
+        on_notes: told what silently does not apply, all of it each time (`profiler.workload.notes`);
+            None where nobody asks.
         before_steps: asked once all is made that training needs, for the job to go on with: the same but for
             its batch.
 

@@ -25,14 +25,14 @@ class Notes:
     """Finds the notes; each telling is of all there are, in place of the one before."""
 
     def __init__(
-        self, spec: JobSpec, recorder: Recorder, on_notes: Callable[[tuple[str, ...]], None]
+        self, spec: JobSpec, recorder: Recorder, on_notes: Callable[[tuple[str, ...]], None] | None
     ) -> None:
         """Nothing is known yet.
 
         Args:
             spec: the job.
             recorder: of its phases; it knows what the job holds.
-            on_notes: told all notes.
+            on_notes: told all notes; None where nobody reads them, who then need not be found.
         """
         self._spec = spec
         self._recorder = recorder
@@ -54,6 +54,9 @@ class Notes:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """While this lasts, calls of modules are remembered: of the first step; then tells."""
+        if self._on_notes is None:
+            yield
+            return
         model = self._recorder.holdings.model
         assert model is not None, "it is loaded before it is run"
         with watched_calls(model, self._recorder, self._calls):
@@ -63,7 +66,7 @@ class Notes:
     def tell(self) -> None:
         """Tells what is known by now; nothing before there is a model."""
         holdings = self._recorder.holdings
-        if holdings.model is None:
+        if self._on_notes is None or holdings.model is None:
             return
         seen = Seen(
             spec=self._spec,

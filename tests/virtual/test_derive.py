@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from profiler.derive import runs
 from profiler.derive.make import make_derived
-from profiler.derive.observe import Observation, Point, observe
+from profiler.derive.observe import Observation, Observer, Point
+from profiler.derive.runs import PointRuns
 from profiler.estimate.card import card_of
 from profiler.estimate.derived import estimate_derived
 from profiler.estimate.estimate import Estimate
@@ -110,14 +110,16 @@ def test_a_batch_of_a_forked_worker_leaves_what_a_fresh_run_leaves(
 ) -> None:
     left: dict[Point, Sequence[PhaseReading]] = {}
 
-    def look(point: Point, trace: Trace, readings: Sequence[PhaseReading]) -> Observation:
-        left[point] = readings
-        return observe(point, trace, readings)
+    observe = Observer.observe
 
-    monkeypatch.setattr(runs, "observe", look)
+    def look(observer: Observer, point: Point, trace: Trace, readings: Sequence[PhaseReading]) -> Observation:
+        left[point] = readings
+        return observe(observer, point, trace, readings)
+
+    monkeypatch.setattr(Observer, "observe", look)
     spec = job(tmp_path, method="lora", gpu_memory_bytes=16 * TIB, steps=2)
     points = [Point(1, 100), Point(3, 65)]
-    with runs.PointRuns(spec) as made:
+    with PointRuns(spec) as made:
         found = made.observe(points, num_steps=2)
     assert made.num_done == 2
     for point in points:

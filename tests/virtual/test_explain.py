@@ -234,7 +234,31 @@ def _sizes_differ(alloc_conf: str) -> list[tuple[int, int, int]]:
         follow.get(entry["action"], lambda _: None)(entry)
     live = live_blocks()
     assert len(live) > 500
-    return [(address, size, told[address]) for address, size in live.items() if told[address] != size]
+    return [
+        (address, block.size_bytes, told[address])
+        for address, block in live.items()
+        if told[address] != block.size_bytes
+    ]
+
+
+def test_a_workspace_in_a_block_that_was_not_worth_splitting_is_one(virtual_gpu: WarmMachines) -> None:
+    assert virtual_gpu("rtx-4090", _workspace_in_a_larger_block) == [9_043_968, 0]
+
+
+def _workspace_in_a_larger_block() -> tuple[int, int]:
+    """In the child: of a segment of 20 MiB so much is left that a workspace has it all."""
+    import torch
+
+    from profiler.measure.components import Holdings, count_components
+
+    matrix = torch.empty(64, 64, device="cuda")
+    rest_bytes = 20 * 2**20 - 9_043_968
+    kept = [torch.empty(rest_bytes // 2, dtype=torch.uint8, device="cuda") for _ in range(2)]
+    product = matrix @ matrix
+    holdings = Holdings(batches=[{str(index): one for index, one in enumerate([matrix, product, *kept])}])
+    holdings.num_threads_with_workspace = 1
+    components = count_components(holdings)
+    return components.workspace_bytes, components.activations_bytes + components.other_bytes
 
 
 @pytest.mark.slow

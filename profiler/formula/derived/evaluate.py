@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from math import log
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +15,7 @@ from profiler.allocator.caching_allocator import CachingAllocator
 from profiler.allocator.settings import AllocatorSettings
 from profiler.formula.derived.file import Seen
 from profiler.formula.derived.flat import EMPTY_CACHE, FIRST_SIZE, FlatRun, replay_flat
+from profiler.formula.derived.kinds import kind_of
 from profiler.formula.derived.native import can_replay, replay_natively
 from profiler.formula.derived.program import MAX_EVENTS, Free, SizedRequest, read_body
 from profiler.formula.derived.sizes import SizeBand, Workspace, parse_size
@@ -85,6 +87,37 @@ def _distance(one: Seen, other: Seen) -> float:
     return abs(log(one.batch_size / other.batch_size)) + abs(log(one.seq_len / other.seq_len))
 
 
+def _told_by_tokens(seen: Sequence[Seen], asked: Seen) -> int | None:
+    """The regime of a batch whose number of tokens decides it; None where that is not known to.
+
+    It decides where every change of all runs, in the order of their tokens, is one that two batch sizes show
+    as rows get longer: were it the length, or the rows, those of one size would change among another's.
+    """
+    in_order = sorted(seen, key=lambda one: one.tokens)
+    lengths = sorted(one.seq_len for one in seen)
+    most_rows = max((one.batch_size for one in seen), default=0)
+    is_inside = asked.batch_size <= most_rows and lengths[0] <= asked.seq_len <= lengths[-1]
+    if not is_inside or not _is_told_by_tokens(in_order):
+        return None
+    below = [one.regime for one in in_order if one.tokens <= asked.tokens][-1:]
+    above = [one.regime for one in in_order if one.tokens >= asked.tokens][:1]
+    return below[0] if below and below == above else None
+
+
+def _is_told_by_tokens(in_order: Sequence[Seen]) -> bool:
+    """Whether every change in the order of tokens is one that two batch sizes show as rows get longer."""
+    lines: dict[int, list[Seen]] = {}
+    for one in in_order:
+        lines.setdefault(one.batch_size, []).append(one)
+    shown = Counter(change for line in lines.values() for change in _changes(line))
+    return len(lines) > 1 and all(shown[change] > 1 for change in _changes(in_order))
+
+
+def _changes(runs: Sequence[Seen]) -> list[tuple[int, int]]:
+    """The regimes of neighbours that are of different ones."""
+    return [(one.regime, other.regime) for one, other in pairwise(runs) if one.regime != other.regime]
+
+
 class DerivedFormula:
     """A file's formula, its texts read as they are needed."""
 
@@ -108,11 +141,14 @@ class DerivedFormula:
 
         It is where a run of it is known with no more rows and no longer ones, and one with no fewer and no
         shorter ones, and between these two none of another regime: what makes a kernel or a mask another one
-        is that some size exceeds another. There is none where no run of such a batch, of one row or of more,
+        is that some size exceeds another. Where all runs show that it is the number of tokens that does, it
+        is between two with fewer and with more tokens. There is none where no run of such a kind of batch
         ended well.
         """
         asked = Seen(batch_size=batch_size, seq_len=seq_len, regime=0)
-        seen = [one for one in self.file.seen if (one.batch_size == 1) == (batch_size == 1)]
+        seen = self._seen_like(asked)
+        if (told := _told_by_tokens(seen, asked)) is not None:
+            return (told,), True
         seen.sort(key=lambda one: _distance(one, asked))
         smaller = [one for one in seen if _is_within(one, asked)][:_MOST_TRIED]
         larger = [one for one in seen if _is_within(asked, one)][:_MOST_TRIED]
@@ -123,6 +159,14 @@ class DerivedFormula:
                 return (low.regime,), True
         nearest = [*seen[:1], *smaller[:1], *larger[:1]]
         return tuple(dict.fromkeys(one.regime for one in nearest)), False
+
+    def _seen_like(self, asked: Seen) -> list[Seen]:
+        """The runs of a batch's kind."""
+        multiple = self.file.multiple
+        kind = kind_of(asked.batch_size, asked.seq_len, multiple=multiple)
+        return [
+            one for one in self.file.seen if kind_of(one.batch_size, one.seq_len, multiple=multiple) == kind
+        ]
 
     def is_exact(self, regime: int, batch_size: int, seq_len: int) -> bool:
         """Whether every size is known exactly there."""

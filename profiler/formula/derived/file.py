@@ -105,6 +105,7 @@ class DerivedFile(Value):
         num_runs: how many runs it was derived from.
         checks: at points it was not derived from.
         seen: the runs it was derived from, which say which regime holds where.
+        multiple: of which round lengths are one, where they are apart (`kinds`).
         regimes: by number.
         sizes: what requests ask for (`sizes.parse_size`).
         owners: whose blocks those are: the part of a run, and the name in the model.
@@ -120,6 +121,7 @@ class DerivedFile(Value):
     num_runs: Count
     checks: Row[CheckedRun]
     seen: Annotated[Row[Seen], Field(max_length=_MOST_SEEN)]
+    multiple: Annotated[int, Field(ge=1, le=1 << 12, strict=True)] = 1
     regimes: Row[Regime]
     sizes: Annotated[Row[SizeText], Field(max_length=_MOST_SIZES)]
     owners: Row[tuple[str, str]]
@@ -128,7 +130,8 @@ class DerivedFile(Value):
 
 def pack_derived(derived: DerivedFile) -> bytes:
     """The file, compressed; the same formula gives the same bytes."""
-    return gzip.compress((derived.model_dump_json(indent=1) + "\n").encode(), mtime=0)
+    left_out = {"multiple"} if derived.multiple == 1 else None
+    return gzip.compress((derived.model_dump_json(indent=1, exclude=left_out) + "\n").encode(), mtime=0)
 
 
 def read_derived(path: Path) -> DerivedFile:

@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from profiler.bench import derived
 from profiler.bench.__main__ import show_cases
 from profiler.bench.cases import (
     TimedCommand,
@@ -33,6 +34,8 @@ from tests.builders import a_job, a_phase, a_record, a_report
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from profiler.jobs.job import JobSpec
 
 BASE = TimedCommand(name="base", arguments=())
 BOUND = TimedCommand(name="bound", arguments=(), max_ratio=2.5, max_host_bytes=GIB)
@@ -163,3 +166,47 @@ def test_the_command_times_estimates() -> None:
     assert result["table"]["num_jobs"] == 5 * 3 * 2 * 2 * 8 * 64
     holds = all(part["holds"] for part in (*result["cases"], result["table"]))
     assert done.returncode == (0 if holds else 1)
+
+
+def a_comparison(ran: int, said: int, *, is_exact: bool, high: int | None = None) -> dict[str, Any]:
+    figure = {"ran": ran, "said": said, "low": said, "high": high or said}
+    figures = {"allocated": figure, "reserved": figure}
+    return {"batch_size": 1, "seq_len": 64, "is_exact": is_exact, "figures": figures}
+
+
+def test_a_bench_of_derived_formulas_goes_on_where_it_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[JobSpec] = []
+
+    def outcome(spec: JobSpec, **_: object) -> dict[str, Any]:
+        done.append(spec)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        compared = [
+            a_comparison(10**6, 10**6, is_exact=True),
+            a_comparison(100, 99, is_exact=False, high=101),
+        ]
+        job = spec.model_dump(mode="json")
+        return {"job": job, "family": "llama", "refusal": None, "num_runs": 40, "compared": compared}
+
+    monkeypatch.setattr(derived, "_outcome", outcome)
+    path = tmp_path / "outcomes.jsonl"
+    first = derived.bench_derived(num_kinds=4, path=path)
+    with path.open("a") as file:
+        file.write('{"job": {"torn')
+    again = derived.bench_derived(num_kinds=4, path=path)
+    assert len(done) == 5  # two, the one that was interrupted, that one again, and the fourth
+    assert len({spec.model_dump_json() for spec in done}) == 4
+    counts: Any = first["all"]
+    assert (counts["jobs"], counts["runs"], counts["allocated equal"], counts["held"]) == (2, 4, 2, 4)
+    assert (counts["said to be exact"], counts["exact but not equal"]) == (2, 0)
+    assert again["all"]["jobs"] == again["llama"]["jobs"] == 4  # type: ignore[index]
+    assert not again["holds"]
+
+
+def test_a_formula_that_says_it_is_exact_and_is_not_fails_the_bench() -> None:
+    comparison = a_comparison(10**9, 10**9 - 1, is_exact=True)
+    counts = derived.counts_of([{"compared": [comparison], "refusal": None}])  # type: ignore[typeddict-item]
+    assert counts["exact but not equal"] == 1
+    assert counts["allocated within 0.01 %"] == 1

@@ -38,14 +38,16 @@ class MadeUpRuns:
 
         Args:
             saved: the bytes; 2,048 a token if None.
-            changes: `change`, at which number of tokens a row does something else; `fails`, whether a run at
-                a point does.
+            changes: `change`, from which number of tokens on it does something else; `multiple`, of which a
+                length must be one not to be padded; `fails`, whether a run at a point does.
         """
         self.spec = a_job(method="lora", steps=3)
         self.card = load_catalogue()["rtx-4090"]
         self.asked: list[Point] = []
         self._saved = saved or (lambda point: 2048 * point.tokens)
-        self._options = SimpleNamespace(**({"change": None, "fails": lambda _: False} | changes))
+        self._options = SimpleNamespace(
+            **({"change": None, "multiple": 1, "fails": lambda _: False} | changes)
+        )
 
     @property
     def num_done(self) -> int:
@@ -73,6 +75,9 @@ class MadeUpRuns:
                 run.ask(ACTIVATION, self._saved(point))
                 if change is not None and point.tokens >= change:
                     run.ask(SCRATCH, 3 * MIB)
+                    run.free(1)
+                if point.seq_len % self._options.multiple:
+                    run.ask(SCRATCH, 2 * point.batch_size * -(-point.seq_len // 8) * 8)
                     run.free(1)
             phases.append(run.end(PhaseName.FORWARD, step))
             run.ask(SCRATCH, 128 * point.batch_size * -(-point.seq_len // 64) * 64)

@@ -6,7 +6,6 @@ import pytest
 
 from profiler.derive.derive import derive
 from profiler.derive.observe import CannotFollowError, Point
-from profiler.derive.regimes import row_of
 from profiler.formula.derived.evaluate import DerivedFormula
 from profiler.formula.derived.file import pack_derived, read_derived
 from profiler.formula.derived.identity import job_fields
@@ -110,12 +109,42 @@ def test_where_a_job_does_something_else_is_found_to_the_token(change: int) -> N
         assert_exact(runs, file, point)
 
 
+@pytest.mark.parametrize("change", [1021, 2600, 3073])
+def test_what_changes_with_the_number_of_tokens_is_known_for_any_rows(change: int) -> None:
+    runs = MadeUpRuns(change=change)
+    file = derived(runs)
+    assert runs.num_done < 75
+    assert_exact(runs, file, Point(1, change - 1))
+    assert_exact(runs, file, Point(1, change))
+    for rows in (2, 3, 4, 7, 11):
+        for length in (change // rows - 1, change // rows + 2):
+            assert_exact(runs, file, Point(rows, length))
+
+
+@pytest.mark.parametrize("multiple", [2, 8, 16])
+def test_round_lengths_are_told_from_others(multiple: int) -> None:
+    runs = MadeUpRuns(multiple=multiple)
+    file = derived(runs)
+    assert file.multiple == multiple
+    assert len(file.regimes) == 4
+    for rows in (1, 2, 3, 5):
+        for length in (50 * multiple + 1, 50 * multiple, 101 * multiple - 1, 101 * multiple):
+            assert_exact(runs, file, Point(rows, length))
+
+
+def test_a_change_is_found_at_round_lengths_and_at_others() -> None:
+    runs = MadeUpRuns(multiple=8, change=1500)
+    file = derived(runs)
+    for length in (1495, 1496, 1499, 1501, 1504, 1505):
+        assert_exact(runs, file, Point(1, length))
+
+
 def test_a_size_that_follows_no_rule_is_known_between_two_others() -> None:
     runs = MadeUpRuns(lambda point: 4096 * point.tokens + 512 * (point.tokens * 7919 % 101))
     file = derived(runs)
     formula = DerivedFormula(file)
     assert any(size.startswith("by tokens ") for size in file.sizes)
-    seen = next(point for point in runs.asked if row_of(point) == "one")
+    seen = next(point for point in runs.asked if point.batch_size == 1)
     assert formula.is_exact(0, *seen)
     assert_exact(runs, file, seen)
     assert not formula.is_exact(0, 1, 333)
@@ -143,8 +172,8 @@ def test_a_job_of_which_no_run_ends_well_has_no_formula() -> None:
 def test_what_a_check_did_not_foresee_is_looked_at_again() -> None:
     """A band of tokens that no first look falls into: the check that does finds it."""
     first = MadeUpRuns()
-    derived(first)
-    at = first.asked[-1]
+    check = derived(first).checks[-1]
+    at = Point(check.batch_size, check.seq_len)
 
     class Banded(MadeUpRuns):
         def run(self, point: Point, *, num_steps: int) -> Observation:
@@ -154,7 +183,7 @@ def test_what_a_check_did_not_foresee_is_looked_at_again() -> None:
     runs = Banded()
     file = derived(runs)
     assert {check.allocated_difference_bytes for check in file.checks} == {0}
-    assert_exact(runs, file, at)
+    assert at in [Point(one.batch_size, one.seq_len) for one in file.seen]
     assert runs.num_done > first.num_done
 
 
