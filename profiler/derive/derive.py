@@ -25,6 +25,7 @@ from profiler.formula.derived.file import CheckedRun, DerivedFile, DerivedOn, Ph
 from profiler.formula.derived.identity import job_fields
 from profiler.formula.derived.program import SizedRequest, write_body
 from profiler.formula.derived.sizes import Workspace
+from profiler.records.schema import CLOSING_PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -147,7 +148,8 @@ def _go_on(runs: PointRuns, known: _Known) -> _Known:
 
 def _is_steady(one: Observation, longer: Observation) -> bool:
     """Whether a run goes on as it began: its last step asks for what the one before did."""
-    if longer.structure[: len(one.structure)] != one.structure:
+    (steps, closing), (more_steps, same_closing) = _parted(one.structure), _parted(longer.structure)
+    if more_steps[: len(steps)] != steps or same_closing != closing:
         return False
     number, asked = 0, {}
     for phase in longer.structure:
@@ -157,6 +159,14 @@ def _is_steady(one: Observation, longer: Observation) -> bool:
         asked[phase.name, phase.step] = (owners, sizes)
     last = max((step for _, step in asked if step is not None), default=0)
     return all(asked[name, step] == asked.get((name, last - 1)) for name, step in asked if step == last)
+
+
+def _parted(structure: Sequence[PhaseSteps]) -> tuple[tuple[PhaseSteps, ...], tuple[PhaseSteps, ...]]:
+    """A run up to its last step, and what comes after that."""
+    return (
+        tuple(phase for phase in structure if phase.name not in CLOSING_PHASES),
+        tuple(phase for phase in structure if phase.name in CLOSING_PHASES),
+    )
 
 
 def _find_changes(runs: PointRuns, known: _Known) -> None:
@@ -317,17 +327,18 @@ class _Writer:
         vectors = iter(zip(*(one.sizes for one in observations), strict=True))
         structure = observations[0].structure
         longer = self._known.longer.get(id(structure))
-        phases = []
+        phases: list[Phase] = []
+        closing: list[Phase] = []
         asked: dict[PhaseName, list[SizedRequest]] = {}
         for phase in structure:
             symbols = tuple(self._symbols(phase, vectors, points, solved))
             asked[phase.name] = [symbol for symbol in symbols if isinstance(symbol, SizedRequest)]
-            phases.append(self._phase(phase, symbols))
-        for phase in longer.structure[len(structure) :] if longer else ():
+            (closing if phase.name in CLOSING_PHASES else phases).append(self._phase(phase, symbols))
+        for phase in _parted(longer.structure)[0][len(phases) :] if longer else ():
             requests = iter(asked[phase.name])
             symbols = tuple(next(requests) if isinstance(one, Asked) else one for one in phase.events)
             phases.append(self._phase(phase, symbols))
-        return Regime(phases=tuple(phases))
+        return Regime(phases=(*phases, *closing))
 
     def _phase(self, phase: PhaseSteps, symbols: Sequence[Symbol]) -> Phase:
         body = self._bodies.setdefault(write_body(symbols), len(self._bodies))

@@ -13,15 +13,27 @@ from profiler.jobs.job import Inference
 from profiler.process.environment import read_environment, worker_variables
 from profiler.process.faults import FAULT_EXIT_CODE, fault_in_words, num_kills_for_memory
 from profiler.process.protocol import REFUSAL, REPORT, STDERR, Request, WorkerRefusal
-from profiler.records.schema import GENERATION_PHASES, Outcome, OutcomeStatus, PhaseName, WorkerReport
+from profiler.records.schema import (
+    GENERATION_PHASES,
+    Outcome,
+    OutcomeStatus,
+    PhaseName,
+    WorkerReport,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from profiler.jobs.job import JobSpec
     from profiler.records.schema import PhaseReading
 
 _STDERR_LINES = 12
 _CRASHES = (-signal.SIGABRT, -signal.SIGSEGV)
+_FIRST_PHASES = (
+    *(PhaseName.CONTEXT, PhaseName.LOAD),
+    *(PhaseName.PREPARE, PhaseName.ADAPT, PhaseName.OPTIMIZER),
+)
 _STEP_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.CLIP, PhaseName.STEP, PhaseName.ZERO_GRAD)
 _INFERENCE_PHASES = (PhaseName.CONTEXT, PhaseName.LOAD, *GENERATION_PHASES)
 _Place: TypeAlias = tuple[PhaseName | None, int | None]
@@ -71,7 +83,7 @@ def worker_result(
         return WorkerResult(report=report, outcome=report.outcome)
     if time_limit_s is None:
         _refuse_fault(directory, exit_code, num_kills=num_kills)
-    interrupted = _interrupted_phase(report.phases, is_inference=isinstance(request.spec.method, Inference))
+    interrupted = _interrupted_phase(report.phases, request.spec)
     return WorkerResult(report=report, outcome=_guess(directory, interrupted, exit_code, time_limit_s))
 
 
@@ -119,22 +131,28 @@ def _guess(directory: Path, interrupted: _Place, exit_code: int, time_limit_s: f
     return Outcome(status=OutcomeStatus.ERROR, phase=phase, step=step, message=message, exit_code=exit_code)
 
 
-def _interrupted_phase(completed: tuple[PhaseReading, ...], *, is_inference: bool) -> _Place:
+def _interrupted_phase(completed: tuple[PhaseReading, ...], spec: JobSpec) -> _Place:
     """The phase that a worker which died without a word was in: the one after the last it completed."""
     if not completed:
         return None, None
     last = completed[-1]
     if not last.is_complete:
         return last.name, last.step
-    if is_inference:
-        return dict(pairwise(_INFERENCE_PHASES)).get(last.name), None
-    if last.step is None:
-        names = list(PhaseName)
-        following = names[names.index(last.name) + 1]
-        return following, 0 if following in _STEP_PHASES else None
-    if last.name is PhaseName.ZERO_GRAD:
-        return PhaseName.FORWARD, last.step + 1
-    return _STEP_PHASES[_STEP_PHASES.index(last.name) + 1], last.step
+    return dict(pairwise(_places(spec))).get((last.name, last.step), (None, None))
+
+
+def _places(spec: JobSpec) -> Iterator[_Place]:
+    """The phases of a job, in the order they happen."""
+    if isinstance(spec.method, Inference):
+        yield from ((name, None) for name in _INFERENCE_PHASES)
+        return
+    yield from ((name, None) for name in _FIRST_PHASES)
+    for step in range(spec.steps):
+        yield from ((name, step) for name in _STEP_PHASES)
+    if spec.eval_batches:
+        yield PhaseName.EVALUATE, None
+    if spec.save:
+        yield PhaseName.SAVE, None
 
 
 def _words(path: Path) -> str:

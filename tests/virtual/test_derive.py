@@ -34,6 +34,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "full": {"gradient_checkpointing": False},
     "lora": {"method": "lora"},
     "qlora": {"method": "qlora"},
+    "closing": {"method": "lora", "eval_batches": 3, "eval_batch_size": 2, "save": True},
 }
 
 
