@@ -28,6 +28,7 @@ from profiler.formula.derived.identity import job_fields
 from profiler.formula.derived.kinds import Kind, kind_of
 from profiler.formula.derived.program import SizedRequest, write_body
 from profiler.formula.derived.sizes import Workspace
+from profiler.records.schema import CLOSING_PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -174,7 +175,7 @@ def _go_on(runs: PointRuns, known: _Known, longer: Mapping[Point, Observation | 
     found = runs.observe((one.point for one in missing), num_steps=_FEW_STEPS + 1)
     for one in missing:
         more = found[one.point]
-        if isinstance(more, Observation) and more.structure[: len(one.structure)] == one.structure:
+        if isinstance(more, Observation) and _begun(more, known.num_steps).structure == one.structure:
             known.longer[id(one.structure)] = more
     if all(key in known.longer and _is_steady(known.longer[key]) for key in shown):
         return known
@@ -188,10 +189,17 @@ def _has_ended(one: Observation | str) -> TypeGuard[Observation]:
 
 
 def _begun(one: Observation, num_steps: int) -> Observation:
-    """A run as far as its first steps; its peaks are those of all."""
-    structure = tuple(phase for phase in one.structure if phase.step is None or phase.step < num_steps)
-    num_asked = sum(isinstance(event, Asked) for phase in structure for event in phase.events)
-    return replace(one, structure=structure, sizes=one.sizes[:num_asked])
+    """A run of its first steps alone, and of what comes after the last; its peaks are those of all."""
+    structure: list[PhaseSteps] = []
+    sizes: list[int] = []
+    number = 0
+    for phase in one.structure:
+        num_asked = sum(isinstance(event, Asked) for event in phase.events)
+        if phase.step is None or phase.step < num_steps:
+            structure.append(phase)
+            sizes += one.sizes[number : number + num_asked]
+        number += num_asked
+    return replace(one, structure=tuple(structure), sizes=tuple(sizes))
 
 
 def _is_steady(longer: Observation) -> bool:
@@ -208,6 +216,11 @@ def _is_steady(longer: Observation) -> bool:
         for name, step, micro_step in asked
         if step == last
     )
+
+
+def _until_the_end(structure: Sequence[PhaseSteps]) -> tuple[PhaseSteps, ...]:
+    """A run up to its last step, without what comes after that."""
+    return tuple(phase for phase in structure if phase.name not in CLOSING_PHASES)
 
 
 def _find_changes(runs: PointRuns, known: _Known) -> None:
@@ -403,19 +416,20 @@ class _Writer:
         vectors = iter(zip(*(one.sizes for one in observations), strict=True))
         structure = observations[0].structure
         longer = self._known.longer.get(id(structure))
-        phases = []
+        phases: list[Phase] = []
+        closing: list[Phase] = []
         asked: dict[tuple[PhaseName, int | None], list[SizedRequest]] = {}
         for phase in structure:
             symbols = tuple(self._symbols(phase, vectors, points, solved))
             asked[phase.name, phase.micro_step] = [
                 symbol for symbol in symbols if isinstance(symbol, SizedRequest)
             ]
-            phases.append(self._phase(phase, symbols))
-        for phase in longer.structure[len(structure) :] if longer else ():
+            (closing if phase.name in CLOSING_PHASES else phases).append(self._phase(phase, symbols))
+        for phase in _until_the_end(longer.structure)[len(phases) :] if longer else ():
             requests = iter(asked[phase.name, phase.micro_step])
             symbols = tuple(next(requests) if isinstance(one, Asked) else one for one in phase.events)
             phases.append(self._phase(phase, symbols))
-        return Regime(phases=tuple(phases))
+        return Regime(phases=(*phases, *closing))
 
     def _phase(self, phase: PhaseSteps, symbols: Sequence[Symbol]) -> Phase:
         body = self._bodies.setdefault(write_body(symbols), len(self._bodies))

@@ -14,7 +14,7 @@ from profiler.files import write_file
 from profiler.formula.configs import config_of
 from profiler.formula.derived.file import DerivedFile, pack_derived
 from profiler.formula.derived.identity import derived_key
-from profiler.formula.derived.shelf import cache_dir, can_be_derived, file_name
+from profiler.formula.derived.shelf import cache_dir, file_name, why_not_derived
 from profiler.formula.images import least_tokens
 from profiler.formula.runnable import check_runnable, max_seq_len
 from profiler.hardware.catalogue import load_catalogue
@@ -66,11 +66,8 @@ def make_derived(
         ConfigError: it cannot run, or trains nothing.
         EnvironmentUnfitError: it cannot run here, or the file cannot be written.
     """
-    if not can_be_derived(spec):
-        raise ConfigError(
-            "formulas are derived for jobs that train, and inference does not",
-            hint="`peakvram estimate` has a formula of its own for it",
-        )
+    if (reason := why_not_derived(spec)) is not None:
+        raise ConfigError(reason, hint="`peakvram run` runs the job")
     config = config_of(spec.model, weights=spec.weights, revision=spec.revision)
     assert config is not None, "it may be fetched"
     shortest = spec.model_copy(update={"batch_size": 1, "seq_len": shortest_row(spec, config)})

@@ -12,7 +12,7 @@ from profiler.estimate.apply import Band, Corrected
 from profiler.estimate.estimate import Estimate, Fits, Refusal, Verdict, single
 from profiler.formula.derived.evaluate import End
 from profiler.formula.derived.formula import DERIVED, breakdown_of
-from profiler.formula.derived.shelf import can_be_derived, find_derived
+from profiler.formula.derived.shelf import find_derived, why_not_derived
 from profiler.formula.own.parts import workspace_bytes
 from profiler.formula.runnable import check_runnable
 from profiler.units import MIB, format_bytes
@@ -38,8 +38,8 @@ def estimate_derived(spec: JobSpec, *, card: Card) -> Estimated:
         EnvironmentUnfitError: it cannot run with what is installed here.
     """
     check_runnable(spec)
-    if not can_be_derived(spec):
-        return Refusal(spec=spec, formula=DERIVED, reason="formulas are derived for jobs that train")
+    if (not_derived := why_not_derived(spec)) is not None:
+        return Refusal(spec=spec, formula=DERIVED, reason=not_derived)
     shelf = find_derived(spec, card_id=card.id)
     if shelf.formula is None:
         reason = "; ".join((*shelf.notes, "none was derived for it yet: `peakvram derive` does"))

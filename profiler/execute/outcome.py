@@ -145,6 +145,10 @@ def _places(spec: JobSpec) -> Iterator[PhasePlace]:
             yield PhasePlace(PhaseName.BACKWARD, step, micro_step)
         for name in (PhaseName.CLIP, PhaseName.STEP, PhaseName.ZERO_GRAD):
             yield PhasePlace(name, step)
+    if spec.eval_batches:
+        yield PhasePlace(PhaseName.EVALUATE)
+    if spec.save:
+        yield PhasePlace(PhaseName.SAVE)
 
 
 def _words(path: Path) -> str:

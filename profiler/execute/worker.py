@@ -24,6 +24,7 @@ from profiler.hardware.sampler import UsedMemorySampler
 from profiler.hardware.visible import match_by_uuid
 from profiler.measure.device import DeviceMeter, ExactMeter, SampledMeter
 from profiler.measure.history import HistoryRecorder
+from profiler.measure.host import ComputedHost, MeasuredHost
 from profiler.measure.phases import Recorder
 from profiler.measure.trace import TraceRecorder
 from profiler.process.children import signal_at_end_of
@@ -96,7 +97,12 @@ class Worker:
         self._history = HistoryRecorder(directory / HISTORY) if HISTORY in request.kept else None
         self._requested_bytes: int | None = None
         self._job_notes: tuple[str, ...] = ()
-        self._recorder = Recorder(meter=meter, has_time=state is None, on_reading=self._add_reading)
+        self._recorder = Recorder(
+            meter=meter,
+            has_time=state is None,
+            on_reading=self._add_reading,
+            host=MeasuredHost() if state is None else ComputedHost(state),
+        )
         self._trace = _trace_recorder(directory, request, self._recorder)
         self._report = WorkerReport(
             device=request.device,
@@ -171,6 +177,8 @@ class Worker:
             yield from _virtual_notes(self._state)
         if self._meter.problem:
             yield f"some device figures are missing: {self._meter.problem}"
+        if self._recorder.host.problem:
+            yield f"no figures of the host's memory: {self._recorder.host.problem}"
 
     def _write(self, **changes: object) -> None:
         if self._is_brief and "outcome" not in changes:

@@ -23,6 +23,7 @@ _WIDE_STATE = frozenset({Optimizer.ADAMW_TORCH, Optimizer.ADAMW_TORCH_FUSED, Opt
 class Lever(StrEnum):
     """What is changed."""
 
+    EVALUATION = "evaluation"
     LOOP = "loop"
     OPTIMIZER = "optimizer"
     CHECKPOINTING = "checkpointing"
@@ -77,12 +78,28 @@ def _ideas(spec: JobSpec, alloc_conf: str | None) -> Iterator[_Idea]:
     if isinstance(spec.method, Inference):
         yield from _of_inference(spec.method)
     else:
+        yield from _of_evaluation(spec)
         yield from _of_loop(spec)
         yield from _of_optimizer(spec.optimizer)
         yield from _of_method(spec)
     if alloc_conf is not None:
         yield Lever.ALLOCATOR, f"--alloc-conf {alloc_conf}", "nothing", {"alloc_conf": alloc_conf}
     yield from _of_tokens(spec)
+
+
+def _of_evaluation(spec: JobSpec) -> Iterator[_Idea]:
+    if not spec.eval_batches:
+        return
+    if spec.eval_accumulation_steps != 1:
+        cost = "time, and the host's memory: logits go there batch by batch"
+        values: dict[str, object] = {"eval_accumulation_steps": 1}
+        yield Lever.EVALUATION, "--eval-accumulation-steps 1", cost, values
+    if not spec.prediction_loss_only:
+        cost = "no metrics of the logits: the loss alone"
+        yield Lever.EVALUATION, "--prediction-loss-only", cost, {"prediction_loss_only": True}
+    if spec.eval_batch_size > 1:
+        half = spec.eval_batch_size // 2
+        yield Lever.EVALUATION, f"--eval-batch-size {half}", "time", {"eval_batch_size": half}
 
 
 def _of_loop(spec: JobSpec) -> Iterator[_Idea]:

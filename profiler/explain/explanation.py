@@ -133,7 +133,8 @@ def _instant(moment: Moment, run: TracedRun) -> ExplainedInstant:
 def _module(mark: Mark, phase: PhaseTrace) -> str:
     """The part of the model at work, of all its blocks the very one."""
     is_stale = mark.work is Work.BACKWARD and not mark.is_of(phase.place)
-    is_of_the_model = phase.phase in (PhaseName.FORWARD, PhaseName.BACKWARD, *GENERATION_PHASES)
+    passes = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.EVALUATE)
+    is_of_the_model = phase.phase in (*passes, *GENERATION_PHASES)
     if not is_of_the_model:
         return ""
     if mark.work in (Work.NONE, Work.HEAD) or is_stale:

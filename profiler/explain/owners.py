@@ -65,6 +65,7 @@ _OUTSIDE_OF_STEPS = {
     PhaseName.CLIP: "gradient clipping",
     PhaseName.STEP: "optimizer step",
     PhaseName.ZERO_GRAD: "zeroing gradients",
+    PhaseName.SAVE: "saving",
 }
 
 
@@ -141,6 +142,8 @@ def _told(block: TracedBlock, run: TracedRun, ends: list[int]) -> Owner:
     is_kept = block.died is None or block.died >= ends[block.born]
     if phase.phase in GENERATION_PHASES:
         return _generating(block, run, mark)
+    if phase.phase is PhaseName.EVALUATE:
+        return _evaluating(mark)
     if phase.phase is PhaseName.FORWARD:
         return _forward(mark, is_kept=is_kept)
     if phase.phase is PhaseName.BACKWARD:
@@ -172,6 +175,13 @@ def _generating(block: TracedBlock, run: TracedRun, mark: Mark) -> Owner:
         return Owner(Part.KV_CACHE, str(Part.KV_CACHE))
     if mark.work is not Work.FORWARD:
         return Owner(Part.LOGITS, "forward pass")
+    return Owner(Part.TEMPORARIES, place_of(mark.module))
+
+
+def _evaluating(mark: Mark) -> Owner:
+    """Nothing is kept for a backward pass; logits are, until they go to the host."""
+    if mark.work is not Work.FORWARD:
+        return Owner(Part.LOGITS, "evaluation")
     return Owner(Part.TEMPORARIES, place_of(mark.module))
 
 

@@ -80,8 +80,9 @@ class Formula:
         terms: every term it may have, and what it is, with its equation.
         evaluate: the terms of a job. The job gives everything but batch size and length, which the
             shape gives in its place; it must not be read from the job.
-        refusal: why it says nothing of a job that trains a causal language model, or generates; None where
-            it does. `refusal_of` answers for all jobs.
+        refusal: why it says nothing of a job that trains a causal language model and ends with its last step,
+            or generates; None where it does. `refusal_of` answers for all jobs.
+        is_of_whole_runs: whether it speaks of what comes after the last step too.
     """
 
     id: str
@@ -91,12 +92,15 @@ class Formula:
     terms: Mapping[str, str]
     evaluate: Callable[[JobSpec, Architecture, Shape], Breakdown]
     refusal: Callable[[JobSpec, Architecture], str | None]
+    is_of_whole_runs: bool = False
 
 
 def refusal_of(formula: Formula, job: JobSpec, architecture: Architecture) -> str | None:
-    """Why a formula says nothing of a job; None where it does. All are of causal language models."""
+    """Why a formula says nothing of a job; None where it does."""
     if job.task is not Task.CAUSAL_LM:
         return f"it is of causal language models, not of {job.task}"
+    if (job.eval_batches or job.save) and not formula.is_of_whole_runs:
+        return f"it is of training, not of {'an evaluation' if job.eval_batches else 'saving'} after it"
     return formula.refusal(job, architecture)
 
 

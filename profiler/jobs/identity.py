@@ -30,6 +30,11 @@ ADDED_LATER: Mapping[str, object] = MappingProxyType(
         "foreach": True,
         "neftune_alpha": 0.0,
         "loss": "full",
+        "eval_batches": 0,
+        "eval_batch_size": 8,
+        "eval_accumulation_steps": None,
+        "prediction_loss_only": False,
+        "save": False,
     }
 )
 """Fields that jobs did not have at first, by dotted key, and what all jobs did before there was a choice.

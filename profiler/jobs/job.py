@@ -230,9 +230,11 @@ SHORT_FOR: Mapping[str, str] = MappingProxyType({"method": "kind", "gradient_che
 """The key of each part that a plain value in the part's place is about."""
 FLOAT32_WEIGHTS = (Precision.FP32, Precision.BF16_AMP, Precision.FP16_AMP)
 """Precisions that keep the weights in float32."""
+EVALUATION_KEYS = ("eval_batch_size", "eval_accumulation_steps", "prediction_loss_only")
+"""Keys that mean nothing to a job that evaluates no batch; it has them at their defaults."""
 TRAINING_KEYS = (
     *("optimizer", "foreach", "accumulation", "gradient_checkpointing", "neftune_alpha"),
-    *("loss", "loop", "steps"),
+    *("loss", "loop", "steps", "eval_batches", *EVALUATION_KEYS, "save"),
 )
 """Keys that mean nothing to a job that trains nothing; it has them at their defaults."""
 TASK_KEYS: Mapping[str, tuple[Task, ...]] = MappingProxyType(
@@ -277,6 +279,12 @@ class JobSpec(Value):
         loss (KIND): full (from all logits) or chunked: trl's, which makes a tile of them at a time.
         loop (KIND): plain (logits live through the backward pass) or trainer, which drops them.
         steps: training steps to run.
+        eval_batches: batches that transformers' Trainer evaluates after the last step.
+        eval_batch_size: rows of such a batch.
+        eval_accumulation_steps: batches whose logits stay on the card until they go to the host; without it
+            all do.
+        prediction_loss_only: keep no logits of the evaluated batches, as a Trainer without metrics.
+        save: write the model after the last step, as Trainer.save_model does.
         alloc_conf (CONF): PYTORCH_ALLOC_CONF of the job, key:value,...
         gpu: auto, real, real:INDEX, or a card of `peakvram gpus`, which is then virtual.
         gpu_memory_bytes: capacity of the virtual card, such as 2TiB, in place of its own.
@@ -306,6 +314,11 @@ class JobSpec(Value):
     loss: Loss = Loss.FULL
     loop: Loop = Loop.PLAIN
     steps: Annotated[Count, Field(le=1000)] = 3
+    eval_batches: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
+    eval_batch_size: Annotated[Count, Field(le=65_536)] = 8
+    eval_accumulation_steps: Annotated[Count, Field(le=1000)] | None = None
+    prediction_loss_only: Flag = False
+    save: Flag = False
     alloc_conf: str = ""
     gpu: Annotated[str, Field(min_length=1)] = "auto"
     # A process has 128 TiB of addresses on x86-64: half of that is room for any card, and for the rest.
@@ -415,6 +428,16 @@ class JobSpec(Value):
                 "fp16-autocast scales the loss, and torch unscales no gradients of float16 adapters",
                 hint="leave out autocast_adapter_dtype, so that adapters are float32",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_evaluation(self) -> Self:
+        for key in EVALUATION_KEYS:
+            if self.eval_batches == 0 and getattr(self, key) != type(self).model_fields[key].default:
+                raise _refuse(
+                    f"{key} is for evaluation, and eval_batches is 0",
+                    hint="leave it out, or set eval_batches to the number of batches to evaluate",
+                )
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from profiler.jobs.job import METHODS, TASK_KEYS, TRAINING_KEYS, Inference, JobSpec
+from profiler.jobs.job import EVALUATION_KEYS, METHODS, TASK_KEYS, TRAINING_KEYS, Inference, JobSpec
 from profiler.jobs.keys import flatten
 from profiler.units import format_bytes
 
@@ -24,6 +24,7 @@ def settings_of(spec: JobSpec) -> Settings:
     """Every field of a job that means something to it, as text."""
     unused = {key for key, tasks in TASK_KEYS.items() if spec.task not in tasks}
     unused |= set(TRAINING_KEYS) if isinstance(spec.method, Inference) else set()
+    unused |= set() if spec.eval_batches else set(EVALUATION_KEYS)
     fields = spec.model_dump(mode="json", exclude=unused)
     return {key: show_value(key, value) for key, value in flatten(fields).items()}
 

@@ -10,6 +10,7 @@ import torch
 
 from profiler.measure.allocator import AllocatorReading, read_allocator
 from profiler.measure.components import Holdings, count_components
+from profiler.measure.host import HostMeter
 from profiler.records.schema import PhaseName, PhasePlace, PhaseReading
 
 if TYPE_CHECKING:
@@ -25,10 +26,16 @@ class Recorder:
         readings: of the phases so far, in order.
         current: the phase that is running; None between phases.
         holdings: what the job holds, which the job itself keeps up to date.
+        host: the meter of the host's memory.
     """
 
     def __init__(
-        self, *, meter: DeviceMeter, has_time: bool, on_reading: Callable[[PhaseReading], None]
+        self,
+        *,
+        meter: DeviceMeter,
+        has_time: bool,
+        on_reading: Callable[[PhaseReading], None],
+        host: HostMeter | None = None,
     ) -> None:
         """Starts with no phase read.
 
@@ -36,10 +43,12 @@ class Recorder:
             meter: of the card's used memory.
             has_time: whether elapsed times mean anything (not on a virtual card).
             on_reading: called with each reading.
+            host: of the host's memory; None where that is not looked at.
         """
         self.readings: list[PhaseReading] = []
         self.current: PhasePlace | None = None
         self.holdings = Holdings()
+        self.host = host or HostMeter()
         self._meter = meter
         self._has_time = has_time
         self._on_reading = on_reading
@@ -53,6 +62,7 @@ class Recorder:
         start = read_allocator()
         torch.cuda.reset_peak_memory_stats()
         self._meter.reset_peak()
+        self.host.reset_peak()
         started_s = time.perf_counter()
         try:
             yield
@@ -67,7 +77,7 @@ class Recorder:
     ) -> None:
         end = read_allocator()  # waits for the card, so the time below includes its work
         elapsed_s = time.perf_counter() - started_s
-        device = self._meter.peak()
+        device, host = self._meter.peak(), self.host.peak()
         reading = PhaseReading(
             name=place.phase,
             step=place.step,
@@ -84,6 +94,7 @@ class Recorder:
             elapsed_s=elapsed_s if self._has_time else None,
             is_complete=is_complete,
             components=count_components(self.holdings) if is_complete else None,
+            host=host,
         )
         self.readings.append(reading)
         self._on_reading(reading)

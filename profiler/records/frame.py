@@ -15,6 +15,7 @@ from profiler.jobs.job import METHODS, GradientCheckpointing, JobSpec
 from profiler.records.fingerprint import fingerprint_of
 from profiler.records.naming import record_file_name
 from profiler.records.schema import (
+    CLOSING_PHASES,
     GENERATION_PHASES,
     Components,
     ComponentsAt,
@@ -41,6 +42,10 @@ Dtype: TypeAlias = Literal["string", "Int64", "Float64", "boolean", "datetime64[
 """pandas' types that can tell a missing value from 0 and from an empty text."""
 
 STEP_PHASES = (PhaseName.FORWARD, PhaseName.BACKWARD, PhaseName.CLIP, PhaseName.STEP, PhaseName.ZERO_GRAD)
+_SINGLE_PHASES = (*CLOSING_PHASES, *GENERATION_PHASES)
+"""Phases that come once, beside those of a step."""
+_HOST_PHASES = (PhaseName.LOAD, *CLOSING_PHASES)
+"""Phases that put much on the host."""
 _ROWS_A_PART = 5000
 _PHASE_FIGURES = ("allocated_peak_bytes", "reserved_peak_bytes", "device_used_peak_bytes")
 _PARTS: Mapping[str, type[BaseModel]] = types.MappingProxyType(
@@ -109,8 +114,10 @@ def table_columns() -> Mapping[str, Dtype]:
         columns |= _columns_of(part, prefix=f"{name}.")
     for phase in STEP_PHASES:
         columns |= {f"last_step.{phase}.{figure}": "Int64" for figure in _PHASE_FIGURES}
-    for phase in GENERATION_PHASES:
+    for phase in _SINGLE_PHASES:
         columns |= {f"{phase}.{figure}": "Int64" for figure in _PHASE_FIGURES}
+    columns |= {"host.source": "string", "host.peak_bytes": "Int64"}
+    columns |= {f"{phase}.host_peak_bytes": "Int64" for phase in _HOST_PHASES}
     columns |= {"managed_bytes": "Int64", "num_alloc_retries": "Int64", "num_ooms": "Int64"}
     columns |= {"value_reads.unknown": "Int64", "notes": "string"}
     return types.MappingProxyType(columns)
@@ -171,9 +178,19 @@ def _row(record: Record) -> dict[str, object]:
             column = f"last_step.{phase.name}.{figure}"
             row[column] = _larger(row.get(column), getattr(phase, figure))  # of micro batches the highest
     for phase in record.phases:
-        if phase.name in GENERATION_PHASES and phase.is_complete:
+        if phase.name in _SINGLE_PHASES and phase.is_complete:
             row |= {f"{phase.name}.{figure}": getattr(phase, figure) for figure in _PHASE_FIGURES}
-    return row
+    return row | dict(_host_row(record))
+
+
+def _host_row(record: Record) -> Iterator[tuple[str, object]]:
+    hosts = [(phase, phase.host) for phase in record.phases if phase.host is not None]
+    if hosts:
+        yield "host.source", hosts[0][1].source
+        yield "host.peak_bytes", max(host.peak_bytes for _, host in hosts)
+    for phase, host in hosts:
+        if phase.name in _HOST_PHASES and phase.is_complete:
+            yield f"{phase.name}.host_peak_bytes", host.peak_bytes
 
 
 def _larger(one: object, other: int | None) -> int | None:

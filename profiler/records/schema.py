@@ -28,8 +28,8 @@ class PhaseName(StrEnum):
     """The parts of a run, in the order they happen.
 
     Training has those from `forward` to `zero_grad` once a step, `forward` and `backward` once a micro batch
-    where a step accumulates the gradients of several. Inference goes from `load` to `prefill` and `decode`,
-    and has no others.
+    where a step accumulates the gradients of several, and after the last step `evaluate` and `save` where the
+    job asks for them. Inference goes from `load` to `prefill` and `decode`, and has no others.
     """
 
     CONTEXT = "context"
@@ -42,12 +42,16 @@ class PhaseName(StrEnum):
     CLIP = "clip"
     STEP = "step"
     ZERO_GRAD = "zero_grad"
+    EVALUATE = "evaluate"
+    SAVE = "save"
     PREFILL = "prefill"
     DECODE = "decode"
 
 
 GENERATION_PHASES = (PhaseName.PREFILL, PhaseName.DECODE)
 """What inference does once the model is loaded."""
+CLOSING_PHASES = (PhaseName.EVALUATE, PhaseName.SAVE)
+"""What training may do after its last step."""
 
 
 class PhasePlace(NamedTuple):
@@ -109,12 +113,30 @@ class Components(Value):
         return sum(getattr(self, name) for name in type(self).model_fields)
 
 
+class HostMemory(Value):
+    """What a phase takes of the host's memory.
+
+    Attributes:
+        source: `measured`, the process's largest resident set (VmHWM), libraries and mapped files included;
+            or `computed`, on a virtual card: what a real run needs for weights on their way to the card,
+            tensors copied to the host and offloaded state, on top of Python and its libraries.
+        peak_bytes: the most at one time.
+        mapped_bytes: of a computed figure, pages of checkpoint files, which the system takes back where it
+            is short of memory.
+    """
+
+    source: Literal["measured", "computed"]
+    peak_bytes: Bytes
+    mapped_bytes: Bytes | None = None
+
+
 class PhaseReading(Value):
     """What the allocator and the card held over one phase; peak counters start anew with each phase.
 
     Attributes:
         process_used_peak_bytes: what the driver counts as this process's of the used memory; None where
             it does not tell, as under WSL.
+        host: left out of JSON where it is not known, as in records of before it was read.
         is_complete: False for the phase a job failed in, read at the failure.
     """
 
@@ -133,6 +155,7 @@ class PhaseReading(Value):
     elapsed_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     is_complete: bool = True
     components: Components | None = None
+    host: Annotated[HostMemory | None, Field(exclude_if=lambda host: host is None)] = None
 
     @property
     def place(self) -> PhasePlace:

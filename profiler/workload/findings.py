@@ -204,6 +204,19 @@ def _logits(seen: Seen) -> Iterator[str]:
         yield f"logits {how} float32 for the loss of a {name} job: {format_bytes(size_bytes)} a copy"
 
 
+def _gathered(seen: Seen) -> Iterator[str]:
+    """`Trainer` concatenates the logits of all batches on the card, unless it is told to move them."""
+    spec = seen.spec
+    if seen.peak is None or seen.peak.name is not PhaseName.EVALUATE or spec.prediction_loss_only:
+        return
+    batches = min(spec.eval_accumulation_steps or spec.eval_batches, spec.eval_batches)
+    if batches > 1:
+        yield (
+            f"the evaluation is the peak: the logits of {batches} batches stay on the card; "
+            "eval_accumulation_steps says after how many they go to the host"
+        )
+
+
 def _optimizer(seen: Seen) -> Iterator[str]:
     """Foreach AdamW takes the roots of a group's second moments at once (`torch/optim/adam.py`)."""
     step = seen.last(PhaseName.STEP)
@@ -224,4 +237,7 @@ def _is_foreach(optimizer: torch.optim.Optimizer | None) -> bool:
     return optimizer.defaults["foreach"] is not False and not optimizer.defaults.get("fused")
 
 
-FINDERS = (_quantization, _adapters, _untied, _never_fed, _attention, _checkpointing, _logits, _optimizer)
+FINDERS = (
+    *(_quantization, _adapters, _untied, _never_fed, _attention, _checkpointing, _logits, _gathered),
+    _optimizer,
+)

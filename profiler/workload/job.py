@@ -1,4 +1,4 @@
-"""One job from start to end: load, then train or generate, each phase recorded."""
+"""One job from start to end: load, then train, evaluate and save, or generate; each phase recorded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from profiler.records.schema import Parameters, PhaseName
 from profiler.workload.adapter import add_adapter, add_noise, prepare_model
 from profiler.workload.batch import make_batch, vocab_size_of
 from profiler.workload.chunks import chunk_loss
+from profiler.workload.closing import close_training
 from profiler.workload.generation import generate
+from profiler.workload.host_copies import count_host_copies
 from profiler.workload.model import (
     autocast_dtype,
     check_packing,
@@ -71,7 +73,7 @@ def run_phases(  # noqa: PLR0913 - what a job is, and who is told of it
     config = load_config(source, spec)
     location = prepare_source(spec, source, config, scratch)
     notes = Notes(spec, recorder, on_notes)
-    with notes.told_at_end():
+    with notes.told_at_end(), count_host_copies(recorder.host):
         with recorder.phase(PhaseName.CONTEXT):
             torch.cuda.init()
             torch.cuda.mem_get_info()  # asks the driver, which makes the context
@@ -89,7 +91,7 @@ def run_phases(  # noqa: PLR0913 - what a job is, and who is told of it
         notes.tell()
         with recorder.phase(PhaseName.OPTIMIZER):
             optimizer = recorder.holdings.optimizer = make_optimizer(model, spec)
-        _train(model, optimizer, before_steps(spec), recorder, notes, loaded=loaded)
+        _train(model, optimizer, before_steps(spec), recorder, notes, loaded=loaded, scratch=scratch)
 
 
 def _adapt(loaded: PreTrainedModel, spec: JobSpec, recorder: Recorder) -> PreTrainedModel | PeftModel:
@@ -113,7 +115,9 @@ def _train(  # noqa: PLR0913 - what is trained, and who is told of it
     notes: Notes,
     *,
     loaded: PreTrainedModel,
+    scratch: Path,
 ) -> None:
+    """All steps, and what comes after them while the scaler's numbers are still on the card."""
     is_scaled = spec.precision in (Precision.FP16_AMP, Precision.FP16_AUTOCAST)
     scaler = torch.amp.GradScaler("cuda", enabled=is_scaled)
     for step in range(spec.steps):
@@ -123,6 +127,13 @@ def _train(  # noqa: PLR0913 - what is trained, and who is told of it
         ]
         with notes.watched() if step == 0 else nullcontext():
             _run_step(spec, step, batches, recorder, model=model, optimizer=optimizer, scaler=scaler)
+    close_training(
+        model,
+        spec,
+        recorder,
+        batch_of=lambda job, number: make_batch(job, loaded, number=number),
+        scratch=scratch,
+    )
 
 
 def _run_step(  # noqa: PLR0913 - the parts of a training step

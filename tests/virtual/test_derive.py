@@ -35,6 +35,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "lora": {"method": "lora"},
     "qlora": {"method": "qlora"},
     "accumulation": {"method": "lora", "accumulation": 2},
+    "closing": {"method": "lora", "eval_batches": 3, "eval_batch_size": 2, "save": True},
 }
 
 

@@ -34,6 +34,7 @@ JOBS: dict[str, dict[str, Any]] = {
         "precision": "bf16-autocast",
         "attention": "eager",
     },
+    "evaluated, saved": {"method": "lora", "eval_batches": 9, "eval_batch_size": 6, "save": True},
     "inference": {"method": {"kind": "inference", "new_tokens": 8}},
 }
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from profiler.virtual.state import Machine
 
 A100 = find_gpu("a100-80gb")
+UNLIKE = {"elapsed_s", "device_used_peak_bytes", "process_used_peak_bytes", "host"}
+"""What a virtual twin has otherwise, or computes."""
 
 
 class Workshop:
@@ -175,10 +177,7 @@ def test_a_real_card_and_its_virtual_twin_allocate_the_same(
     assert twin.outcome.status is OutcomeStatus.OK
 
     def figures(record: Record) -> list[object]:
-        return [
-            p.model_dump(exclude={"elapsed_s", "device_used_peak_bytes", "process_used_peak_bytes"})
-            for p in record.phases
-        ]
+        return [p.model_dump(exclude=UNLIKE) for p in record.phases]
 
     assert figures(real) == figures(twin)
     assert real.peak == twin.peak

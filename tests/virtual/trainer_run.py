@@ -38,15 +38,38 @@ def train(job: str) -> list[list[object]]:
             logging_strategy="no",
             save_strategy="no",
             report_to=[],
+            eval_strategy="steps" if spec.eval_batches else "no",
+            eval_steps=spec.steps,
+            per_device_eval_batch_size=spec.eval_batch_size,
+            eval_accumulation_steps=spec.eval_accumulation_steps,
+            prediction_loss_only=spec.prediction_loss_only,
         )
-        rows: list[dict[str, Any]] = []
-        for number in range(spec.steps * spec.accumulation):
-            batch = make_batch(spec, loaded, number=number)
-            rows += [{name: batch[name][row] for name in batch} for row in range(spec.batch_size)]
+
+        def rows(job: JobSpec, num_batches: int) -> list[dict[str, Any]]:
+            batches = [make_batch(job, loaded, number=number) for number in range(num_batches)]
+            return [
+                {name: batch[name][row] for name in batch}
+                for batch in batches
+                for row in range(job.batch_size)
+            ]
+
         meter = _Meter()
-        trainer = Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[_callback(meter)])
+        trainer = Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=rows(spec, spec.steps * spec.accumulation),
+            eval_dataset=rows(
+                spec.model_copy(update={"batch_size": spec.eval_batch_size}), spec.eval_batches
+            ),
+            compute_metrics=lambda _: {},
+            callbacks=[_callback(meter)],
+        )
         _mark_backward(trainer, meter)
         trainer.train()
+        if spec.save:
+            meter.begin()
+            trainer.save_model()
+            meter.end("save")
     return meter.readings
 
 
@@ -64,7 +87,8 @@ class _Meter:
         import torch
 
         allocated, peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
-        self.readings.append([name, self._step, allocated, peak])
+        step = None if name in ("evaluate", "save") else self._step
+        self.readings.append([name, step, allocated, peak])
         self._step += name == "zero_grad"
         self.begin()
 
@@ -84,6 +108,9 @@ def _callback(meter: _Meter) -> Any:
 
         def on_step_end(self, *_: object, **__: object) -> None:
             meter.end("zero_grad")
+
+        def on_evaluate(self, *_: object, **__: object) -> None:
+            meter.end("evaluate")
 
     return Callback()
 

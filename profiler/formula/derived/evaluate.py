@@ -19,6 +19,7 @@ from profiler.formula.derived.kinds import kind_of
 from profiler.formula.derived.native import can_replay, replay_natively
 from profiler.formula.derived.program import MAX_EVENTS, Free, SizedRequest, read_body
 from profiler.formula.derived.sizes import SizeBand, Workspace, parse_size
+from profiler.records.schema import CLOSING_PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -257,11 +258,13 @@ class DerivedFormula:
         num_more = max(0, (num_steps or 0) - last - 1)
         if num_events + num_more * sum(len(self._body(phase.body)) for phase in again) > _MOST_EVENTS:
             raise ValueError(f"{num_steps:,} steps are more than {_MOST_EVENTS:,} events")
-        for phase in regime.phases:
+        closing = [phase for phase in regime.phases if phase.name in CLOSING_PHASES]
+        for phase in regime.phases[: len(regime.phases) - len(closing)]:
             if phase.step is None or num_steps is None or phase.step < num_steps:
                 yield phase
         for step in range(last + 1, num_steps or 0):
             yield from (phase.model_copy(update={"step": step}) for phase in again)
+        yield from closing
 
     def _flatten(self, phases: Sequence[Phase]) -> FlatRun:
         steps, ends, parts = array("i"), array("i"), bytearray()

@@ -17,7 +17,7 @@ from pydantic import FailFast, Field, ValidationError
 from profiler.errors import ConfigError
 from profiler.files import reason_of
 from profiler.formula.derived.sizes import parse_size
-from profiler.records.schema import Count, MicroStep, PhaseName, PhasePlace
+from profiler.records.schema import CLOSING_PHASES, Count, MicroStep, PhaseName, PhasePlace
 from profiler.values import MAX_INT, Value
 
 if TYPE_CHECKING:
@@ -185,6 +185,10 @@ def _check_regime(regime: Regime, *, num_bodies: int) -> None:
         raise ValueError("a phase is of a body that is not there")
     if not {(phase.name, phase.step) for phase in regime.phases} >= _ALWAYS:
         raise ValueError("phases of a run are missing")
-    steps = [-1 if phase.step is None else phase.step for phase in regime.phases]
+    is_closing = [phase.name in CLOSING_PHASES for phase in regime.phases]
+    if is_closing != sorted(is_closing):
+        raise ValueError("a run goes on after its end")
+    before = regime.phases[: len(is_closing) - sum(is_closing)]
+    steps = [-1 if phase.step is None else phase.step for phase in before]
     if any(later - step not in (0, 1) for step, later in pairwise(steps)):
         raise ValueError("the steps of a run are not in order")

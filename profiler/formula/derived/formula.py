@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from profiler.formula.breakdown import Breakdown, Formula, Instant
-from profiler.formula.derived.shelf import can_be_derived, find_derived
+from profiler.formula.derived.shelf import find_derived, why_not_derived
 from profiler.formula.own.parts import workspace_bytes
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def evaluate(job: JobSpec, _architecture: Architecture, shape: Shape) -> Breakdo
 
 def refusal(job: JobSpec, _architecture: Architecture) -> str | None:
     """Why there is none for a job."""
-    if not can_be_derived(job):
-        return "formulas are derived for jobs that train"
+    if (reason := why_not_derived(job)) is not None:
+        return reason
     if find_derived(job, card_id=job.gpu).formula is None:
         return "none was derived for it yet: `peakvram derive` does"
     return None
@@ -78,4 +78,5 @@ DERIVED = Formula(
     terms=TERMS,
     evaluate=evaluate,
     refusal=refusal,
+    is_of_whole_runs=True,
 )

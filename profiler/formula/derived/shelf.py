@@ -63,8 +63,18 @@ def versions_digest(versions: Mapping[str, str | None]) -> str:
 
 
 def can_be_derived(job: JobSpec) -> bool:
-    """Whether a formula can be derived for such a job: one that trains."""
-    return not isinstance(job.method, Inference)
+    """Whether a formula can be derived for such a job."""
+    return why_not_derived(job) is None
+
+
+def why_not_derived(job: JobSpec) -> str | None:
+    """Why no formula can be derived for such a job; None where one can."""
+    if isinstance(job.method, Inference):
+        return "formulas are derived for jobs that train"
+    if job.steps == 1 and (job.eval_batches or job.save):
+        # The first step makes more than those that follow, after which evaluation and saving are seen.
+        return "what comes after a single step is not derived"
+    return None
 
 
 def find_derived(job: JobSpec, *, card_id: str) -> Shelf:

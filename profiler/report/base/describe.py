@@ -50,9 +50,23 @@ def describe_job(spec: JobSpec) -> str:
         parts.append("chunked loss")
     if spec.neftune_alpha:
         parts.append(f"NEFTune {spec.neftune_alpha:g}")
+    if spec.eval_batches:
+        parts.append(_evaluation(spec))
+    if spec.save:
+        parts.append("saved")
     if spec.alloc_conf:
         parts.append(spec.alloc_conf)
     return ", ".join(parts)
+
+
+def _evaluation(spec: JobSpec) -> str:
+    batches = f"{spec.eval_batches} {'batch' if spec.eval_batches == 1 else 'batches'}"
+    gathered = "all logits on the card"
+    if spec.prediction_loss_only:
+        gathered = "losses alone"
+    elif spec.eval_accumulation_steps is not None:
+        gathered = f"logits on the card for {spec.eval_accumulation_steps}"
+    return f"{batches} of {spec.eval_batch_size} evaluated ({gathered})"
 
 
 def short_job(spec: JobSpec) -> str:

@@ -37,13 +37,16 @@ def phases_table(record: Record) -> Group:
     has_micro_steps = any(phase.micro_step is not None for phase in record.phases)
     columns = left("phase") | right("step", *(["micro step"] if has_micro_steps else []))
     columns |= right("allocated", "peak allocated", "peak reserved", _device_heading(record.device))
+    hosts = {phase.host.source for phase in record.phases if phase.host is not None}
+    columns |= right(*(f"host ({source})" for source in sorted(hosts)))
     is_timed = any(phase.elapsed_s is not None for phase in record.phases)
     table = plain_table(columns | (right("time") if is_timed else {}))
     for phase in record.phases:
         elapsed = UNKNOWN if phase.elapsed_s is None else f"{phase.elapsed_s:.3f} s"
         name, step, *figures = _phase_row(phase)
         micro_step = [_number(phase.micro_step)] if has_micro_steps else []
-        table.add_row(name, step, *micro_step, *figures, *([elapsed] if is_timed else []))
+        host = [size(phase.host.peak_bytes if phase.host is not None else None)] if hosts else []
+        table.add_row(name, step, *micro_step, *figures, *host, *([elapsed] if is_timed else []))
     return titled("Phases", table)
 
 

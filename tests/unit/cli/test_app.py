@@ -146,7 +146,8 @@ def test_flags_reach_the_job(runner: Runner) -> None:
         run org/m --weights pretrained --revision v1 --method qlora --rank 8 --alpha 16 --dropout 0.1
         --targets q,v --quant fp4 --no-double-quant --no-kbit-prepare --compute-dtype float16 --dora --rslora
         --batch-size 2 --seq-len 512 --reentrant --optimizer sgd --precision fp16-amp --attention eager
-        --attention-mask padded --loop trainer --steps 4 --gpu a40 --gpu-memory 2TiB
+        --attention-mask padded --loop trainer --steps 4 --eval-batches 5 --eval-batch-size 3
+        --eval-accumulation-steps 2 --prediction-loss-only --save --gpu a40 --gpu-memory 2TiB
         --task causal-lm --loss chunked --no-foreach --accumulation 3 --neftune-alpha 0.5
         --modules-to-save lm_head,embed_tokens
         --alloc-conf expandable_segments:True --timeout 60.5 --allow-busy --out there
@@ -193,6 +194,11 @@ def test_flags_reach_the_job(runner: Runner) -> None:
         "loss": "chunked",
         "loop": "trainer",
         "steps": 4,
+        "eval_batches": 5,
+        "eval_batch_size": 3,
+        "eval_accumulation_steps": 2,
+        "prediction_loss_only": True,
+        "save": True,
         "alloc_conf": "expandable_segments:True",
         "gpu": "a40",
         "gpu_memory_bytes": 2 * 2**40,

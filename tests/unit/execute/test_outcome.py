@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -100,3 +100,33 @@ def test_a_refusal_comes_back_as_the_error_that_it_was(kind: type[PeakvramError]
     error = WorkerRefusal.of(kind("what", hint="how")).to_error()
     assert type(error) is kind
     assert (error.message, error.hint) == ("what", "how")
+
+
+CLOSING = {"steps": 2, "eval_batches": 1, "save": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "last", "following"),
+    [
+        ({}, (PhaseName.LOAD, None), (PhaseName.PREPARE, None)),
+        ({}, (PhaseName.OPTIMIZER, None), (PhaseName.FORWARD, 0)),
+        ({"steps": 2}, (PhaseName.ZERO_GRAD, 0), (PhaseName.FORWARD, 1)),
+        ({"steps": 2}, (PhaseName.ZERO_GRAD, 1), (None, None)),
+        (CLOSING, (PhaseName.ZERO_GRAD, 1), (PhaseName.EVALUATE, None)),
+        (CLOSING, (PhaseName.EVALUATE, None), (PhaseName.SAVE, None)),
+        ({**CLOSING, "eval_batches": 0}, (PhaseName.ZERO_GRAD, 1), (PhaseName.SAVE, None)),
+        (CLOSING, (PhaseName.SAVE, None), (None, None)),
+        ({"method": "inference"}, (PhaseName.LOAD, None), (PhaseName.PREFILL, None)),
+    ],
+)
+def test_a_worker_that_dies_was_in_the_phase_after_the_last_it_told_of(
+    changes: dict[str, Any],
+    last: tuple[PhaseName, int | None],
+    following: tuple[PhaseName | None, int | None],
+    tmp_path: Path,
+) -> None:
+    request = a_request().model_copy(update={"spec": a_job(**changes)})
+    report = a_report((a_phase(last[0], last[1]),))
+    (tmp_path / REPORT).write_text(report.model_copy(update={"outcome": None}).model_dump_json())
+    outcome_of = worker_result(tmp_path, request, -signal.SIGTERM).outcome
+    assert (outcome_of.phase, outcome_of.step) == following

@@ -22,6 +22,7 @@ JOBS: list[dict[str, Any]] = [
     {"method": "lora", "attention": "eager", "precision": "fp32"},
     {"method": "int8-lora", "seq_len": 600, "loop": "trainer", "optimizer": "paged_adamw_8bit"},
     {"method": "inference", "alloc_conf": "max_split_size_mb:64"},
+    {"method": "lora", "eval_batches": 4},
     {"method": {"kind": "qlora", "rank": 8, "targets": "q_proj"}, "optimizer": "sgd"},
 ]
 

@@ -94,6 +94,8 @@ def test_a_key_is_sixteen_hex_digits() -> None:
         {"attention_mask": "none"},
         {"loop": "trainer"},
         {"steps": 4},
+        {"eval_batches": 1},
+        {"save": True},
         {"alloc_conf": "expandable_segments:True"},
         {"gpu": "a40"},
         {"gpu_memory_bytes": 2**40},
@@ -103,6 +105,13 @@ def test_a_key_is_sixteen_hex_digits() -> None:
 )
 def test_every_field_counts(changes: dict[str, Any]) -> None:
     assert job_key(a_job(**changes)) != job_key(a_job())
+
+
+@pytest.mark.parametrize(
+    "own", [{"eval_batch_size": 4}, {"eval_accumulation_steps": 1}, {"prediction_loss_only": True}], ids=str
+)
+def test_every_field_of_an_evaluation_counts(own: dict[str, Any]) -> None:
+    assert job_key(a_job(eval_batches=2, **own)) != job_key(a_job(eval_batches=2))
 
 
 def test_a_written_out_default_does_not_count() -> None:

@@ -259,3 +259,18 @@ def test_a_key_of_one_task_alone_says_the_task(key: str, value: int, task: str) 
 def test_a_key_of_another_task_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         JobSpec.model_validate({"model": "x", "method": "full", **changes})
+
+
+@pytest.mark.parametrize(
+    "own", [{"eval_batch_size": 4}, {"eval_accumulation_steps": 1}, {"prediction_loss_only": True}], ids=str
+)
+def test_a_key_of_an_evaluation_needs_one(own: dict[str, Any]) -> None:
+    assert a_job(eval_batches=1, **own).eval_batches == 1
+    with pytest.raises(ValidationError, match="is for evaluation, and eval_batches is 0"):
+        a_job(**own)
+
+
+@pytest.mark.parametrize("own", [{"eval_batches": 1}, {"save": True}], ids=str)
+def test_inference_neither_evaluates_nor_saves(own: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="does not apply to method 'inference'"):
+        a_job(method="inference", **own)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from profiler.formula.derived.identity import derived_key, job_fields
+from profiler.jobs.identity import ADDED_LATER
 from tests.builders import a_job
 
 CONFIG = {"model_type": "llama", "hidden_size": 64, "_name_or_path": "x", "transformers_version": "5.0"}
@@ -44,6 +45,11 @@ def test_a_formula_is_of_any_batch_card_and_setting(changes: dict[str, Any]) -> 
 )
 def test_a_formula_is_of_one_job(changes: dict[str, Any]) -> None:
     assert derived_key(a_job(**changes), CONFIG) != derived_key(a_job(), CONFIG)
+
+
+def test_a_formula_of_before_a_field_was_there_is_of_what_jobs_did_then() -> None:
+    assert not set(ADDED_LATER) & set(job_fields(a_job()))
+    assert derived_key(a_job(save=True), CONFIG) != derived_key(a_job(), CONFIG)
 
 
 def test_a_formula_is_of_one_config_whatever_that_is_called() -> None:
