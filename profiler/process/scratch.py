@@ -20,6 +20,8 @@ SHARED_MEMORY = Path("/dev/shm")
 """Where files take memory of the host and no disk."""
 _OWNER = ".owner"
 _OWNER_TO_BE = ".owner.new"
+_ENDED = f"{PREFIX}ended-"
+"""How the name of a directory begins that is empty but for its owner's file, which nobody needs any more."""
 _YOUNG_S = 10.0
 """So long a directory may be there before its owner has locked it."""
 
@@ -81,6 +83,7 @@ def remove(directory: Path) -> None:
             if entry.name != _OWNER:
                 _remove_all(entry)
         if [entry.name for entry in directory.iterdir()] == [_OWNER]:
+            directory = directory.rename(directory.with_name(f"{_ENDED}{directory.name.removeprefix(_ENDED)}"))
             (directory / _OWNER).unlink(missing_ok=True)
         directory.rmdir()
 
@@ -100,7 +103,7 @@ def _is_left(path: Path) -> bool:
     try:
         descriptor = os.open(path / _OWNER, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:  # killed before it could lock it, or about to; else no directory of ours
-        is_old = time.time() - status.st_mtime >= _YOUNG_S
+        is_old = path.name.startswith(_ENDED) or time.time() - status.st_mtime >= _YOUNG_S
         return is_old and {entry.name for entry in path.iterdir()} <= {_OWNER_TO_BE}
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

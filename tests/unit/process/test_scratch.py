@@ -97,6 +97,23 @@ def test_what_was_half_removed_goes_with_the_next_run(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_was_ended_but_for_its_last_step_goes_with_the_next_run_however_young(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ScratchDirectory("explain", parent=tmp_path)
+
+    def killed(_directory: Path) -> None:
+        raise OSError("killed at rmdir")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "rmdir", killed)
+        made.close()
+    (left,) = tmp_path.iterdir()
+    assert list(left.iterdir()) == []
+    clear_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_directory_of_our_own_is_not_a_leftover(tmp_path: Path) -> None:
     with ScratchDirectory(parent=tmp_path) as made:
         age(made.path)
