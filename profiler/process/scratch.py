@@ -83,7 +83,8 @@ def remove(directory: Path) -> None:
             if entry.name != _OWNER:
                 _remove_all(entry)
         if [entry.name for entry in directory.iterdir()] == [_OWNER]:
-            directory = directory.rename(directory.with_name(f"{_ENDED}{directory.name.removeprefix(_ENDED)}"))
+            name = f"{_ENDED}{directory.name.removeprefix(_ENDED)}"
+            directory = directory.rename(directory.with_name(name))
             (directory / _OWNER).unlink(missing_ok=True)
         directory.rmdir()
 
