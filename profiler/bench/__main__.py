@@ -20,6 +20,9 @@ With --intervals: 1,000 random jobs, each run, and how often its estimate's inte
 
 With --derived: formulas derived for 500 random jobs (or --count), each compared with 10 runs at batches drawn
 at random. What is in the file of --out is not done again; --largest leaves out models with more parameters.
+
+With --classes: of every class of causal language models in transformers a small model, whose derived formula
+is compared with runs.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from profiler.bench import cases
+from profiler.bench.classes import bench_classes
 from profiler.bench.derived import MAX_PARAMETERS, NUM_KINDS, bench_derived
 from profiler.bench.intervals import bench_intervals
 from profiler.bench.study import bench_study
@@ -47,6 +51,7 @@ _SWITCHES = {
     "--study": "time what reads a very large study instead",
     "--intervals": "count how often intervals hold instead",
     "--derived": "count how often derived formulas are equal to runs instead",
+    "--classes": "see which classes of transformers are estimated as well as they run instead",
 }
 
 
@@ -92,6 +97,7 @@ def _chosen(options: argparse.Namespace) -> Callable[[], dict[str, object]] | No
             most_parameters=options.largest,
             path=options.out,
         ),
+        "classes": bench_classes,
     }
     return next((bench for name, bench in benches.items() if getattr(options, name)), None)
 

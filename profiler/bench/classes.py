@@ -50,7 +50,8 @@ def bench_classes(*, only: tuple[str, ...] = ()) -> dict[str, object]:
         only: families to look at (`model_type`); empty for all.
 
     Returns:
-        By `model_type` what came of it: `equal` at all batches, `held` by intervals, or a reason.
+        By `model_type` what came of it: `equal` at all batches, `held` by intervals, `missed`, or why it does
+        not run.
     """
     found: dict[str, str] = {}
     try:
@@ -59,8 +60,15 @@ def bench_classes(*, only: tuple[str, ...] = ()) -> dict[str, object]:
             sys.stderr.write(f"{model_type}: {found[model_type]}\n")
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: what follows is of the families before\n")
-    num_of = Counter(answer if answer in ("equal", "held") else "other" for answer in found.values())
-    return {**found, "num_families": len(found), **{f"num_{name}": count for name, count in num_of.items()}}
+    num_of = Counter(answer.split()[0] for answer in found.values())
+    return {
+        **found,
+        "num_families": len(found),
+        "num_equal": num_of["equal"],
+        "num_held": num_of["held"],
+        "num_missed": num_of["missed"],
+        "holds": bool(found) and not num_of["missed"],
+    }
 
 
 def families() -> Mapping[str, str]:
@@ -144,4 +152,4 @@ def _compare(spec: JobSpec, directory: Path) -> str:
             answers.add("held")
         else:
             answers.add(f"missed at {point.batch_size} x {point.seq_len}")
-    return max(answers)
+    return max(answers)  # missed, held, equal: the worst is the last
