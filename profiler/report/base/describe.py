@@ -16,7 +16,7 @@ from profiler.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from profiler.records.schema import Device, Environment, Record
+    from profiler.records.schema import Device, Environment, PhaseReading, Record
     from profiler.records.study import SweepNote
     from profiler.report.base.arrange import CardRecords
 
@@ -118,6 +118,16 @@ def managed_text(managed_bytes: int) -> str:
         f"{format_bytes(managed_bytes)} of managed memory (paged optimizer state) come on top: "
         "the driver moves them between card and host"
     )
+
+
+def host_text(phases: Iterable[PhaseReading]) -> str | None:
+    """The most that a phase takes of the host's memory; None where nothing is known, or nothing is taken."""
+    known = [(phase.host.peak_bytes, phase.host.source, phase.name) for phase in phases if phase.host]
+    peak_bytes, source, name = max(known, default=(0, "", ""))
+    if not peak_bytes:
+        return None
+    besides = ", besides Python and its libraries" if source == "computed" else ""
+    return f"host memory ({source}): {format_bytes(peak_bytes)} at most, in {name}{besides}"
 
 
 def provenance(device: Device) -> str:

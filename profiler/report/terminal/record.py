@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from profiler.records.schema import Components, Device, OutcomeStatus, PhaseReading, Record
-from profiler.report.base.describe import VIRTUAL_CARD, describe_job, managed_text
+from profiler.report.base.describe import VIRTUAL_CARD, describe_job, host_text, managed_text
 from profiler.report.base.text import UNKNOWN, left, literal, plain_table, right, show_blocks, size, titled
 from profiler.report.base.verdict import device_label, verdict_line
 from profiler.units import format_bytes
@@ -37,16 +37,13 @@ def phases_table(record: Record) -> Group:
     has_micro_steps = any(phase.micro_step is not None for phase in record.phases)
     columns = left("phase") | right("step", *(["micro step"] if has_micro_steps else []))
     columns |= right("allocated", "peak allocated", "peak reserved", _device_heading(record.device))
-    hosts = {phase.host.source for phase in record.phases if phase.host is not None}
-    columns |= right(*(f"host ({source})" for source in sorted(hosts)))
     is_timed = any(phase.elapsed_s is not None for phase in record.phases)
     table = plain_table(columns | (right("time") if is_timed else {}))
     for phase in record.phases:
         elapsed = UNKNOWN if phase.elapsed_s is None else f"{phase.elapsed_s:.3f} s"
         name, step, *figures = _phase_row(phase)
         micro_step = [_number(phase.micro_step)] if has_micro_steps else []
-        host = [size(phase.host.peak_bytes if phase.host is not None else None)] if hosts else []
-        table.add_row(name, step, *micro_step, *figures, *host, *([elapsed] if is_timed else []))
+        table.add_row(name, step, *micro_step, *figures, *([elapsed] if is_timed else []))
     return titled("Phases", table)
 
 
@@ -113,6 +110,8 @@ def _closing(record: Record) -> Iterator[Text]:
         yield literal(f"told from {record.outcome.inferred_from}")
     if record.managed_bytes:
         yield Text(managed_text(record.managed_bytes))
+    if (host := host_text(record.phases)) is not None:
+        yield Text(host)
     if record.value_reads is not None and record.value_reads.unknown:
         sites = ", ".join(record.value_reads.sites)
         yield literal(
