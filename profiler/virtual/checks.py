@@ -1,6 +1,6 @@
 """Whether a flag that the host reads decides of an error, and which answer avoids it: found in the bytecode.
 
-`if not (a >= b).all(): raise`, an `assert`, `torch._check(...)`, a helper that returns the flag to any of
+`if not (a >= b).all(): raise`, an `assert`, a check of torch's own, a helper that returns the flag to any of
 these: a run that works passes such a check. The frame that asks stands at the call, or at the jump, that the
 flag goes to.
 """

@@ -155,6 +155,13 @@ def test_a_fresh_process_gives_the_bytes_of_a_warm_one(run_method: Callable[[str
     assert (fresh.device.kind, fresh.device.device_used_source) == ("virtual", "exact")
 
 
+def on_the_card(record: Record) -> list[dict[str, object]]:
+    """Every figure of every phase but those of the host, which maps files of other sizes."""
+    return [
+        {name: value for name, value in phase.items() if name != "host"} for phase in without_times(record)
+    ]
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", ["whole", "sharded"])
 def test_pretrained_weights_take_the_bytes_of_random_ones_phase_by_phase(
@@ -170,4 +177,4 @@ def test_pretrained_weights_take_the_bytes_of_random_ones_phase_by_phase(
     assert pretrained.outcome.status is OutcomeStatus.OK, pretrained.outcome.message
     assert pretrained.peak_step == random.peak_step
     assert pretrained.steady == random.steady
-    assert without_times(pretrained) == without_times(random)
+    assert on_the_card(pretrained) == on_the_card(random)
